@@ -1,0 +1,251 @@
+"""What a plugin may offer, and what its code is handed when it runs.
+
+A plugin returns these from its hooks (:mod:`codelupe.hookspecs`). Everything here is public and stays compatible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from codelupe_events import Event, Reason
+
+if TYPE_CHECKING:
+    from codelupe.log.context import HandlerContext, JobContext
+
+T = TypeVar("T")
+
+
+# --- work on the event log ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryPolicy:
+    """How often, and how far apart, a failing handler is tried before its event is parked.
+
+    The wait before attempt n+1 is ``base * 2**(n-1)``, at most ``cap``, times a random factor of 0.5 to 1.
+    """
+
+    attempts: int = 5
+    base: timedelta = timedelta(seconds=2)
+    cap: timedelta = timedelta(minutes=10)
+
+
+Handler = Callable[[Any, "HandlerContext"], Awaitable[None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subscription:
+    """A handler for some events, at most ``concurrency`` at a time in this process.
+
+    ``name`` is unique within the plugin. Events of one stream arrive one after another, in order. A parked event
+    holds back the rest of its stream if ``parked_blocks_stream``. A subscription seen for the first time starts at
+    the log's beginning, or at its end if ``from_now``. Raising ``version`` gives replayed events new idempotency
+    keys, so that what the handler emits counts as new.
+    """
+
+    name: str
+    events: tuple[type[Event], ...]
+    handler: Handler
+    concurrency: int = 4
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    parked_blocks_stream: bool = True
+    from_now: bool = False
+    replayable: bool = True
+    version: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Work that its own schedule starts: every ``every``, in one process of the cluster at a time.
+
+    Under ``run --until-idle`` it runs whenever the log is quiet instead, until no job brings anything new.
+    """
+
+    name: str
+    every: timedelta
+    run: Callable[[JobContext], Awaitable[None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """A task that runs as long as the daemon; it is started again, with a growing pause, when it fails.
+
+    With ``leader`` it runs in one process of the cluster at a time.
+    """
+
+    name: str
+    run: Callable[[JobContext], Awaitable[None]]
+    leader: bool = False
+
+
+# --- repositories ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repository:
+    """A repository as its source describes it; ``external_id`` is the source's own stable id."""
+
+    source: str
+    external_id: str
+    full_name: str
+    url: str
+    revision: str
+    description: str | None = None
+    language: str | None = None
+    licence: str | None = None
+    stars: int = 0
+    forks: int = 0
+    size_kib: int = 0
+    topics: tuple[str, ...] = ()
+    is_fork: bool = False
+    is_archived: bool = False
+    pushed_at: datetime | None = None
+
+    @property
+    def id(self) -> str:
+        return f"{self.source}:{self.external_id}"
+
+
+class RepositorySource(Protocol):
+    """Where repositories come from: GitHub, a folder, a package registry."""
+
+    name: str
+
+    def discover(self) -> AsyncIterator[Repository]:
+        """Every repository that the source knows now; seen ones may come again, the crawler tells them apart."""
+        ...
+
+
+class RepositoryRule(Protocol):
+    """One reason to turn a repository down."""
+
+    name: str
+
+    def check(self, repository: Repository) -> Reason | None:
+        """Why it is turned down, or None to let it pass."""
+        ...
+
+
+# --- files -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceFile:
+    """One file of a clone, decoded."""
+
+    path: str
+    """Relative to the clone, with ``/``."""
+    content: str
+    language: str | None
+    licence: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """A dimension's value from 0 (poor) to 100 (good), and what it rests on."""
+
+    value: float
+    reasons: tuple[str, ...] = ()
+
+
+class FileRule(Protocol):
+    """One reason to leave a file out. Instances are pickled into worker processes."""
+
+    name: str
+    version: int
+
+    def check(self, file: SourceFile) -> str | None:
+        """Why the file is left out, or None to let it pass. Must not raise, whatever the content."""
+        ...
+
+
+class Scorer(Protocol):
+    """One dimension of a file's quality. Instances are pickled into worker processes."""
+
+    name: str
+    version: int
+    weight: float
+
+    def score(self, file: SourceFile) -> Score | None:
+        """The file's score in this dimension, or None where the dimension does not apply."""
+        ...
+
+
+# --- services of the host's surroundings -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchHit:
+    """A repository that matches a query; a higher ``rank`` matches better."""
+
+    repository_id: str
+    full_name: str
+    description: str | None
+    language: str | None
+    stars: int
+    rank: float
+
+
+class SearchIndex(Protocol):
+    """The index over discovered repositories."""
+
+    name: str
+
+    async def index(self, repositories: Sequence[Repository]) -> None:
+        """Add or replace; doing it twice changes nothing."""
+        ...
+
+    async def search(self, query: str, limit: int) -> list[SearchHit]:
+        """The best matches for a query in the words of a web search (quotes, ``or``, ``-word``)."""
+        ...
+
+
+class Executor(Protocol):
+    """Where CPU-heavy functions run, out of the event loop's way."""
+
+    async def run(self, function: Callable[..., T], *arguments: object) -> T:
+        """Call a module-level function with picklable arguments elsewhere and return its result.
+
+        Cancelling the caller stops the work.
+        """
+        ...
+
+
+# --- what the host hands over ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Directories:
+    """Where things lie on disk; all under the state directory unless settings say otherwise."""
+
+    state: Path
+    repositories: Path
+    models: Path
+    work: Path
+    """Scratch space that may be deleted while the daemon is stopped; only time is lost."""
+
+
+@dataclass(kw_only=True)
+class Offers:
+    """What all plugins together bring, in the order in which the plugins were loaded."""
+
+    sources: list[RepositorySource] = field(default_factory=list)
+    repository_rules: list[RepositoryRule] = field(default_factory=list)
+    file_rules: list[FileRule] = field(default_factory=list)
+    scorers: list[Scorer] = field(default_factory=list)
+    search_indexes: dict[str, SearchIndex] = field(default_factory=dict)
+    executors: dict[str, Executor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a long piece of work has come: ``done`` of ``total`` in ``unit``, with a few figures beside it."""
+
+    done: float
+    total: float
+    unit: str
+    figures: Mapping[str, float | str] = field(default_factory=dict)

@@ -1,0 +1,81 @@
+"""Errors with a stable code, what happened, and what to do next."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+
+class CodelupeError(Exception):
+    """Base of every error that a person is meant to read.
+
+    ``code`` is stable and fit for a search engine, ``hint`` says what to do next, ``exit_code`` is what the
+    command line ends with.
+    """
+
+    code = "error"
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  {self.hint}" if self.hint else self.message
+
+
+class ConfigurationError(CodelupeError):
+    """A settings file, a variable or a credential is wrong (``EX_CONFIG``)."""
+
+    code = "configuration"
+    exit_code = 78
+
+
+class DatabaseUnavailable(CodelupeError):
+    """Postgres cannot be reached, or went away (``EX_UNAVAILABLE``)."""
+
+    code = "database-unavailable"
+    exit_code = 69
+
+
+class StateDirectoryError(CodelupeError):
+    """The state directory cannot be used: not writable, full, or another daemon has it."""
+
+    code = "state-directory"
+
+
+class MissingProgram(CodelupeError):
+    """A program that CodeLupe runs, such as git, is not in PATH."""
+
+    code = "missing-program"
+
+
+class MigrationError(CodelupeError):
+    """The database's schema is newer than this code, or an applied migration's text has changed."""
+
+    code = "migration"
+
+
+class PluginError(CodelupeError):
+    """A plugin could not be loaded or broke its contract; it is isolated and the others go on."""
+
+    code = "plugin"
+
+
+class LeaseLost(CodelupeError):
+    """The task belongs to another worker by now; what this one did is discarded."""
+
+    code = "lease-lost"
+
+
+class RetryLater(Exception):
+    """Raised by a handler: not now, try again after ``after``; uses up an attempt only if ``counts``."""
+
+    def __init__(self, reason: str, *, after: timedelta, counts: bool = True) -> None:
+        super().__init__(reason)
+        self.after = after
+        self.counts = counts
+
+
+class Reject(Exception):
+    """Raised by a handler: trying again cannot help. The task is parked at once."""

@@ -1,0 +1,134 @@
+"""The connection pool, with one kind of error for a database that is away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+from codelupe.errors import DatabaseUnavailable
+
+if TYPE_CHECKING:
+    Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+    _Pool = asyncpg.Pool[asyncpg.Record]
+else:
+    Connection = asyncpg.pool.PoolConnectionProxy
+    _Pool = asyncpg.Pool
+
+_AWAY = (
+    OSError,
+    asyncio.TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InternalClientError,
+)
+"""Errors that say nothing about the statement, only that the server or the connection is gone."""
+
+
+@contextmanager
+def reporting_absence(where: str) -> Iterator[None]:
+    """Turn every way in which asyncpg says that the server is away into :class:`DatabaseUnavailable`."""
+    try:
+        yield
+    except _AWAY as error:
+        raise _unavailable(where, error) from error
+    except asyncpg.InterfaceError as error:
+        if "closed" not in str(error) and "connection" not in str(error):
+            raise
+        raise _unavailable(where, error) from error
+
+
+def _unavailable(where: str, error: BaseException) -> DatabaseUnavailable:
+    cause = str(error) or type(error).__name__
+    return DatabaseUnavailable(
+        f"the database at {where} cannot be reached: {cause}",
+        hint="Start it or correct CODELUPE_DATABASE_URL; work goes on from where it stopped.",
+    )
+
+
+class Database:
+    """A pool of connections to one Postgres database (15 or newer)."""
+
+    def __init__(self, url: str, *, connections: int = 10) -> None:
+        self.url = url
+        self._connections = connections
+        self._pool: _Pool | None = None
+
+    @property
+    def where(self) -> str:
+        """The address without a password, for messages."""
+        return redact_url(self.url)
+
+    async def __aenter__(self) -> Database:
+        with reporting_absence(self.where):
+            self._pool = await asyncpg.create_pool(
+                self.url,
+                min_size=1,
+                max_size=self._connections,
+                command_timeout=None,
+                timeout=10,
+                server_settings={"application_name": "codelupe", "timezone": "UTC"},
+            )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pool, self._pool = self._pool, None
+        if pool is None:
+            return
+        try:
+            await asyncio.wait_for(pool.close(), timeout=5)
+        except (*_AWAY, asyncpg.InterfaceError):
+            pool.terminate()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection of one's own, outside a transaction.
+
+        Raises:
+            DatabaseUnavailable: also when the connection breaks while it is used.
+        """
+        if self._pool is None:
+            raise DatabaseUnavailable("the database is not connected", hint="Enter the Database first.")
+        with reporting_absence(self.where):
+            async with self._pool.acquire() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A READ COMMITTED transaction that commits when the block ends and rolls back when it raises."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
+        """All rows of one statement."""
+        async with self.connection() as connection:
+            return await connection.fetch(query, *arguments)
+
+    async def fetchrow(self, query: str, *arguments: Any) -> asyncpg.Record | None:
+        """The first row of one statement, or None."""
+        async with self.connection() as connection:
+            return await connection.fetchrow(query, *arguments)
+
+    async def fetchval(self, query: str, *arguments: Any) -> Any:
+        """The first column of the first row of one statement, or None."""
+        async with self.connection() as connection:
+            return await connection.fetchval(query, *arguments)
+
+    async def execute(self, query: str, *arguments: Any) -> str:
+        """Run one statement; returns its command tag."""
+        async with self.connection() as connection:
+            return await connection.execute(query, *arguments)
+
+
+def redact_url(url: str) -> str:
+    """The URL with any password replaced, whether it stands before the host or among the parameters."""
+    import re
+
+    url = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
+    return re.sub(r"(password=)[^&]*", r"\1***", url)

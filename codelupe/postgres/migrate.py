@@ -1,0 +1,116 @@
+"""Numbered SQL migrations: each applied once, in order, in a transaction of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+
+import asyncpg
+
+from codelupe.errors import MigrationError
+from codelupe.postgres.database import Connection, Database
+from codelupe.queries import load_queries
+
+_SQL = load_queries("codelupe_sql", "migrations")
+_FILE_NAME = re.compile(r"(\d{4})_(\w+)\.sql")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Migration:
+    """One file; ``owner`` is ``codelupe`` or the plugin that brings it."""
+
+    owner: str
+    number: int
+    name: str
+    sql: str
+
+    @property
+    def checksum(self) -> str:
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+def own_migrations() -> list[Migration]:
+    """CodeLupe's own."""
+    return read_migrations("codelupe", files("codelupe_sql") / "migrations")
+
+
+def read_migrations(owner: str, folder: Traversable) -> list[Migration]:
+    """The folder's ``NNNN_name.sql`` files by number.
+
+    Raises:
+        MigrationError: two files share a number.
+    """
+    found: dict[int, Migration] = {}
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        match = _FILE_NAME.fullmatch(entry.name)
+        if match is None:
+            continue
+        number = int(match[1])
+        if number in found:
+            raise MigrationError(f"{owner} has two migrations with the number {number:04}")
+        found[number] = Migration(owner=owner, number=number, name=match[2], sql=entry.read_text())
+    return list(found.values())
+
+
+async def migrate(database: Database, migrations: Iterable[Migration]) -> list[Migration]:
+    """Apply what is not applied yet; returns what was applied. Several processes may call it at once.
+
+    Raises:
+        MigrationError: an applied migration's text differs from the file, the database has one that this code
+            lacks, or a statement failed (that migration is rolled back, the ones before it stand).
+    """
+    migrations = list(migrations)
+    async with database.connection() as connection:
+        await connection.execute(_SQL.lock)
+        try:
+            await connection.execute(_SQL.create_table)
+            pending = await _pending(connection, migrations)
+            for migration in pending:
+                await _apply(connection, migration)
+        finally:
+            await connection.execute(_SQL.unlock)
+    return pending
+
+
+async def pending_migrations(database: Database, migrations: Iterable[Migration]) -> list[Migration]:
+    """What :func:`migrate` would apply."""
+    async with database.connection() as connection:
+        if not await connection.fetchval(_SQL.table_exists):
+            return list(migrations)
+        return await _pending(connection, list(migrations))
+
+
+async def _pending(connection: Connection, migrations: list[Migration]) -> list[Migration]:
+    applied = {(row["owner"], row["number"]): row for row in await connection.fetch(_SQL.applied)}
+    known = {(migration.owner, migration.number): migration for migration in migrations}
+    for key, row in applied.items():
+        if key not in known:
+            if key[0] == "codelupe":
+                raise MigrationError(
+                    f"the database has migration {key[1]:04}_{row['name']}, which this version of CodeLupe lacks",
+                    hint="Run the newer CodeLupe that applied it, or restore a backup from before it.",
+                )
+        elif row["checksum"] != known[key].checksum:
+            raise MigrationError(
+                f"migration {key[1]:04}_{row['name']} of {key[0]} was changed after it had been applied",
+                hint="Restore the file and put the change into a new migration.",
+            )
+    return [migration for key, migration in known.items() if key not in applied]
+
+
+async def _apply(connection: Connection, migration: Migration) -> None:
+    try:
+        async with connection.transaction():
+            await connection.execute(migration.sql)
+            await connection.execute(
+                _SQL.record, migration.owner, migration.number, migration.name, migration.checksum
+            )
+    except asyncpg.PostgresError as error:
+        raise MigrationError(
+            f"migration {migration.number:04}_{migration.name} of {migration.owner} failed: {error}",
+            hint="Nothing of it was kept; correct it and start again.",
+        ) from error

@@ -1,0 +1,31 @@
+"""What this process is doing right now, for the eyes of whoever watches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from codelupe.contracts import Progress
+
+
+class ProgressBoard:
+    """The latest progress of each piece of work under way, by stage and stream."""
+
+    def __init__(self) -> None:
+        self._work: dict[tuple[str, str], Progress | None] = {}
+
+    @contextmanager
+    def working(self, stage: str, stream: str) -> Iterator[None]:
+        """The stage works on the stream inside this block."""
+        self._work[stage, stream] = None
+        try:
+            yield
+        finally:
+            self._work.pop((stage, stream), None)
+
+    def report(self, stage: str, stream: str, progress: Progress) -> None:
+        self._work[stage, stream] = progress
+
+    def of_stage(self, stage: str) -> list[tuple[str, Progress | None]]:
+        """The streams that the stage works on, each with its latest progress."""
+        return [(stream, progress) for (name, stream), progress in self._work.items() if name == stage]

@@ -1,0 +1,56 @@
+"""Models: trained on a batch, then promoted or rejected by the gate."""
+
+from __future__ import annotations
+
+from codelupe_events.batch import BatchEvent
+from codelupe_events.registry import event
+from codelupe_events.repo import Reason
+
+
+class ModelEvent(BatchEvent, frozen=True, kw_only=True):
+    """A fact about one model; it belongs to the stream of the batch that it is trained on."""
+
+    model_id: str
+
+
+@event(version=1)
+class TrainingStarted(ModelEvent, frozen=True, kw_only=True):
+    """A run began, or went on from its checkpoint."""
+
+    base: str
+
+
+@event(version=1)
+class TrainingCompleted(ModelEvent, frozen=True, kw_only=True):
+    """The adapter lies under ``path`` (relative to the models' folder); losses are means per token, in nats."""
+
+    path: str
+    steps: int
+    samples: int
+    train_loss: float
+    validation_loss: float
+    stopped_early: bool
+    seconds: float
+
+
+@event(version=1)
+class TrainingFailed(ModelEvent, frozen=True, kw_only=True):
+    """The run cannot succeed by being tried again; ``error`` says why."""
+
+    error: str
+
+
+@event(version=1)
+class ModelPromoted(ModelEvent, frozen=True, kw_only=True):
+    """Better than the model in use on repositories that neither was trained on."""
+
+    metrics: dict[str, dict[str, float]]
+    """Metrics by name for ``current`` (the model in use before) and ``candidate``."""
+
+
+@event(version=1)
+class ModelRejected(ModelEvent, frozen=True, kw_only=True):
+    """Not better than the model in use; it stays on disk, unused."""
+
+    metrics: dict[str, dict[str, float]]
+    reasons: tuple[Reason, ...]

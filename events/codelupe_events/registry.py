@@ -1,0 +1,133 @@
+"""What an event is, and how it is written, read back and described.
+
+An event is a fact in the past tense: small, frozen, versioned, never changed once recorded. When its fields
+must change, the class takes the next version and an upcaster turns data of the version before into it, so that
+readers only ever see the newest shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+import msgspec
+
+EventData = dict[str, Any]
+Upcaster = Callable[[EventData], EventData]
+
+
+class EventError(Exception):
+    """An event that this code cannot read or write."""
+
+
+class UnknownEventType(EventError):
+    """No installed package declares this event type."""
+
+
+class UnknownEventVersion(EventError):
+    """The event was recorded by newer code than this, or an upcaster is missing."""
+
+
+class InvalidEventData(EventError):
+    """The recorded data does not fit the event's fields."""
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every event.
+
+    A subclass names its fields, says in :meth:`stream` to which stream it belongs (events of one stream are
+    handled in order) and is declared by :func:`event`.
+    """
+
+    version: ClassVar[int] = 0
+
+    def stream(self) -> str:
+        """The stream's name, such as ``repo/local:rich`` or ``batch/1``."""
+        raise TypeError(f"{type(self).__name__} does not say which stream it belongs to")
+
+
+E = TypeVar("E", bound=type[Event])
+
+
+@dataclass(frozen=True)
+class _Declaration:
+    cls: type[Event]
+    upcasters: Mapping[int, Upcaster]
+
+
+_declarations: dict[str, _Declaration] = {}
+
+
+def event(*, version: int = 1, upcasters: Mapping[int, Upcaster] | None = None) -> Callable[[E], E]:
+    """Declare an event class; its class name is the event's type.
+
+    ``upcasters`` maps an old version to the function that turns its data into that of the version after it.
+
+    Raises:
+        ValueError: the name is taken, or a version between 1 and ``version`` has no upcaster.
+    """
+
+    def declare(cls: E) -> E:
+        name = cls.__name__
+        known = _declarations.get(name)
+        if known is not None and known.cls.__module__ != cls.__module__:
+            raise ValueError(f"event {name} of {cls.__module__} is declared already by {known.cls.__module__}")
+        missing = set(range(1, version)) - set(upcasters or {})
+        if missing:
+            raise ValueError(f"event {name} version {version} has no upcaster from version {min(missing)}")
+        cls.version = version
+        _declarations[name] = _Declaration(cls, dict(upcasters or {}))
+        return cls
+
+    return declare
+
+
+def event_types() -> Iterator[type[Event]]:
+    """Every declared event class, by name."""
+    return (_declarations[name].cls for name in sorted(_declarations))
+
+
+def encode(event: Event) -> bytes:
+    """The event's data as JSON."""
+    return msgspec.json.encode(event)
+
+
+def decode(type_name: str, version: int, data: str | bytes) -> Event:
+    """Read recorded data back, bringing an older version up to the newest.
+
+    Raises:
+        UnknownEventType, UnknownEventVersion, InvalidEventData: each names the type, the version and what is known.
+    """
+    declaration = _declarations.get(type_name)
+    if declaration is None:
+        raise UnknownEventType(f"no installed package declares the event {type_name} (version {version})")
+    newest = declaration.cls.version
+    if not 1 <= version <= newest:
+        raise UnknownEventVersion(f"{type_name} version {version} was recorded; this code knows versions 1 to {newest}")
+    try:
+        if version == newest:
+            return msgspec.json.decode(data, type=declaration.cls)
+        return msgspec.convert(_upcast(declaration, version, msgspec.json.decode(data)), type=declaration.cls)
+    except msgspec.MsgspecError as error:
+        raise InvalidEventData(f"{type_name} version {version}: {error}") from error
+
+
+def _upcast(declaration: _Declaration, version: int, data: EventData) -> EventData:
+    for step in range(version, declaration.cls.version):
+        data = declaration.upcasters[step](data)
+    return data
+
+
+def json_schema() -> dict[str, Any]:
+    """One JSON Schema document: ``$defs`` holds each event's newest version under its name."""
+    classes = list(event_types())
+    references, definitions = msgspec.json.schema_components(classes, ref_template="#/$defs/{name}")
+    for cls in classes:
+        definitions[cls.__name__]["x-version"] = cls.version
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "CodeLupe events",
+        "oneOf": list(references),
+        "$defs": definitions,
+    }
