@@ -41,7 +41,8 @@ Handler = Callable[[Any, "HandlerContext"], Awaitable[None]]
 class Subscription:
     """A handler for some events, at most ``concurrency`` at a time in this process.
 
-    ``name`` is unique within the plugin. Events of one stream arrive one after another, in order. A parked event
+    ``name`` is unique within the plugin. ``emits`` says which events the handler may emit: it is for those who watch,
+    and decides in which order stages are shown. Events of one stream arrive one after another, in order. A parked event
     holds back the rest of its stream if ``parked_blocks_stream``. A subscription seen for the first time starts at
     the log's beginning, or at its end if ``from_now``. Raising ``version`` gives replayed events new idempotency
     keys, so that what the handler emits counts as new.
@@ -50,6 +51,7 @@ class Subscription:
     name: str
     events: tuple[type[Event], ...]
     handler: Handler
+    emits: tuple[type[Event], ...] = ()
     concurrency: int = 4
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     parked_blocks_stream: bool = True
@@ -68,6 +70,7 @@ class Job:
     name: str
     every: timedelta
     run: Callable[[JobContext], Awaitable[None]]
+    emits: tuple[type[Event], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from codelupe.contracts import Directories, Executor, Offers, Progress, SearchIndex
-from codelupe.errors import LeaseLost
+from codelupe.errors import LeaseLost, PluginError
 from codelupe.log.event_log import Entry, EventLog
 from codelupe.log.records import Recorded, derive_key
 from codelupe.postgres import Connection, Database
@@ -32,7 +32,7 @@ class Surroundings:
     offers: Offers
     directories: Directories
     executor: Executor
-    search_index: SearchIndex
+    search_index: SearchIndex | None
     board: ProgressBoard
 
 
@@ -45,7 +45,7 @@ class _Context:
         self.offers = surroundings.offers
         self.directories = surroundings.directories
         self.executor = surroundings.executor
-        self.search_index = surroundings.search_index
+        self._search_index = surroundings.search_index
         self.log = structlog.get_logger(name.partition(".")[0]).bind(stage=name)
         self._log = surroundings.log
         self._board = surroundings.board
@@ -54,6 +54,17 @@ class _Context:
     def database(self) -> Database:
         """For reading, and for long work that needs no transaction."""
         return self._log.database
+
+    @property
+    def search_index(self) -> SearchIndex:
+        """The index that the setting ``search_index`` chose.
+
+        Raises:
+            PluginError: its plugin takes no part.
+        """
+        if self._search_index is None:
+            raise PluginError("no plugin offers the search index that is set", hint="See `codelupe plugins list`.")
+        return self._search_index
 
 
 class HandlerContext(_Context):

@@ -85,20 +85,22 @@ class Heartbeat:
         self._thread.join(timeout=5)
 
     async def _beat(self) -> None:
-        kept_at = time.monotonic()
         connection: asyncpg.Connection[asyncpg.Record] | None = None
-        while not await asyncio.to_thread(self._stop.wait, self._ttl.total_seconds() / 4):
-            try:
-                if connection is None or connection.is_closed():
-                    connection = await asyncpg.connect(self._url, timeout=5, command_timeout=5)
-                kept = await connection.fetchval(SQL.heartbeat, self._worker, self._ttl)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                log.debug("heartbeat_failed", error=str(error))
-                if time.monotonic() - kept_at > self._ttl.total_seconds():
-                    return self._on_lost("the database could not be reached for the lease's whole time")
-                continue
-            if kept is None:
-                return self._on_lost("another process took it over")
-            kept_at = time.monotonic()
-        if connection is not None and not connection.is_closed():
-            connection.terminate()
+        kept_at = time.monotonic()
+        try:
+            while not await asyncio.to_thread(self._stop.wait, self._ttl.total_seconds() / 4):
+                try:
+                    if connection is None or connection.is_closed():
+                        connection = await asyncpg.connect(self._url, timeout=5, command_timeout=5)
+                    kept = await connection.fetchval(SQL.heartbeat, self._worker, self._ttl)
+                except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                    log.debug("heartbeat_failed", error=str(error))
+                    if time.monotonic() - kept_at > self._ttl.total_seconds():
+                        return self._on_lost("the database could not be reached for the lease's whole time")
+                    continue
+                if kept is None:
+                    return self._on_lost("another process took it over")
+                kept_at = time.monotonic()
+        finally:
+            if connection is not None:
+                connection.terminate()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -18,25 +19,25 @@ else:
     Connection = asyncpg.pool.PoolConnectionProxy
     _Pool = asyncpg.Pool
 
+_UNREACHABLE = (OSError, asyncio.TimeoutError)
 _AWAY = (
-    OSError,
-    asyncio.TimeoutError,
     asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.PostgresSystemError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.InternalClientError,
 )
-"""Errors that say nothing about the statement, only that the server or the connection is gone."""
+"""Errors that say nothing about the statement, only that the server cannot serve: gone, full, shut down, read-only."""
 
 
 @contextmanager
-def reporting_absence(where: str) -> Iterator[None]:
+def reporting_absence(where: str, *also: type[BaseException]) -> Iterator[None]:
     """Turn every way in which asyncpg says that the server is away into :class:`DatabaseUnavailable`."""
     try:
         yield
-    except _AWAY as error:
+    except (*_AWAY, *also) as error:
         raise _unavailable(where, error) from error
     except asyncpg.InterfaceError as error:
         if "closed" not in str(error) and "connection" not in str(error):
@@ -47,9 +48,15 @@ def reporting_absence(where: str) -> Iterator[None]:
 def _unavailable(where: str, error: BaseException) -> DatabaseUnavailable:
     cause = str(error) or type(error).__name__
     return DatabaseUnavailable(
-        f"the database at {where} cannot be reached: {cause}",
-        hint="Start it or correct CODELUPE_DATABASE_URL; work goes on from where it stopped.",
+        f"the database at {where} is not available: {cause}",
+        hint="Start it, free what it lacks or correct CODELUPE_DATABASE_URL; work goes on from where it stopped.",
     )
+
+
+def redact_url(url: str) -> str:
+    """The URL with any password replaced, whether it stands before the host or among the parameters."""
+    url = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
+    return re.sub(r"(password=)[^&]*", r"\1***", url)
 
 
 class Database:
@@ -66,7 +73,7 @@ class Database:
         return redact_url(self.url)
 
     async def __aenter__(self) -> Database:
-        with reporting_absence(self.where):
+        with reporting_absence(self.where, *_UNREACHABLE):
             self._pool = await asyncpg.create_pool(
                 self.url,
                 min_size=1,
@@ -83,7 +90,7 @@ class Database:
             return
         try:
             await asyncio.wait_for(pool.close(), timeout=5)
-        except (*_AWAY, asyncpg.InterfaceError):
+        except (*_AWAY, *_UNREACHABLE, asyncpg.InterfaceError):
             pool.terminate()
 
     @asynccontextmanager
@@ -96,8 +103,12 @@ class Database:
         if self._pool is None:
             raise DatabaseUnavailable("the database is not connected", hint="Enter the Database first.")
         with reporting_absence(self.where):
-            async with self._pool.acquire() as connection:
+            with reporting_absence(self.where, *_UNREACHABLE):
+                connection = await self._pool.acquire(timeout=30)
+            try:
                 yield connection
+            finally:
+                await self._pool.release(connection)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -125,10 +136,3 @@ class Database:
         async with self.connection() as connection:
             return await connection.execute(query, *arguments)
 
-
-def redact_url(url: str) -> str:
-    """The URL with any password replaced, whether it stands before the host or among the parameters."""
-    import re
-
-    url = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
-    return re.sub(r"(password=)[^&]*", r"\1***", url)

@@ -61,7 +61,7 @@ create function append_events(
 declare
     last_position bigint;
 begin
-    select last_value into last_position from events_position;
+    select case when is_called then last_value else 0 end into last_position from events_position;
     perform pg_advisory_xact_lock_shared(20260, (last_position & 2147483647)::integer);
     return query
     with numbered as materialized (

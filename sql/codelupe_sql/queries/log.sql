@@ -133,10 +133,20 @@ update tasks set state = 'ready', worker = null, token = null, losses = losses +
 delete from workers where id = any($1)
 
 -- name: counts
--- What is left to do for these subscriptions, and whether each has seen everything up to a position.
-select count(*) filter (where state = 'ready') as waiting, count(*) filter (where state = 'running') as running,
+-- What is left to do for these subscriptions, and whether each has seen everything up to a position. What waits
+-- behind a parked task of its stream is not left to do: only a person can set it going.
+select count(*) filter (where tasks.state = 'ready') as waiting,
+       count(*) filter (where tasks.state = 'running') as running,
        (select bool_and(position >= $2) from subscriptions where name = any($1)) as level
-from tasks where subscription = any($1) and state <> 'parked'
+from unnest($1::text[], $3::boolean[]) as stage (name, parked_blocks)
+join tasks on tasks.subscription = stage.name and tasks.state <> 'parked'
+where not (
+    stage.parked_blocks and tasks.state = 'ready' and exists (
+        select from tasks as parked
+        where parked.subscription = tasks.subscription and parked.stream = tasks.stream
+          and parked.position < tasks.position and parked.state = 'parked'
+    )
+)
 
 -- name: stages
 select subscriptions.name, subscriptions.position, subscriptions.delivered,

@@ -1,0 +1,149 @@
+"""What every command needs first: settings, plugins and, for most, the database."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import anyio
+import typer
+
+from codelupe import state
+from codelupe.config import Configuration, RawSettings, Settings, read_settings, validate
+from codelupe.contracts import Directories
+from codelupe.daemon import open_database
+from codelupe.errors import ConfigurationError, DatabaseUnavailable
+from codelupe.host import Host
+from codelupe.journal import configure_logging
+from codelupe.log import EventLog
+from codelupe.postgres import Database
+from codelupe.postgres.migrate import own_migrations, pending_migrations
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", envvar="CODELUPE_CONFIG", help="Settings file [default: /etc/codelupe/codelupe.toml]."),
+]
+Profile = Annotated[
+    str | None, typer.Option("--profile", envvar="CODELUPE_PROFILE", help="Built-in settings to start from: demo.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print data as JSON.")]
+Setting = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; VALUE is TOML. Repeatable.")
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """Validated settings and the plugins that they apply to."""
+
+    configuration: Configuration
+    host: Host
+
+    @property
+    def settings(self) -> Settings:
+        return self.configuration.settings
+
+    @property
+    def directories(self) -> Directories:
+        return state.directories(self.settings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session(Setup):
+    """A set-up with the database open."""
+
+    database: Database
+    log: EventLog
+
+
+def load(config: Path | None, profile: str | None, overrides: dict[str, Any] | None = None) -> Setup:
+    """Read the settings, load the plugins, validate.
+
+    Raises:
+        ConfigurationError: anything about the settings is wrong.
+    """
+    raw = read_settings(profile=profile, file=config, overrides=overrides)
+    host = discover(raw)
+    return Setup(configuration=validate(raw, host.settings_models()), host=host)
+
+
+def discover(raw: RawSettings) -> Host:
+    """The plugins that these settings let in."""
+    disabled = frozenset(raw.early("disabled_plugins", ()))
+    return Host.discover(disabled=disabled, chosen=raw.early("plugin_distributions", {}))
+
+
+def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
+    """``["plugins.crawler.every=60"]`` as a tree. A value that is not TOML is taken as a string.
+
+    Raises:
+        ConfigurationError: an assignment has no ``=``.
+    """
+    tree: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals or not key:
+            raise ConfigurationError(f"--set {assignment!r} is not of the form KEY=VALUE")
+        *parents, last = key.strip().split(".")
+        at = tree
+        for part in parents:
+            at = at.setdefault(part, {})
+        at[last] = _toml_value(text)
+    return tree
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+@asynccontextmanager
+async def open_session(setup: Setup) -> AsyncIterator[Session]:
+    """The database, for a command that looks at what a daemon has made.
+
+    Raises:
+        DatabaseUnavailable: it cannot be reached, or nothing has been made yet.
+    """
+    folders = setup.directories
+    if setup.settings.database_url is None and not (folders.state / "postgres").exists():
+        raise DatabaseUnavailable(
+            f"there is no database in {folders.state} yet",
+            hint="`codelupe run` makes it; CODELUPE_STATE_DIR or CODELUPE_DATABASE_URL name another place.",
+        )
+    async with open_database(setup.settings, folders) as database:
+        yield Session(
+            configuration=setup.configuration, host=setup.host, database=database, log=EventLog(database)
+        )
+
+
+async def require_schema(session: Session) -> None:
+    """Make sure that the database has this version's tables.
+
+    Raises:
+        DatabaseUnavailable: it has not.
+    """
+    if missing := await pending_migrations(session.database, own_migrations()):
+        raise DatabaseUnavailable(
+            f"the database lacks {len(missing)} migrations", hint="`codelupe db migrate` or `codelupe run` apply them."
+        )
+
+
+def with_session(
+    config: Path | None, profile: str | None, action: Callable[[Session], Awaitable[None]]
+) -> None:
+    """Run a reading command on an open, migrated database."""
+
+    async def run() -> None:
+        setup = load(config, profile)
+        async with open_session(setup) as session:
+            await require_schema(session)
+            await action(session)
+
+    configure_logging("warning", "auto")
+    anyio.run(run)

@@ -1,0 +1,304 @@
+"""One validated, frozen tree of settings, and where each value comes from.
+
+Layers, later ones win: defaults, the profile, the settings file, ``CODELUPE_…`` variables, systemd credentials, the
+command line. Sections ``[plugins.<name>]`` are validated by each plugin's own model.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from difflib import get_close_matches
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, create_model
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, EnvSettingsSource
+from pydantic_settings.exceptions import SettingsError
+
+from codelupe.errors import ConfigurationError
+
+DEFAULT_FILE = Path("/etc/codelupe/codelupe.toml")
+PREFIX = "CODELUPE_"
+_NOT_SETTINGS = {"CODELUPE_CONFIG", "CODELUPE_PROFILE"}
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["auto", "console", "json", "journal"]
+
+
+class Settings(BaseSettings):
+    """What the daemon itself needs to know; everything else belongs to a plugin."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)  # type: ignore[assignment]
+
+    state_dir: Path = Field(Path(".codelupe"), description="Folder for all that is kept on disk.")
+    repositories_dir: Path | None = Field(None, description="Folder of the clones; `repos` in the state folder if unset.")
+    models_dir: Path | None = Field(None, description="Folder of the models; `models` in the state folder if unset.")
+    database_url: SecretStr | None = Field(
+        None, description="URL of a Postgres database, 15 or newer; unset, an embedded server runs in the state folder."
+    )
+    database_connections: int = Field(10, ge=4, le=200, description="Connections that this process opens at most.")
+    log_level: LogLevel = Field("info", description="Least severe log records to write.")
+    log_format: LogFormat = Field(
+        "auto", description="auto: journal under systemd, console on a terminal, JSON lines otherwise."
+    )
+    lease_seconds: float = Field(60, ge=2, description="After this long without a heartbeat others take the work over.")
+    drain_seconds: float = Field(30, ge=0, description="How long running handlers may go on after a request to stop.")
+    search_index: str = Field("postgres", description="Which plugin's search index is used.")
+    executor: str = Field("processes", description="Where CPU-heavy work runs; `processes` is a pool on this machine.")
+    executor_workers: int | None = Field(None, ge=1, description="Processes of that pool; the number of CPUs if unset.")
+    disabled_plugins: frozenset[str] = Field(frozenset(), description="Plugins that are not loaded.")
+    plugin_distributions: dict[str, str] = Field(
+        {}, description="Which distribution provides a plugin whose name two of them claim."
+    )
+    plugins: BaseModel = Field(default_factory=BaseModel, description="Each plugin's own settings.")
+
+    @property
+    def lease(self) -> timedelta:
+        return timedelta(seconds=self.lease_seconds)
+
+    @property
+    def drain(self) -> timedelta:
+        return timedelta(seconds=self.drain_seconds)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Some settings and the place that they come from, such as ``/etc/codelupe/codelupe.toml``."""
+
+    origin: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Settings before and after validation, with the origin of every value that is not a default."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+
+    def leaves(self) -> Iterator[tuple[str, Any, str]]:
+        """Every setting as (dotted key, value, origin); secrets stay wrapped."""
+        for key, value in _leaves(self.settings):
+            yield key, value, self._origin(key)
+
+    def _origin(self, key: str) -> str:
+        parts = key.split(".")
+        for length in range(len(parts), 0, -1):
+            if origin := self.origins.get(".".join(parts[:length])):
+                return origin
+        return "default"
+
+
+@dataclass
+class RawSettings:
+    """The merged layers before validation: enough to know which plugins to load."""
+
+    layers: Sequence[Layer]
+    values: dict[str, Any] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for layer in self.layers:
+            _merge(self.values, self.origins, layer.values, layer.origin)
+
+    def early(self, key: str, default: Any) -> Any:
+        """A setting that is needed before the plugins are known; validated with the rest later."""
+        return self.values.get(key, default)
+
+
+def read_settings(
+    *,
+    profile: str | None = None,
+    file: Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> RawSettings:
+    """Read all layers but the environment, which :func:`validate` adds once the plugins' models are known.
+
+    Raises:
+        ConfigurationError: a file is missing, unreadable or not TOML, or the profile is unknown.
+    """
+    layers = []
+    if profile is not None:
+        layers.append(_profile_layer(profile))
+    if file is not None or DEFAULT_FILE.exists():
+        layers.append(_file_layer(file or DEFAULT_FILE))
+    raw = RawSettings(layers)
+    for name in ("disabled_plugins", "plugin_distributions"):
+        if text := environment.get(PREFIX + name.upper()):
+            raw.values[name] = _environment_layer(Settings, {PREFIX + name.upper(): text}).values[name]
+    raw.layers = [*layers, Layer("command line", overrides or {})]
+    return raw
+
+
+def validate(
+    raw: RawSettings, plugin_models: Mapping[str, type[BaseModel] | None], environment: Mapping[str, str] = os.environ
+) -> Configuration:
+    """The whole tree. A plugin whose model is None may hold any settings (it could not be loaded).
+
+    Raises:
+        ConfigurationError: lists every unknown key and bad value with its file or variable and what is allowed.
+    """
+    model = settings_model(plugin_models)
+    *files_, overrides = raw.layers
+    merged = RawSettings([*files_, _environment_layer(model, environment), _credentials_layer(environment), overrides])
+    try:
+        settings = model.model_validate(merged.values)
+    except ValidationError as error:
+        lines = [_explain(problem, model, merged.origins) for problem in error.errors()]
+        raise ConfigurationError(
+            "the settings are wrong:\n" + "\n".join(f"  {line}" for line in lines),
+            hint="`codelupe config show` lists every setting; correct these and start again.",
+        ) from None
+    return Configuration(settings, merged.origins)
+
+
+def settings_model(plugin_models: Mapping[str, type[BaseModel] | None]) -> type[Settings]:
+    """:class:`Settings` with one field under ``plugins`` for each plugin."""
+    fields: dict[str, Any] = {}
+    for name, plugin_model in plugin_models.items():
+        if plugin_model is None:
+            fields[name] = (dict[str, Any], Field(default_factory=dict))
+        else:
+            strict = _strict(plugin_model)
+            fields[name] = (strict, Field(default_factory=strict))
+    plugins = create_model("PluginSettings", __config__=ConfigDict(extra="forbid", frozen=True), **fields)
+    return create_model("Settings", __base__=Settings, plugins=(plugins, Field(default_factory=plugins)))
+
+
+def _strict(model: type[BaseModel]) -> type[BaseModel]:
+    config = ConfigDict(**{**model.model_config, "extra": "forbid", "frozen": True})
+    return type(model.__name__, (model,), {"model_config": config, "__module__": model.__module__})
+
+
+# --- layers ---
+
+
+def _profile_layer(name: str) -> Layer:
+    folder = files("codelupe") / "profiles"
+    known = sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    if name not in known:
+        raise ConfigurationError(f"there is no profile {name!r}", hint=f"The profiles are: {', '.join(known)}.")
+    return Layer(f"profile {name}", tomllib.loads((folder / f"{name}.toml").read_text()))
+
+
+def _file_layer(path: Path) -> Layer:
+    try:
+        return Layer(str(path), tomllib.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ConfigurationError(f"there is no settings file {path}", hint="Create it or correct --config.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"the settings file {path} cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path} is not valid TOML: {error}", hint="Correct that line.") from error
+
+
+def _environment_layer(model: type[Settings], environment: Mapping[str, str]) -> Layer:
+    given = {name: value for name, value in environment.items() if name.startswith(PREFIX)} 
+    for name in given.keys() - _NOT_SETTINGS:
+        _check_variable(name, model)
+    source = EnvSettingsSource(model, env_prefix=PREFIX, env_nested_delimiter="__", case_sensitive=False)
+    source.env_vars = {name.lower(): value for name, value in given.items()}
+    try:
+        return Layer("environment", source())
+    except SettingsError as error:
+        raise ConfigurationError(f"a {PREFIX}… variable is wrong: {error}; lists and tables are written as JSON") from error
+
+
+def _check_variable(name: str, model: type[BaseModel]) -> None:
+    *path, last = name.removeprefix(PREFIX).lower().split("__")
+    at: Any = model
+    for part in [*path, last]:
+        if not (isinstance(at, type) and issubclass(at, BaseModel)):
+            return
+        if part not in at.model_fields:
+            raise ConfigurationError(
+                f"the variable {name} names no setting{_suggestion(part, at)}", hint=f"Allowed here: {_allowed(at)}."
+            )
+        at = _model_of(at, part)
+
+
+def _credentials_layer(environment: Mapping[str, str]) -> Layer:
+    """Files in systemd's credentials folder; a file's name is the dotted key of the setting it holds."""
+    folder = environment.get("CREDENTIALS_DIRECTORY")
+    values: dict[str, Any] = {}
+    for path in sorted(Path(folder).iterdir()) if folder else []:
+        *parents, last = path.name.split(".")
+        at = values
+        for part in parents:
+            at = at.setdefault(part, {})
+        at[last] = path.read_text().strip()
+    return Layer("systemd credentials", values)
+
+
+def _merge(into: dict[str, Any], origins: dict[str, str], values: Mapping[str, Any], origin: str, at: str = "") -> None:
+    for key, value in values.items():
+        path = f"{at}{key}"
+        if isinstance(value, Mapping):
+            below = into.get(key)
+            into[key] = below = dict(below) if isinstance(below, Mapping) else {}
+            _merge(below, origins, value, origin, f"{path}.")
+        else:
+            into[key] = value
+            origins[path] = origin
+
+
+# --- messages ---
+
+
+def _explain(problem: ErrorDetails, model: type[BaseModel], origins: Mapping[str, str]) -> str:
+    location = [str(part) for part in problem["loc"]]
+    key = ".".join(location)
+    origin = next((source for path, source in origins.items() if path == key or path.startswith(f"{key}.")), None)
+    parents = [origins[".".join(location[:n])] for n in range(len(location), 0, -1) if ".".join(location[:n]) in origins]
+    where = origin or (parents[0] if parents else "settings")
+    if problem["type"] == "extra_forbidden":
+        owner = _owner(model, location[:-1])
+        return f"{where}: unknown key {key}{_suggestion(location[-1], owner)}; allowed: {_allowed(owner)}"
+    value = "" if _is_secret(model, location) else f" = {problem['input']!r}"
+    return f"{where}: {key}{value}: {problem['msg']}"
+
+
+def _owner(model: type[BaseModel], path: Sequence[str]) -> type[BaseModel]:
+    for part in path:
+        below = _model_of(model, part)
+        if not (isinstance(below, type) and issubclass(below, BaseModel)):
+            return model
+        model = below
+    return model
+
+
+def _is_secret(model: type[BaseModel], path: Sequence[str]) -> bool:
+    owner = _owner(model, path[:-1])
+    info = owner.model_fields.get(path[-1])
+    return info is not None and "Secret" in str(info.annotation)
+
+
+def _model_of(model: type[BaseModel], name: str) -> Any:
+    annotation = model.model_fields[name].annotation if name in model.model_fields else None
+    candidates = [annotation, *get_args(annotation)]
+    return next((each for each in candidates if isinstance(each, type) and issubclass(each, BaseModel)), annotation)
+
+
+def _suggestion(name: str, model: type[BaseModel]) -> str:
+    close = get_close_matches(name, model.model_fields, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _allowed(model: type[BaseModel]) -> str:
+    return ", ".join(model.model_fields) or "nothing"
+
+
+def _leaves(model: BaseModel, at: str = "") -> Iterator[tuple[str, Any]]:
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            yield from _leaves(value, f"{at}{name}.")
+        else:
+            yield f"{at}{name}", value

@@ -1,0 +1,214 @@
+"""The daemon's life: state directory, database, migrations, plugins, work, signals, drain."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import anyio
+import structlog
+
+import codelupe
+from codelupe import journal, state
+from codelupe.config import Settings
+from codelupe.contracts import Directories, Executor, SearchIndex
+from codelupe.errors import ConfigurationError
+from codelupe.executor import ProcessExecutor
+from codelupe.host import Gathered, Host
+from codelupe.log import EventLog
+from codelupe.log.context import Surroundings
+from codelupe.log.schedule import Scheduler
+from codelupe.log.worker import SQL, Worker
+from codelupe.postgres import Database
+from codelupe.postgres.embedded import embedded_server
+from codelupe.postgres.migrate import migrate, own_migrations
+from codelupe.progress import ProgressBoard
+
+T = TypeVar("T")
+
+log = structlog.get_logger("codelupe")
+
+STALLED_SECONDS = 60.0
+"""The watchdog is fed only while the feeder came round within this time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """A daemon at work, for whoever watches it."""
+
+    database: Database
+    directories: Directories
+    gathered: Gathered
+    board: ProgressBoard
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a run ended."""
+
+    failed_jobs: dict[str, str]
+    interrupted: bool
+
+
+Watcher = Callable[[Running], Awaitable[None]]
+
+
+@asynccontextmanager
+async def open_database(settings: Settings, folders: Directories) -> AsyncIterator[Database]:
+    """The database that the settings name, or the embedded one, which this starts if nobody else has.
+
+    Raises:
+        DatabaseUnavailable: it cannot be reached or started.
+    """
+    if settings.database_url is not None:
+        async with Database(settings.database_url.get_secret_value(), connections=settings.database_connections) as it:
+            yield it
+        return
+    async with (
+        embedded_server(folders.state / "postgres") as url,
+        Database(url, connections=settings.database_connections) as it,
+    ):
+        yield it
+
+
+async def prepare_database(database: Database, host: Host) -> None:
+    """Bring the schema up to date."""
+    for migration in await migrate(database, [*own_migrations(), *host.migrations()]):
+        log.info("migration_applied", owner=migration.owner, number=migration.number, name=migration.name)
+
+
+class Daemon:
+    """One run of the daemon, from start to drain."""
+
+    def __init__(self, settings: Settings, host: Host, *, until_idle: bool = False) -> None:
+        self._settings = settings
+        self._host = host
+        self._until_idle = until_idle
+        self._signals = 0
+        self._stop: Callable[[], None] = lambda: None
+        self._failed_jobs: dict[str, str] = {}
+
+    async def run(self, watch: Watcher | None = None) -> Outcome:
+        """Work until a signal comes or, with ``until_idle``, until there is nothing left to do.
+
+        ``watch`` runs beside the work and is cancelled at its end.
+        """
+        async with anyio.create_task_group() as group:
+            self._stop = group.cancel_scope.cancel
+            group.start_soon(self._obey_signals)
+            await self._run(watch)
+            group.cancel_scope.cancel()
+        return Outcome(failed_jobs=self._failed_jobs, interrupted=self._signals > 0)
+
+    async def _run(self, watch: Watcher | None) -> None:
+        folders = state.directories(self._settings)
+        state.create(folders)
+        with state.held_by_one_daemon(folders.state):
+            async with open_database(self._settings, folders) as database:
+                await prepare_database(database, self._host)
+                await self._work(database, folders, watch)
+
+    async def _work(self, database: Database, folders: Directories, watch: Watcher | None) -> None:
+        event_log, board = EventLog(database), ProgressBoard()
+        gathered = self._host.gather(self._settings.plugins, database, folders)
+        surroundings = Surroundings(
+            log=event_log,
+            offers=gathered.offers,
+            directories=folders,
+            executor=self._executor(gathered),
+            search_index=self._search_index(gathered),
+            board=board,
+        )
+        for stage in gathered.stages:
+            await database.execute(SQL.register_subscription, stage.name, stage.subscription.from_now)
+        worker = Worker(gathered.stages, surroundings, lease=self._settings.lease, drain=self._settings.drain)
+        scheduler = Scheduler(gathered.jobs, gathered.services, surroundings)
+        running = Running(database=database, directories=folders, gathered=gathered, board=board)
+        async with anyio.create_task_group() as beside:
+            beside.start_soon(event_log.wakeups.run)
+            beside.start_soon(self._feed_watchdog, worker)
+            if watch is not None:
+                beside.start_soon(watch, running)
+            self._say_ready(gathered)
+            await self._run_until_told(worker, scheduler)
+            journal.notify("STOPPING=1")
+            beside.cancel_scope.cancel()
+        self._failed_jobs = dict(scheduler.failed)
+        log.info("stopped", interrupted=self._signals > 0)
+
+    async def _run_until_told(self, worker: Worker, scheduler: Scheduler) -> None:
+        """The worker outlives the scheduler, so that it can drain."""
+        async with anyio.create_task_group() as working:
+            working.start_soon(worker.run)
+            async with anyio.create_task_group() as scheduling:
+                self._stop = self._drain(worker, scheduling.cancel_scope, working.cancel_scope)
+                if self._until_idle:
+                    await scheduler.run_until_idle(worker)
+                else:
+                    await scheduler.run_on_time()
+                    await anyio.sleep_forever()
+            worker.stop()
+            await worker.stopped.wait()
+
+    def _drain(self, worker: Worker, scheduling: anyio.CancelScope, working: anyio.CancelScope) -> Callable[[], None]:
+        """What a signal does from now on: the first lets running work end, the second gives it back at once."""
+
+        def stop() -> None:
+            if self._signals > 1:
+                working.cancel()
+            worker.stop()
+            scheduling.cancel()
+
+        return stop
+
+    async def _obey_signals(self) -> None:
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for received in signals:
+                self._signals += 1
+                log.info("stopping", signal=received.name, at_once=self._signals > 1)
+                journal.notify("STOPPING=1")
+                self._stop()
+
+    async def _feed_watchdog(self, worker: Worker) -> None:
+        interval = journal.watchdog_interval()
+        while interval is not None:
+            if anyio.current_time() - worker.alive_at < STALLED_SECONDS:
+                journal.notify("WATCHDOG=1")
+            await anyio.sleep(interval / 2)
+
+    def _executor(self, gathered: Gathered) -> Executor:
+        known: dict[str, Executor] = {
+            "processes": ProcessExecutor(self._settings.executor_workers),
+            **gathered.offers.executors,
+        }
+        return self._chosen("executor", known)
+
+    def _search_index(self, gathered: Gathered) -> SearchIndex | None:
+        """None when no plugin offers any: only those who would use it miss it."""
+        known = gathered.offers.search_indexes
+        if not known:
+            log.warning("no_search_index", wanted=self._settings.search_index)
+            return None
+        return self._chosen("search_index", known)
+
+    def _chosen(self, setting: str, known: dict[str, T]) -> T:
+        name = getattr(self._settings, setting)
+        if name not in known:
+            raise ConfigurationError(
+                f"{setting} = {name!r}, but no plugin offers that",
+                hint=f"Allowed: {', '.join(sorted(known)) or 'nothing, since no plugin offers one'}.",
+            )
+        return known[name]
+
+    def _say_ready(self, gathered: Gathered) -> None:
+        log.info(
+            "started",
+            version=codelupe.__version__,
+            plugins=[plugin.name for plugin in self._host.active],
+            broken_plugins=[plugin.name for plugin in self._host.broken],
+            stages=len(gathered.stages),
+        )
+        journal.notify("READY=1")

@@ -1,0 +1,42 @@
+"""A stage: a plugin's subscription or job under its full name."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from datetime import timedelta
+
+from codelupe.contracts import Job, RetryPolicy, Service, Subscription
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A subscription as the log knows it: ``<plugin>.<name>``."""
+
+    name: str
+    subscription: Subscription
+
+    @property
+    def event_types(self) -> list[str]:
+        return [event.__name__ for event in self.subscription.events]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedJob:
+    """A job under its full name."""
+
+    name: str
+    job: Job
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedService:
+    """A service under its full name."""
+
+    name: str
+    service: Service
+
+
+def backoff(policy: RetryPolicy, failures: int) -> timedelta:
+    """How long to wait after the n-th failure: doubling, capped, with jitter so that retries do not come in step."""
+    return min(policy.cap, policy.base * 2 ** min(failures - 1, 30)) * random.uniform(0.5, 1.0)

@@ -1,0 +1,106 @@
+"""Where the embedded server's data lie and which user owns them."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import subprocess
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from codelupe.errors import DatabaseUnavailable, StateDirectoryError
+
+_SHARED_HOME = Path("/var/lib/codelupe")
+_ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
+"""All that the server's programs are told; the caller's PGPORT, PGDATA and the like must not reach them."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Account:
+    """The user that owns the server and its data; PostgreSQL refuses to run as root."""
+
+    uid: int
+    gid: int
+
+    @property
+    def process_options(self) -> dict[str, Any]:
+        """What makes a child process run as this user, in a place and with an environment that suit it."""
+        switch = {} if self.uid == os.geteuid() else {"user": self.uid, "group": self.gid, "extra_groups": []}
+        return {"cwd": "/", "env": _ENVIRONMENT, "start_new_session": True, **switch}
+
+    def can_use(self, folder: Path) -> bool:
+        """Whether it may enter the folder and make files there."""
+        command = ["/bin/sh", "-c", 'test -x "$1" && test -w "$1"', "sh", str(folder)]
+        return subprocess.run(command, check=False, **self.process_options).returncode == 0
+
+
+def prepare_home(folder: Path) -> tuple[Path, Account]:
+    """Make the folder, or a better place for it, and say who owns it; for root that is an unprivileged user.
+
+    Raises:
+        StateDirectoryError: it cannot be made or written.
+    """
+    with reporting_file_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.geteuid() != 0:
+            return folder, Account(os.geteuid(), os.getegid())
+        account = _hand_over(folder)
+        if not account.can_use(folder):
+            folder = _elsewhere(folder)
+            account = _hand_over(folder)
+        return folder, account
+
+
+@contextmanager
+def reporting_file_errors(folder: Path) -> Iterator[None]:
+    """Turn a full disk, missing rights and the like into :class:`StateDirectoryError`."""
+    try:
+        yield
+    except OSError as error:
+        raise StateDirectoryError(
+            f"the database cannot be kept in {folder}: {error.strerror or error}",
+            hint="Make it writable, free some space, or choose another state directory with CODELUPE_STATE_DIR.",
+        ) from error
+
+
+def _hand_over(folder: Path) -> Account:
+    """The folder's owner; root's own folder is given to an unprivileged user."""
+    found = folder.stat()
+    if found.st_uid != 0:
+        return Account(found.st_uid, found.st_gid)
+    entry = _unprivileged_user()
+    os.chown(folder, entry.pw_uid, entry.pw_gid)
+    return Account(entry.pw_uid, entry.pw_gid)
+
+
+def _unprivileged_user() -> pwd.struct_passwd:
+    for name in ("postgres", "nobody"):
+        with suppress(KeyError):
+            return pwd.getpwnam(name)
+    raise DatabaseUnavailable(
+        "PostgreSQL refuses to run as root and this machine has neither a user postgres nor nobody",
+        hint="Run CodeLupe as another user, or set CODELUPE_DATABASE_URL.",
+    )
+
+
+def _elsewhere(folder: Path) -> Path:
+    """A place for data whose own folder is closed to the server's user, as one below /root is.
+
+    A link in the folder remembers it: who deletes the state directory starts afresh, who moves it keeps the data.
+    """
+    link = folder / "elsewhere"
+    with suppress(FileExistsError):
+        link.symlink_to(_SHARED_HOME / f"postgres-{uuid.uuid4().hex[:12]}")
+    target = link.readlink()
+    _SHARED_HOME.mkdir(mode=0o755, parents=True, exist_ok=True)
+    target.mkdir(mode=0o700, exist_ok=True)
+    log.info("postgres_data_elsewhere", folder=str(folder), target=str(target), reason="the folder is root's alone")
+    return target

@@ -1,0 +1,75 @@
+"""The state directory: made, checked, and held by one daemon at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from codelupe.config import Settings
+from codelupe.contracts import Directories
+from codelupe.errors import StateDirectoryError
+
+
+def directories(settings: Settings) -> Directories:
+    """Where things lie, as absolute paths; nothing is created."""
+    state = settings.state_dir.expanduser().resolve()
+    return Directories(
+        state=state,
+        repositories=(settings.repositories_dir or state / "repos").expanduser().resolve(),
+        models=(settings.models_dir or state / "models").expanduser().resolve(),
+        work=state / "work",
+    )
+
+
+def create(folders: Directories) -> None:
+    """Create the folders.
+
+    Raises:
+        StateDirectoryError: one cannot be created or written.
+    """
+    for folder in (folders.state, folders.repositories, folders.models, folders.work):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unusable(folder, error) from error
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise _unusable(folder, PermissionError("no write access"))
+
+
+@contextmanager
+def held_by_one_daemon(state: Path) -> Iterator[None]:
+    """Hold the directory's lock; the kernel frees it however the process ends.
+
+    Raises:
+        StateDirectoryError: another daemon has it, or the disk is full.
+    """
+    try:
+        file = (state / "daemon.lock").open("a+")
+    except OSError as error:
+        raise _unusable(state, error) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise StateDirectoryError(
+                f"another codelupe daemon (process {file.read().strip() or 'unknown'}) works in {state}",
+                hint="Stop it, or give this one a directory of its own with CODELUPE_STATE_DIR.",
+            ) from None
+        try:
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
+        except OSError as error:
+            raise _unusable(state, error) from error
+        yield
+
+
+def _unusable(folder: Path, error: OSError) -> StateDirectoryError:
+    return StateDirectoryError(
+        f"the directory {folder} cannot be used: {error.strerror or error}",
+        hint="Make room or give write access there, or name another one with CODELUPE_STATE_DIR.",
+    )

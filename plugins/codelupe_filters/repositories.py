@@ -1,0 +1,90 @@
+"""Judges a discovered repository: every rule is asked, then the score."""
+
+from __future__ import annotations
+
+import msgspec
+
+from codelupe import HandlerContext, Repository, load_queries
+from codelupe_events import Reason, RepoAccepted, RepoDiscovered, RepoRejected
+from codelupe_filters.repository_score import repository_score
+
+SQL = load_queries("codelupe_sql", "filters")
+
+
+class JudgeRepositories:
+    """Handles :class:`RepoDiscovered` by the rules of all plugins and the lowest score that is accepted."""
+
+    def __init__(self, min_score: float) -> None:
+        self._min_score = min_score
+
+    async def __call__(self, event: RepoDiscovered, context: HandlerContext) -> None:
+        repository = as_repository(event)
+        score = repository_score(repository, context.recorded.recorded_at)
+        checks = [rule.check(repository) for rule in context.offers.repository_rules]
+        reasons = tuple(reason for reason in [*checks, self._check_score(score)] if reason)
+        async with context.transaction() as connection:
+            await connection.execute(SQL.judge_repository, *_row(event, score, reasons))
+            context.emit(_verdict(event, score, reasons))
+
+    def _check_score(self, score: float) -> Reason | None:
+        if score >= self._min_score:
+            return None
+        return Reason(rule="min-score", detail=f"score {score:g}, at least {self._min_score:g} is asked for")
+
+
+def as_repository(event: RepoDiscovered) -> Repository:
+    """What the event says, in the form that rules judge."""
+    return Repository(
+        source=event.source,
+        external_id=event.repository_id.removeprefix(f"{event.source}:"),
+        full_name=event.full_name,
+        url=event.url,
+        revision=event.revision,
+        description=event.description,
+        language=event.language,
+        licence=event.licence,
+        stars=event.stars,
+        forks=event.forks,
+        size_kib=event.size_kib,
+        topics=event.topics,
+        is_fork=event.is_fork,
+        is_archived=event.is_archived,
+        pushed_at=event.pushed_at,
+    )
+
+
+def _row(event: RepoDiscovered, score: float, reasons: tuple[Reason, ...]) -> tuple[object, ...]:
+    return (
+        event.repository_id,
+        event.source,
+        event.full_name,
+        event.url,
+        event.revision,
+        event.description,
+        event.language,
+        event.licence,
+        event.stars,
+        event.forks,
+        event.size_kib,
+        event.topics,
+        event.is_fork,
+        event.is_archived,
+        event.pushed_at,
+        "rejected" if reasons else "accepted",
+        score,
+        msgspec.json.encode(reasons).decode(),
+    )
+
+
+def _verdict(event: RepoDiscovered, score: float, reasons: tuple[Reason, ...]) -> RepoAccepted | RepoRejected:
+    if reasons:
+        return RepoRejected(
+            repository_id=event.repository_id, revision=event.revision, score=score, reasons=reasons
+        )
+    return RepoAccepted(
+        repository_id=event.repository_id,
+        url=event.url,
+        full_name=event.full_name,
+        revision=event.revision,
+        score=score,
+    )

@@ -1,0 +1,123 @@
+"""Fixtures on real parts: an embedded Postgres for the session, a fresh migrated database for each test."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import asyncpg
+import pytest
+
+from codelupe.config import Layer, RawSettings, validate
+from codelupe.daemon import Daemon, Outcome
+from codelupe.host import Host, Plugin
+from codelupe.log import EventLog
+from codelupe.postgres import Database
+from codelupe.postgres.embedded import embedded_server
+from codelupe.postgres.migrate import migrate, own_migrations
+from codelupe_events import Event
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def open_directory() -> Iterator[Path]:
+    """A folder that every user may enter, unlike pytest's own: the server drops root's rights."""
+    folder = Path(tempfile.mkdtemp(prefix="codelupe-test-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+async def postgres_url(open_directory: Path, anyio_backend: str) -> AsyncIterator[str]:
+    """A running server whose database ``codelupe`` is migrated and serves as a template."""
+    async with embedded_server(open_directory / "postgres") as url:
+        async with Database(url) as database:
+            await migrate(database, own_migrations())
+        yield url
+
+
+@pytest.fixture
+async def database_url(postgres_url: str) -> AsyncIterator[str]:
+    """The URL of a fresh migrated database."""
+    name = f"test_{next(_numbers)}"
+    administration = await asyncpg.connect(postgres_url.replace("/codelupe?", "/postgres?"))
+    try:
+        await administration.execute(f"create database {name} template codelupe")
+        yield postgres_url.replace("/codelupe?", f"/{name}?")
+        await administration.execute(f"drop database {name} with (force)")
+    finally:
+        await administration.close()
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """A connected fresh migrated database."""
+    async with Database(database_url) as it:
+        yield it
+
+
+class RunUntilIdle(Protocol):
+    def __call__(
+        self,
+        plugins: Mapping[str, object],
+        settings: Mapping[str, Mapping[str, Any]] | None = None,
+        events: Sequence[Event] = (),
+        **core: Any,
+    ) -> Awaitable[list[Event]]: ...
+
+
+@pytest.fixture
+def make_daemon(database_url: str, tmp_path: Path) -> Callable[..., Daemon]:
+    """Builds a daemon of these plugins on the test's database, with its state under ``tmp_path / "state"``."""
+
+    def make(
+        plugins: Mapping[str, object],
+        settings: Mapping[str, Mapping[str, Any]] | None = None,
+        *,
+        until_idle: bool = True,
+        **core: Any,
+    ) -> Daemon:
+        host = Host([Plugin(name=name, distribution="test", version="0", target=it) for name, it in plugins.items()])
+        values = {
+            "state_dir": str(tmp_path / "state"),
+            "database_url": database_url,
+            "plugins": dict(settings or {}),
+            "search_index": "postgres",
+            **core,
+        }
+        raw = RawSettings([Layer("command line", values)])
+        configuration = validate(raw, host.settings_models(), environment={})
+        return Daemon(configuration.settings, host, until_idle=until_idle)
+
+    return make
+
+
+@pytest.fixture
+def run_until_idle(make_daemon: Callable[..., Daemon], database: Database) -> RunUntilIdle:
+    """Publishes events, runs a real daemon of these plugins until nothing is left to do, returns the whole log."""
+
+    async def run(
+        plugins: Mapping[str, object],
+        settings: Mapping[str, Mapping[str, Any]] | None = None,
+        events: Sequence[Event] = (),
+        **core: Any,
+    ) -> list[Event]:
+        log = EventLog(database)
+        for event in events:
+            await log.publish(event)
+        outcome: Outcome = await make_daemon(plugins, settings, **core).run()
+        assert not outcome.failed_jobs
+        return [recorded.decode() async for recorded in log.read()]
+
+    return run

@@ -1,0 +1,405 @@
+"""The log's protocol on a real Postgres: order, retry, parking, fencing, leases, idempotency, drain."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from datetime import timedelta
+
+import anyio
+import pytest
+
+from codelupe import Database, HandlerContext, Job, JobContext, Reject, RetryLater, RetryPolicy, Subscription, hookimpl
+from codelupe.daemon import Daemon
+from codelupe.log import Entry, EventLog
+from codelupe.log.event_log import EventRefused
+from codelupe.log.records import derive_key
+from codelupe_events import BatchReady, Event, RepoEmpty, TaskParked
+from tests.conftest import RunUntilIdle
+
+pytestmark = pytest.mark.anyio
+
+FAST = RetryPolicy(attempts=3, base=timedelta(milliseconds=10), cap=timedelta(milliseconds=50))
+
+
+def plugin(*, subscriptions: list[Subscription] | None = None, jobs: list[Job] | None = None) -> object:
+    """A plugin as a third party would write it."""
+    it = types.SimpleNamespace()
+
+    @hookimpl
+    def codelupe_subscriptions() -> list[Subscription]:
+        return subscriptions or []
+
+    @hookimpl
+    def codelupe_jobs() -> list[Job]:
+        return jobs or []
+
+    it.codelupe_subscriptions = codelupe_subscriptions
+    it.codelupe_jobs = codelupe_jobs
+    return it
+
+
+def batch(number: int, files: int = 0) -> BatchReady:
+    return BatchReady(batch_id=number, files=files, characters=0, repositories=0, min_score=0)
+
+
+def empty(number: int) -> RepoEmpty:
+    return RepoEmpty(repository_id=f"test:{number}", url="file:///nowhere")
+
+
+async def test_a_handler_s_rows_events_and_completion_commit_together(
+    run_until_idle: RunUntilIdle, database: Database
+) -> None:
+    await database.execute("create table seen (batch int)")
+
+    async def handle(event: BatchReady, context: HandlerContext) -> None:
+        async with context.transaction() as connection:
+            await connection.execute("insert into seen values ($1)", event.batch_id)
+            context.emit(empty(event.batch_id))
+            if event.batch_id == 2 and context.attempt == 1:
+                raise RuntimeError("after the row, before the commit")
+
+    it = plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle, retry=FAST)])
+    events = await run_until_idle({"test": it}, events=[batch(1), batch(2)])
+    assert sorted(row["batch"] for row in await database.fetch("select batch from seen")) == [1, 2]
+    assert [event for event in events if isinstance(event, RepoEmpty)] == [empty(1), empty(2)]
+    assert await database.fetchval("select count(*) from tasks") == 0
+
+
+async def test_events_of_a_stream_arrive_in_order_and_streams_in_parallel(run_until_idle: RunUntilIdle) -> None:
+    seen: dict[int, list[int]] = {1: [], 2: []}
+    both_streams = anyio.Event()
+    active: set[int] = set()
+
+    async def handle(event: BatchReady, context: HandlerContext) -> None:
+        assert event.batch_id not in active, "two events of one stream at once"
+        active.add(event.batch_id)
+        if len(active) == 2:
+            both_streams.set()
+        if event.files == 0:
+            with anyio.fail_after(10):
+                await both_streams.wait()
+        if event.files == 3 and context.attempt == 1:
+            active.discard(event.batch_id)
+            raise RuntimeError("the rest of the stream waits for my retry")
+        seen[event.batch_id].append(event.files)
+        active.discard(event.batch_id)
+
+    it = plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle, concurrency=8, retry=FAST)])
+    await run_until_idle({"test": it}, events=[batch(stream, n) for n in range(10) for stream in (1, 2)])
+    assert seen == {1: list(range(10)), 2: list(range(10))}
+
+
+@pytest.mark.parametrize(("error", "attempts"), [(Reject("no use"), 1), (RuntimeError("always"), 3)])
+async def test_what_cannot_be_handled_is_parked_and_said(
+    run_until_idle: RunUntilIdle, database: Database, error: Exception, attempts: int
+) -> None:
+    calls = []
+
+    async def handle(event: BatchReady, context: HandlerContext) -> None:
+        calls.append(context.attempt)
+        raise error
+
+    it = plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle, retry=FAST)])
+    events = await run_until_idle({"test": it}, events=[batch(1), batch(1, 2)])
+    assert calls == list(range(1, attempts + 1)), "the second event of the stream waits behind the parked one"
+    [parked] = [event for event in events if isinstance(event, TaskParked)]
+    assert (parked.subscription, parked.attempts, parked.event_type) == ("test.s", attempts, "BatchReady")
+    row = await database.fetchrow("select * from tasks where state = 'parked'")
+    assert row is not None
+    assert str(error) in row["error"]
+    assert "Traceback" in row["traceback"]
+
+
+async def test_a_parked_event_lets_its_stream_pass_when_the_subscription_says_so(run_until_idle: RunUntilIdle) -> None:
+    seen = []
+
+    async def handle(event: BatchReady, context: HandlerContext) -> None:
+        if event.files == 0:
+            raise Reject("no use")
+        seen.append(event.files)
+
+    it = plugin(
+        subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle, parked_blocks_stream=False)]
+    )
+    await run_until_idle({"test": it}, events=[batch(1, n) for n in range(3)])
+    assert seen == [1, 2]
+
+
+async def test_retry_later_need_not_use_up_an_attempt(run_until_idle: RunUntilIdle) -> None:
+    calls = []
+
+    async def handle(event: BatchReady, context: HandlerContext) -> None:
+        calls.append(context.attempt)
+        if len(calls) < 6:
+            raise RetryLater("not yet", after=timedelta(milliseconds=1), counts=False)
+
+    it = plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle, retry=FAST)])
+    await run_until_idle({"test": it}, events=[batch(1)])
+    assert calls == [1] * 6
+
+
+async def test_a_broken_handler_harms_nobody_else(run_until_idle: RunUntilIdle) -> None:
+    seen = []
+
+    async def exit_(event: BatchReady, context: HandlerContext) -> None:
+        raise SystemExit(3)
+
+    async def handle(event: BatchReady, context: HandlerContext) -> None:
+        seen.append(event.batch_id)
+
+    broken = plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=exit_, retry=FAST)])
+    sound = plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
+    await run_until_idle({"broken": broken, "sound": sound}, events=[batch(1), batch(2)])
+    assert sorted(seen) == [1, 2]
+
+
+async def test_a_worker_that_lost_its_task_cannot_commit(run_until_idle: RunUntilIdle, database: Database) -> None:
+    calls = []
+
+    async def handle(event: BatchReady, context: HandlerContext) -> None:
+        calls.append(context.attempt)
+        if len(calls) == 1:
+            await database.execute(
+                "update tasks set state = 'ready', worker = null, token = null, losses = losses + 1"
+            )
+        async with context.transaction():
+            context.emit(empty(len(calls)))
+
+    it = plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
+    events = await run_until_idle({"test": it}, events=[batch(1)])
+    assert calls == [1, 2]
+    assert [event for event in events if isinstance(event, RepoEmpty)] == [empty(2)]
+
+
+async def test_a_second_transaction_is_refused(run_until_idle: RunUntilIdle) -> None:
+    errors = []
+
+    async def handle(event: BatchReady, context: HandlerContext) -> None:
+        async with context.transaction():
+            pass
+        try:
+            async with context.transaction():
+                pass
+        except RuntimeError as error:
+            errors.append(str(error))
+
+    it = plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
+    await run_until_idle({"test": it}, events=[batch(1)])
+    assert len(errors) == 1
+
+
+async def test_emit_now_appends_once_whatever_the_attempts(run_until_idle: RunUntilIdle) -> None:
+    async def handle(event: BatchReady, context: HandlerContext) -> None:
+        await context.emit_now(empty(1))
+        if context.attempt == 1:
+            raise RuntimeError("again")
+
+    it = plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle, retry=FAST)])
+    events = await run_until_idle({"test": it}, events=[batch(1)])
+    assert events.count(empty(1)) == 1
+
+
+async def test_progress_saved_by_one_attempt_reaches_the_next(run_until_idle: RunUntilIdle) -> None:
+    found = []
+
+    async def handle(event: BatchReady, context: HandlerContext) -> None:
+        found.append(context.saved)
+        if context.attempt == 1:
+            await context.save({"checkpoint": 7})
+            raise RuntimeError("again")
+
+    it = plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle, retry=FAST)])
+    await run_until_idle({"test": it}, events=[batch(1)])
+    assert found == [None, {"checkpoint": 7}]
+
+
+async def test_tasks_of_a_dead_worker_come_back(run_until_idle: RunUntilIdle, database: Database) -> None:
+    log = EventLog(database)
+    await log.publish(batch(1))
+    await database.execute("insert into subscriptions (name, position) values ('test.s', 1)")
+    await database.execute(
+        "insert into workers (id, lease_until, host, boot_id, pid, pid_started)"
+        " values (gen_random_uuid(), now() - interval '1 second', 'elsewhere', '', 1, '')"
+    )
+    await database.execute(
+        "insert into tasks (subscription, stream, position, state, worker, token)"
+        " select 'test.s', 'batch/1', 1, 'running', id, gen_random_uuid() from workers"
+    )
+    attempts = []
+
+    async def handle(event: BatchReady, context: HandlerContext) -> None:
+        attempts.append(context.attempt)
+
+    it = plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
+    await run_until_idle({"test": it})
+    assert attempts == [2]
+    assert await database.fetchval("select count(*) from workers") == 0
+
+
+async def test_a_lost_lease_cancels_the_work_and_starts_anew(
+    make_daemon: Callable[..., Daemon], database: Database
+) -> None:
+    """Another host took this process's work: its handlers are stopped, and it goes on under a new lease."""
+    await EventLog(database).publish(batch(1))
+    attempts = []
+    cancelled = anyio.Event()
+
+    async def handle(event: BatchReady, context: HandlerContext) -> None:
+        attempts.append(context.attempt)
+        if len(attempts) == 1:
+            async with database.transaction() as connection:
+                workers = await connection.fetch("select id from workers for update")
+                await connection.execute(
+                    "update tasks set state = 'ready', worker = null, token = null, losses = losses + 1"
+                )
+                await connection.execute("delete from workers where id = any($1)", [row["id"] for row in workers])
+            try:
+                await anyio.sleep_forever()
+            finally:
+                cancelled.set()
+
+    it = plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
+    with anyio.fail_after(30):
+        await make_daemon({"test": it}, lease_seconds=2).run()
+    assert cancelled.is_set()
+    assert attempts == [1, 2]
+
+
+async def test_a_stop_drains_what_runs_and_gives_back_the_rest(
+    make_daemon: Callable[..., Daemon], database: Database
+) -> None:
+    await EventLog(database).publish(batch(1))
+    await EventLog(database).publish(batch(2))
+    finished = []
+    started = anyio.Event()
+
+    async def handle(event: BatchReady, context: HandlerContext) -> None:
+        if event.batch_id == 2:
+            await anyio.sleep_forever()
+        started.set()
+        await anyio.sleep(0.2)
+        finished.append(event.batch_id)
+
+    it = plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
+    daemon = make_daemon({"test": it}, until_idle=False, drain_seconds=1)
+    async with anyio.create_task_group() as group:
+        group.start_soon(daemon.run)
+        with anyio.fail_after(10):
+            await started.wait()
+        import os
+        import signal
+
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert finished == [1]
+    rows = await database.fetch("select state, attempts, losses, stream from tasks")
+    assert [(row["state"], row["attempts"], row["losses"], row["stream"]) for row in rows] == [
+        ("ready", 0, 0, "batch/2")
+    ]
+    assert await database.fetchval("select count(*) from workers") == 0
+
+
+async def test_the_database_may_go_away_while_a_handler_works(run_until_idle: RunUntilIdle, database: Database) -> None:
+    calls = []
+
+    async def handle(event: BatchReady, context: HandlerContext) -> None:
+        calls.append(context.attempt)
+        if len(calls) == 1:
+            await database.fetch(
+                "select pg_terminate_backend(pid) from pg_stat_activity"
+                " where datname = current_database() and pid <> pg_backend_pid()"
+            )
+        async with context.transaction():
+            context.emit(empty(1))
+
+    it = plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
+    events = await run_until_idle({"test": it}, events=[batch(1)])
+    assert events.count(empty(1)) == 1
+    assert set(calls) == {1}, "a database that is away uses up no attempt"
+
+
+async def test_jobs_run_in_turn_whenever_the_log_is_quiet(run_until_idle: RunUntilIdle) -> None:
+    """The second job sees all that came of the first one's events, and the run ends when neither brings any."""
+    handled: list[int] = []
+    seen_by_second = []
+
+    async def first(context: JobContext) -> None:
+        async with context.transaction():
+            for number in range(5):
+                context.emit(batch(number), key=str(number))
+
+    async def second(context: JobContext) -> None:
+        seen_by_second.append(len(handled))
+
+    async def handle(event: BatchReady, context: HandlerContext) -> None:
+        await anyio.sleep(0.05)
+        handled.append(event.batch_id)
+
+    it = plugin(
+        subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)],
+        jobs=[
+            Job(name="first", every=timedelta(hours=1), run=first),
+            Job(name="second", every=timedelta(hours=1), run=second),
+        ],
+    )
+    events = await run_until_idle({"test": it})
+    assert sorted(handled) == [0, 1, 2, 3, 4]
+    assert seen_by_second == [5]
+    assert len(events) == 5
+
+
+async def test_the_same_key_twice_is_one_event_and_says_so(database: Database) -> None:
+    log = EventLog(database)
+    key = derive_key("a", "b")
+    first = await log.publish(batch(1), key=key)
+    second = await log.publish(batch(2), key=key)
+    assert (first.duplicate, second.duplicate) == (False, True)
+    assert second.position == first.position
+    async with database.transaction() as connection:
+        both = await log.append(connection, [Entry(event=batch(3), key=derive_key("c"))] * 2)
+    assert [one.duplicate for one in both] == [False, True]
+    assert len([event async for event in log.read()]) == 2
+
+
+async def test_a_reader_never_passes_a_position_that_may_still_commit(database: Database) -> None:
+    log = EventLog(database)
+    async with database.transaction() as slow:
+        [held] = await log.append(slow, [Entry(event=batch(1))])
+        later = await log.publish(batch(2))
+        assert later.position > held.position
+        assert await log.settled_position() < held.position
+        assert [event async for event in log.read()] == []
+    assert await log.settled_position() >= later.position
+    assert [event.decode() async for event in log.read()] == [batch(1), batch(2)]
+
+
+@pytest.mark.parametrize(
+    ("event", "word"),
+    [
+        (RepoEmpty(repository_id="a", url="x" * 1_100_000), "limit"),
+        (RepoEmpty(repository_id="a", url="x\x00"), "NUL"),
+        (RepoEmpty(repository_id="a", url="\ud800"), "surrogate"),
+    ],
+)
+async def test_events_that_postgres_cannot_hold_are_refused(database: Database, event: Event, word: str) -> None:
+    with pytest.raises(EventRefused, match=word):
+        await EventLog(database).publish(event)
+    assert await database.fetchval("select count(*) from events") == 0
+
+
+async def test_an_event_of_newer_code_is_parked_not_lost(run_until_idle: RunUntilIdle, database: Database) -> None:
+    await EventLog(database).publish(batch(1))
+    await database.execute("update events set version = 99")
+
+    async def handle(event: Event, context: HandlerContext) -> None:
+        raise AssertionError("must not be called")
+
+    it = plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
+    log = EventLog(database)
+    with pytest.raises(Exception, match="version 99"):
+        await run_until_idle({"test": it})
+    types_ = [recorded.type async for recorded in log.read()]
+    assert types_ == ["BatchReady", "TaskParked"]
+    assert "version 99" in await database.fetchval("select error from tasks where state = 'parked'")
+
+
