@@ -1,1 +1,40 @@
+"""The crawler: asks sources for repositories, and is itself the source ``local``."""
 
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+
+from codelupe import CodelupeError, Directories, Job, RepositorySource, Subscription, hookimpl
+from codelupe_crawler.crawl import Crawler
+from codelupe_crawler.settings import CrawlerSettings
+from codelupe_events import CrawlRequested
+
+
+@hookimpl
+def codelupe_settings() -> type[CrawlerSettings]:
+    return CrawlerSettings
+
+
+@hookimpl
+def codelupe_jobs(settings: CrawlerSettings) -> Iterable[Job]:
+    return [Job(name="crawl", every=settings.every, run=Crawler().crawl)]
+
+
+@hookimpl
+def codelupe_subscriptions() -> Iterable[Subscription]:
+    return [Subscription(name="crawl-request", events=(CrawlRequested,), handler=Crawler().answer, concurrency=1)]
+
+
+@hookimpl
+def codelupe_repository_sources(settings: CrawlerSettings, directories: Directories) -> Iterable[RepositorySource]:
+    if not settings.installed_packages and not settings.sources:
+        return []
+    if shutil.which("git") is None:
+        raise CodelupeError(
+            "git is not in PATH, so local sources cannot be read",
+            hint="Install it, for example with `apt-get install git`; the crawl goes on from there.",
+        )
+    from codelupe_crawler.local import LocalSource  # GitPython takes long to import and fails without git
+
+    return [LocalSource(settings, directories.state / "sources")]

@@ -1,0 +1,5 @@
+"""``python -m codelupe``."""
+
+from codelupe.cli import main
+
+main()

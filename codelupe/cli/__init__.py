@@ -1,0 +1,96 @@
+"""The command line. Data on standard output, everything else on standard error.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 69 the database is not available, 78 the settings are wrong.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from codelupe import __version__
+from codelupe.cli import config, db, dead_letters, events, models, plugins
+from codelupe.cli.doctor import doctor
+from codelupe.cli.output import err
+from codelupe.cli.replay import replay
+from codelupe.cli.run import run
+from codelupe.cli.search import search
+from codelupe.cli.session import discover
+from codelupe.cli.status import status
+from codelupe.config import read_settings
+from codelupe.errors import CodelupeError, ConfigurationError
+from codelupe.journal import configure_logging
+
+
+def build_app() -> typer.Typer:
+    """The whole application, with the commands that plugins bring."""
+    app = typer.Typer(
+        name="codelupe",
+        help="Turns public repositories into a code model that keeps getting better.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    app.callback()(_root)
+    for command in (run, status, replay, search, doctor):
+        app.command()(command)
+    for group in (events, plugins, dead_letters, models, db, config):
+        app.add_typer(group.app, name=group.__name__.rpartition(".")[2].replace("_", "-"))
+    _add_plugin_commands(app)
+    return app
+
+
+def _root(
+    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version and end.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"codelupe {__version__}")
+        raise typer.Exit
+
+
+def _add_plugin_commands(app: typer.Typer) -> None:
+    """Settings that are wrong are reported by the command itself; ``--help`` must work without them."""
+    try:
+        host = discover(read_settings())
+    except ConfigurationError:
+        return
+    taken = {group.name for group in app.registered_groups}
+    for name, commands in host.commands().items():
+        if name not in taken:
+            app.add_typer(commands, name=name)
+
+
+def main() -> None:
+    """The entry point ``codelupe``."""
+    configure_logging("warning", "auto")
+    try:
+        build_app()()
+    except BaseExceptionGroup as group:
+        _end_with(_find(group) or group)
+    except (CodelupeError, KeyboardInterrupt, BrokenPipeError) as error:
+        _end_with(error)
+
+
+def _find(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
+    """Ours among the errors that a task group raised together."""
+    found = group.subgroup(lambda error: isinstance(error, CodelupeError | KeyboardInterrupt | BrokenPipeError))
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found
+
+
+def _end_with(error: BaseException) -> None:
+    match error:
+        case CodelupeError():
+            err.print(f"codelupe: {error}", markup=False, highlight=False, soft_wrap=True)
+            sys.exit(error.exit_code)
+        case KeyboardInterrupt():
+            sys.exit(130)
+        case BrokenPipeError():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
+        case _:
+            raise error

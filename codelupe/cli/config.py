@@ -1,0 +1,46 @@
+"""``codelupe config``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from pydantic import SecretStr
+
+from codelupe.cli.output import out, print_json, print_table
+from codelupe.cli.session import AsJson, ConfigFile, Profile, Setting, load, parse_overrides
+from codelupe.journal import configure_logging
+
+app = typer.Typer(no_args_is_help=True, help="Look at the settings.")
+
+
+@app.command()
+def show(
+    config: ConfigFile = None, profile: Profile = None, as_json: AsJson = False, settings: Setting = None
+) -> None:
+    """Print every setting with the place that it comes from; secrets are hidden."""
+    configure_logging("error", "auto")
+    loaded = load(config, profile, parse_overrides(settings or [])).configuration
+    leaves = [(key, _shown(value), origin) for key, value, origin in loaded.leaves()]
+    if as_json:
+        print_json([{"key": key, "value": value, "origin": origin} for key, value, origin in leaves])
+    else:
+        print_table(["setting", "value", "from"], [(key, _text(value), origin) for key, value, origin in leaves])
+
+
+@app.command()
+def check(config: ConfigFile = None, profile: Profile = None, settings: Setting = None) -> None:
+    """Say whether the settings are right; ends with 78 if not."""
+    configure_logging("error", "auto")
+    load(config, profile, parse_overrides(settings or []))
+    out.print("The settings are right.")
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, SecretStr):
+        return "***"
+    return sorted(value) if isinstance(value, frozenset) else value
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)

@@ -1,0 +1,158 @@
+"""``codelupe events``: look into the log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.tree import Tree
+
+from codelupe.cli.output import out, print_json, print_table
+from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, with_session
+from codelupe.errors import CodelupeError
+from codelupe.log import Recorded
+from codelupe.trace import trace_event, trace_model
+
+app = typer.Typer(no_args_is_help=True, help="Look into the event log.")
+
+_FILES_SHOWN = 3
+
+
+@app.command()
+def tail(
+    config: ConfigFile = None,
+    profile: Profile = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document a line.")] = False,
+    number: Annotated[int, typer.Option("--number", "-n", min=1, help="How many events.")] = 20,
+    type_name: Annotated[str | None, typer.Option("--type", help="Only events of this type.")] = None,
+    stream: Annotated[str | None, typer.Option("--stream", help="Only events of this stream.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new events until Ctrl-C.")] = False,
+) -> None:
+    """Print the newest events, oldest of them first."""
+
+    async def show(session: Session) -> None:
+        if stream is not None:
+            events = [event async for event in session.log.read(stream=stream)]
+            events = [event for event in events if type_name in (None, event.type)][-number:]
+        else:
+            events = await session.log.latest(type_name=type_name, limit=number)
+        _print(events, as_json=as_json)
+        if follow:
+            await _follow(session, events[-1].position if events else 0, type_name, stream, as_json=as_json)
+
+    with_session(config, profile, show)
+
+
+async def _follow(
+    session: Session, after: int, type_name: str | None, stream: str | None, *, as_json: bool
+) -> None:
+    while True:
+        settled = await session.log.settled_position()
+        async for event in session.log.read(after=after):
+            if type_name in (None, event.type) and stream in (None, event.stream):
+                _print([event], as_json=as_json)
+        after = max(after, settled)
+        await session.log.wakeups.wait(0.5)
+
+
+def _print(events: Sequence[Recorded], *, as_json: bool) -> None:
+    for event in events:
+        if as_json:
+            typer.echo(_line(event))
+        else:
+            out.print(
+                f"[dim]{event.position:>8} {event.recorded_at.astimezone():%m-%d %H:%M:%S}[/] "
+                f"[bold]{event.type}[/] {escape(event.stream)} [dim]{escape(event.data)}[/]",
+                soft_wrap=True,
+                highlight=False,
+            )
+
+
+def _line(event: Recorded) -> str:
+    import msgspec
+
+    return msgspec.json.encode(event.as_dict()).decode()
+
+
+@app.command()
+def show(
+    event: Annotated[str, typer.Argument(help="The event's position or id.")],
+    config: ConfigFile = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print one event whole."""
+
+    async def print_it(session: Session) -> None:
+        found = await _find(session, event)
+        if as_json:
+            print_json(found.as_dict())
+        else:
+            print_table(["field", "value"], found.as_dict().items())
+
+    with_session(config, profile, print_it)
+
+
+@app.command()
+def trace(
+    reference: Annotated[str, typer.Argument(help="A model's name, or an event's position or id.")],
+    config: ConfigFile = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+    all_files: Annotated[bool, typer.Option("--all-files", help="Name every file, not the first few.")] = False,
+) -> None:
+    """Lead back from a model to its batch, repositories and files, or from an event to its causes."""
+
+    async def print_it(session: Session) -> None:
+        model = await trace_model(session.database, session.log, reference)
+        if model is not None:
+            print_json(model) if as_json else out.print(_model_tree(model, all_files=all_files))
+            return
+        chain = await trace_event(session.log, await _find(session, reference))
+        print_json(chain) if as_json else out.print(_chain_tree(chain))
+
+    with_session(config, profile, print_it)
+
+
+async def _find(session: Session, reference: str) -> Recorded:
+    found = await session.log.find(reference)
+    if found is None:
+        raise CodelupeError(
+            f"there is no event {reference!r}", hint="`codelupe events tail` and `codelupe models list` name some."
+        )
+    return found
+
+
+def _model_tree(trace: dict[str, Any], *, all_files: bool) -> Tree:
+    model, batch = trace["model"], trace["batch"]
+    tree = Tree(f"[bold]{escape(model['id'])}[/] {model['state']}, on {escape(model['base'])}, losses {model['losses']}")
+    for event in trace["events"]:
+        tree.add(f"[dim]{event['position']} {event['recorded_at'][:19]}[/] {event['type']}")
+    branch = tree.add(
+        f"[bold]batch {batch['id']}[/] {batch['files']:,} files of {len(trace['repositories']):,} repositories"
+    )
+    for repository in trace["repositories"]:
+        files = repository["files"]
+        leaf = branch.add(
+            f"{escape(repository['full_name'])} [dim]at {repository['commit'][:12]}[/] "
+            f"{escape(repository['licence'] or 'licence unknown')}, {len(files):,} files"
+        )
+        for file in files if all_files else files[:_FILES_SHOWN]:
+            leaf.add(f"[dim]{escape(file['path'])} {file['score']:.0f} {file['split']}[/]")
+        if not all_files and len(files) > _FILES_SHOWN:
+            leaf.add(f"[dim]… {len(files) - _FILES_SHOWN:,} more[/]")
+    return tree
+
+
+def _chain_tree(chain: list[dict[str, Any]]) -> Tree:
+    tree: Tree | None = None
+    at: Tree | None = None
+    for event in chain:
+        label = f"[bold]{event['type']}[/] {escape(event['stream'])} [dim]{event['position']} {event['recorded_at'][:19]} {event['id']}[/]"
+        if at is None:
+            tree = at = Tree(label)
+        else:
+            at = at.add(label)
+    return tree or Tree("nothing")

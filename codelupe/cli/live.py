@@ -1,0 +1,143 @@
+"""What `codelupe run` shows while it works: live on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from codelupe.contracts import Progress
+from codelupe.daemon import Running
+from codelupe.errors import DatabaseUnavailable
+from codelupe.log.stage_order import flow_order
+from codelupe.status import read_stages
+
+_REFRESH_SECONDS = 0.25
+_LINE_SECONDS = 10.0
+
+StageStates = list[dict[str, Any]]
+
+
+def watcher(console: Console) -> Callable[[Running], Any]:
+    """The right way to watch on this console."""
+    return _LiveView(console).watch if console.is_terminal else _LineView(console).watch
+
+
+class _View:
+    """Reads the stages again and again; a subclass shows them."""
+
+    interval: float
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    async def watch(self, running: Running) -> None:
+        order = flow_order(running.gathered.stages)
+        active = set(order)
+        while True:
+            try:
+                stages = await read_stages(running.database, order)
+            except DatabaseUnavailable:
+                stages = None
+            self.show([stage for stage in stages if stage["name"] in active] if stages is not None else None, running)
+            await anyio.sleep(self.interval)
+
+    def show(self, stages: StageStates | None, running: Running) -> None:
+        raise TypeError("a view shows something")
+
+
+class _LiveView(_View):
+    """One line a stage, with a bar and what it works on right now."""
+
+    interval = _REFRESH_SECONDS
+
+    async def watch(self, running: Running) -> None:
+        with Live(console=self.console, transient=True, refresh_per_second=8, redirect_stderr=True) as live:
+            self._live = live
+            await super().watch(running)
+
+    def show(self, stages: StageStates | None, running: Running) -> None:
+        if stages is None:
+            self._live.update(Spinner("dots", "the database is away; waiting for it"))
+        else:
+            self._live.update(_picture(stages, running))
+
+
+def _picture(stages: StageStates, running: Running) -> RenderableType:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for width in (26, 24, 12):
+        table.add_column(width=width)
+    table.add_column(no_wrap=True, ratio=1)
+    for stage in stages:
+        work = running.board.of_stage(stage["name"])
+        total = stage["waiting"] + stage["running"] + stage["done"] + stage["parked"]
+        inner = _mean([progress for _, progress in work if progress])
+        done = stage["done"] + inner * len(work)
+        table.add_row(
+            Text(stage["name"], style="bold" if work else "dim" if not total else ""),
+            ProgressBar(total=max(total, 1), completed=done, width=24),
+            f"{stage['done']:,}/{total:,}",
+            Text(_now(stage, work), style="cyan"),
+        )
+    jobs = [_job_line(job.name, running) for job in running.gathered.jobs if running.board.of_stage(job.name)]
+    return Group(table, *jobs)
+
+
+def _mean(progresses: list[Progress]) -> float:
+    shares = [min(1.0, progress.done / progress.total) for progress in progresses if progress.total]
+    return sum(shares) / len(shares) if shares else 0.0
+
+
+def _now(stage: dict[str, Any], work: list[tuple[str, Progress | None]]) -> str:
+    parked = f"{stage['parked']} parked  " if stage["parked"] else ""
+    if not work:
+        return parked
+    stream, progress = max(work, key=lambda one: one[1] is not None)
+    others = f" and {len(work) - 1} more" if len(work) > 1 else ""
+    return f"{parked}{stream.partition('/')[2] or stream} {_describe(progress)}{others}"
+
+
+def _job_line(name: str, running: Running) -> Text:
+    [(_, progress), *_] = running.board.of_stage(name)
+    return Text(f"{name}: {_describe(progress)}", style="cyan")
+
+
+def _describe(progress: Progress | None) -> str:
+    if progress is None:
+        return ""
+    figures = " ".join(f"{name}={_figure(value)}" for name, value in progress.figures.items())
+    return f"{progress.done:,.0f}/{progress.total:,.0f} {progress.unit} {figures}".rstrip()
+
+
+def _figure(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.4g}"
+
+
+class _LineView(_View):
+    """A line for each stage that moved, at most every ten seconds."""
+
+    interval = 1.0
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._last: dict[str, str] = {}
+        self._spoke_at: dict[str, float] = {}
+
+    def show(self, stages: StageStates | None, running: Running) -> None:
+        for stage in stages or []:
+            name = stage["name"]
+            counts = ", ".join(f"{stage[key]:,} {key}" for key in ("done", "running", "waiting", "parked") if stage[key])
+            work = _now({**stage, "parked": 0}, running.board.of_stage(name)) if stage["running"] else ""
+            line = f"{counts}  {work}".rstrip()
+            is_due = time.monotonic() - self._spoke_at.get(name, 0) >= _LINE_SECONDS
+            if line and line != self._last.get(name) and (is_due or not stage["waiting"] + stage["running"]):
+                self._last[name], self._spoke_at[name] = line, time.monotonic()
+                self.console.print(f"{name}: {line}", highlight=False, soft_wrap=True, markup=False)

@@ -1,0 +1,53 @@
+"""``codelupe replay``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from codelupe.cli.output import out, print_json
+from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, with_session
+from codelupe.errors import CodelupeError
+from codelupe.log.replay import Replay, count_replay, position_before, start_replay
+from codelupe.log.stages import Stage
+
+
+def replay(
+    stage: Annotated[str, typer.Argument(help="The stage, such as scorers.score.")],
+    config: ConfigFile = None,
+    profile: Profile = None,
+    from_position: Annotated[int, typer.Option("--from-position", min=1, help="Begin with this position.")] = 1,
+    since: Annotated[datetime | None, typer.Option("--since", help="Begin at this time (UTC).")] = None,
+    stream: Annotated[str | None, typer.Option("--stream", help="Only events of this stream.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many events it would be.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Hand past events to a stage again."""
+
+    async def do(session: Session) -> None:
+        after = from_position - 1 if since is None else await position_before(session.database, _utc(since))
+        plan = Replay(stage=_stage(session, stage), after=after, stream=stream)
+        events = await count_replay(session.database, plan)
+        if as_json:
+            print_json({"stage": stage, "after": after, "stream": stream, "events": events, "started": not dry_run})
+        else:
+            out.print(f"{events:,} events after position {after:,} {'would be' if dry_run else 'will be'} handled again.")
+        if not dry_run and (yes or as_json or typer.confirm("Go on?", err=True)):
+            await start_replay(session.database, plan)
+
+    with_session(config, profile, do)
+
+
+def _stage(session: Session, name: str) -> Stage:
+    gathered = session.host.gather(session.settings.plugins, session.database, session.directories)
+    stages = {stage.name: stage for stage in gathered.stages}
+    if name not in stages:
+        raise CodelupeError(f"there is no stage {name!r}", hint=f"The stages are: {', '.join(sorted(stages))}.")
+    return stages[name]
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,42 @@
+"""``codelupe search``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from codelupe.cli.output import out, print_json, print_table
+from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, with_session
+from codelupe.errors import ConfigurationError
+
+
+def search(
+    query: Annotated[list[str], typer.Argument(help='Words, "a phrase", or, -without.')],
+    config: ConfigFile = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="How many at most.")] = 20,
+) -> None:
+    """Search the discovered repositories."""
+
+    async def do(session: Session) -> None:
+        gathered = session.host.gather(session.settings.plugins, session.database, session.directories)
+        index = gathered.offers.search_indexes.get(session.settings.search_index)
+        if index is None:
+            raise ConfigurationError(
+                f"no plugin offers the search index {session.settings.search_index!r}",
+                hint="`codelupe plugins list` shows the plugins.",
+            )
+        hits = await index.search(" ".join(query), limit)
+        if as_json:
+            print_json(hits)
+        elif not hits:
+            out.print("Nothing found.")
+        else:
+            print_table(
+                ["repository", "language", "stars", "description"],
+                [(hit.full_name, hit.language, hit.stars, hit.description) for hit in hits],
+            )
+
+    with_session(config, profile, do)

@@ -1,0 +1,57 @@
+"""``codelupe status``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import anyio
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from codelupe.cli.output import out, print_json
+from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, with_session
+from codelupe.cli.summary import show_status
+from codelupe.log.stage_order import flow_order
+from codelupe.status import read_status
+
+
+def status(
+    config: ConfigFile = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on showing it, once a second, until Ctrl-C.")] = False,
+) -> None:
+    """Show what each stage has done and has yet to do, and what came of it."""
+
+    async def show(session: Session) -> None:
+        if watch:
+            await _watch(session)
+            return
+        data = await _read(session)
+        if as_json:
+            print_json(data)
+        else:
+            show_status(out, data)
+
+    with_session(config, profile, show)
+
+
+async def _read(session: Session) -> dict[str, Any]:
+    gathered = session.host.gather(session.settings.plugins, session.database, session.directories)
+    return await read_status(session.database, flow_order(gathered.stages))
+
+
+async def _watch(session: Session) -> None:
+    with Live(console=out, refresh_per_second=4) as live:
+        while True:
+            live.update(_picture(await _read(session)))
+            await anyio.sleep(1)
+
+
+def _picture(data: dict[str, Any]) -> Text:
+    page = Console(width=out.width, force_terminal=out.is_terminal)
+    with page.capture() as capture:
+        show_status(page, data)
+    return Text.from_ansi(capture.get())

@@ -1,0 +1,117 @@
+"""Asking the sources, and recording what is new."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import msgspec
+
+from codelupe import (
+    Connection,
+    HandlerContext,
+    JobContext,
+    Reject,
+    Repository,
+    RepositorySource,
+    load_queries,
+)
+from codelupe_events import CrawlRequested, CrawlSliceCompleted, RepoDiscovered
+
+SQL = load_queries("codelupe_sql", "crawler")
+SLICE = 50
+"""Repositories recorded in one transaction."""
+_DESCRIPTION_CHARACTERS = 1000
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+class Crawler:
+    """Asks every source for its repositories and appends ``RepoDiscovered`` for each new revision."""
+
+    def __init__(self) -> None:
+        self._has_explained = False
+
+    async def crawl(self, context: JobContext) -> None:
+        """Ask all sources, a transaction for each slice. A source that fails does not stop the others."""
+        if not context.offers.sources:
+            self._explain_once(context)
+        for source in context.offers.sources:
+            async for found in _slices(source, context):
+                async with context.transaction() as connection:
+                    await _record(connection, context, source.name, found)
+
+    async def answer(self, event: CrawlRequested, context: HandlerContext) -> None:
+        """Ask the source that the request names, or all; everything is recorded at once.
+
+        Raises:
+            Reject: there is no such source.
+        """
+        sources = [each for each in context.offers.sources if event.source in (None, each.name)]
+        if event.source is not None and not sources:
+            known = ", ".join(sorted(each.name for each in context.offers.sources)) or "none"
+            raise Reject(f"no source is called {event.source!r}; there are: {known}")
+        slices = [(source.name, found) for source in sources async for found in _slices(source, context)]
+        async with context.transaction() as connection:
+            for name, found in slices:
+                await _record(connection, context, name, found)
+
+    def _explain_once(self, context: JobContext) -> None:
+        if not self._has_explained:
+            context.log.warning(
+                "no_sources",
+                hint="Name a folder or git URL by --source or in `sources` of [plugins.crawler], or set its "
+                "`installed_packages`.",
+            )
+        self._has_explained = True
+
+
+async def _slices(source: RepositorySource, context: JobContext | HandlerContext) -> AsyncIterator[list[RepoDiscovered]]:
+    """What the source has, up to its end or its failure."""
+    found: dict[str, RepoDiscovered] = {}
+    try:
+        async for repository in source.discover():
+            found[repository.id] = as_event(repository)
+            if len(found) == SLICE:
+                yield list(found.values())
+                found = {}
+    except Exception as error:
+        context.log.exception("source_failed", source=source.name, error=f"{type(error).__name__}: {error}")
+    if found:
+        yield list(found.values())
+
+
+async def _record(
+    connection: Connection, context: JobContext | HandlerContext, source: str, found: Sequence[RepoDiscovered]
+) -> None:
+    rows = await connection.fetch(SQL.upsert_repositories, msgspec.json.encode(found).decode())
+    new = {row["id"] for row in rows}
+    for event in found:
+        if event.repository_id in new:
+            context.emit(event)
+    if new:
+        context.emit(CrawlSliceCompleted(source=source, seen=len(found), new=len(new)))
+
+
+def as_event(repository: Repository) -> RepoDiscovered:
+    """The repository as an event that can be stored: see :func:`storable`; the description is cut short.
+
+    Raises:
+        msgspec.ValidationError: the source has put a value of the wrong type into it.
+    """
+    fields = {name: storable(value) for name, value in asdict(repository).items() if name != "external_id"}
+    if repository.description is not None:
+        fields["description"] = fields["description"][:_DESCRIPTION_CHARACTERS]
+    return msgspec.convert({"repository_id": storable(repository.id), **fields}, RepoDiscovered)
+
+
+def storable(value: Any) -> Any:
+    """The value with NUL and lone surrogates, which Postgres cannot hold, replaced by U+FFFD in every string."""
+    match value:
+        case str():
+            return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value)
+        case tuple() | list():
+            return tuple(storable(each) for each in value)
+        case _:
+            return value

@@ -1,0 +1,92 @@
+"""Turning plain files into a git repository with one commit, the same one wherever the files are the same."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+import anyio
+import anyio.to_thread
+
+from codelupe_crawler import git
+
+Files = Iterable[tuple[str, bytes]]
+_REVISION_FILE = "codelupe-revision"
+_IDENTITY = b"CodeLupe <codelupe@localhost> 946684800 +0000"
+"""Who commits, and when (the first second of 2000): fixed, so that the commit's id depends on the files alone."""
+
+
+class Snapshots:
+    """Bare repositories in one folder, each made in a folder of its own and then renamed.
+
+    A half-made one that a killed process left behind is overwritten.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = anyio.Lock()
+
+    async def keep(self, name: str, revision: str, files: Callable[[], Files]) -> str:
+        """Make sure that ``name`` holds these files at this revision; returns its URL. ``files`` is asked if it does not.
+
+        Raises:
+            OSError: the folder cannot be written.
+            codelupe_crawler.git.GitFailed: git refused.
+        """
+        place = self._folder / name
+        async with self._lock:
+            await anyio.to_thread.run_sync(_keep, place, revision, files)
+        return place.as_uri()
+
+
+def _keep(place: Path, revision: str, files: Callable[[], Files]) -> None:
+    if _revision_of(place) == revision:
+        return
+    building = place.with_name(f".{place.name}")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    commit(building, files(), message=f"{place.name} {revision}")
+    (building / _REVISION_FILE).write_text(revision)
+    shutil.rmtree(place, ignore_errors=True)
+    building.rename(place)
+
+
+def _revision_of(place: Path) -> str | None:
+    try:
+        return (place / _REVISION_FILE).read_text()
+    except FileNotFoundError:
+        return None
+
+
+def commit(repository: Path, files: Files, *, message: str) -> None:
+    """Make an empty folder a bare repository whose branch ``main`` holds the files in one commit."""
+    at = f"--git-dir={repository}"
+    git.run(at, "init", "--bare", "--quiet", "--template=", "--initial-branch=main")
+    importing = git.start(at, "fast-import", "--quiet", "--done", stdin=subprocess.PIPE)
+    assert importing.stdin is not None
+    with suppress(BrokenPipeError):  # git gave up; its message says why
+        _write_stream(importing.stdin, files, message)
+    git.check(importing, importing.communicate()[1])
+
+
+def _write_stream(stream: IO[bytes], files: Files, message: str) -> None:
+    """Speak the language of git-fast-import(1)."""
+    stream.write(b"commit refs/heads/main\nauthor %s\ncommitter %s\n" % (_IDENTITY, _IDENTITY))
+    _write_data(stream, message.encode())
+    for path, content in files:
+        stream.write(b"M 100644 inline %s\n" % _quoted(os.fsencode(path)))
+        _write_data(stream, content)
+    stream.write(b"done\n")
+
+
+def _write_data(stream: IO[bytes], data: bytes) -> None:
+    stream.write(b"data %d\n%s\n" % (len(data), data))
+
+
+def _quoted(path: bytes) -> bytes:
+    return b'"' + path.replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\n", b"\\n") + b'"'
