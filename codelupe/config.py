@@ -37,8 +37,8 @@ class Settings(BaseSettings):
     model_config = ConfigDict(extra="forbid", frozen=True)  # type: ignore[assignment]
 
     state_dir: Path = Field(Path(".codelupe"), description="Folder for all that is kept on disk.")
-    repositories_dir: Path | None = Field(None, description="Folder of the clones; `repos` in the state folder if unset.")
-    models_dir: Path | None = Field(None, description="Folder of the models; `models` in the state folder if unset.")
+    repositories_dir: Path | None = Field(None, description="Folder of the clones; unset, `repos` in the state folder.")
+    models_dir: Path | None = Field(None, description="Folder of the models; unset, `models` in the state folder.")
     database_url: SecretStr | None = Field(
         None, description="URL of a Postgres database, 15 or newer; unset, an embedded server runs in the state folder."
     )
@@ -200,7 +200,7 @@ def _file_layer(path: Path) -> Layer:
 
 
 def _environment_layer(model: type[Settings], environment: Mapping[str, str]) -> Layer:
-    given = {name: value for name, value in environment.items() if name.startswith(PREFIX)} 
+    given = {name: value for name, value in environment.items() if name.startswith(PREFIX)}
     for name in given.keys() - _NOT_SETTINGS:
         _check_variable(name, model)
     source = EnvSettingsSource(model, env_prefix=PREFIX, env_nested_delimiter="__", case_sensitive=False)
@@ -208,7 +208,8 @@ def _environment_layer(model: type[Settings], environment: Mapping[str, str]) ->
     try:
         return Layer("environment", source())
     except SettingsError as error:
-        raise ConfigurationError(f"a {PREFIX}… variable is wrong: {error}; lists and tables are written as JSON") from error
+        message = f"a {PREFIX}… variable is wrong: {error}"
+        raise ConfigurationError(message, hint="Lists and tables are written as JSON there.") from error
 
 
 def _check_variable(name: str, model: type[BaseModel]) -> None:
@@ -255,14 +256,20 @@ def _merge(into: dict[str, Any], origins: dict[str, str], values: Mapping[str, A
 def _explain(problem: ErrorDetails, model: type[BaseModel], origins: Mapping[str, str]) -> str:
     location = [str(part) for part in problem["loc"]]
     key = ".".join(location)
-    origin = next((source for path, source in origins.items() if path == key or path.startswith(f"{key}.")), None)
-    parents = [origins[".".join(location[:n])] for n in range(len(location), 0, -1) if ".".join(location[:n]) in origins]
-    where = origin or (parents[0] if parents else "settings")
+    where = _where(location, origins)
     if problem["type"] == "extra_forbidden":
         owner = _owner(model, location[:-1])
         return f"{where}: unknown key {key}{_suggestion(location[-1], owner)}; allowed: {_allowed(owner)}"
     value = "" if _is_secret(model, location) else f" = {problem['input']!r}"
     return f"{where}: {key}{value}: {problem['msg']}"
+
+
+def _where(location: Sequence[str], origins: Mapping[str, str]) -> str:
+    """The origin of the value there, of one below it, or of the nearest one above it."""
+    key = ".".join(location)
+    below = [origin for path, origin in origins.items() if path == key or path.startswith(f"{key}.")]
+    above = [origins.get(".".join(location[:length])) for length in range(len(location) - 1, 0, -1)]
+    return next((origin for origin in [*below, *above] if origin), "settings")
 
 
 def _owner(model: type[BaseModel], path: Sequence[str]) -> type[BaseModel]:

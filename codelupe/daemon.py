@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import structlog
@@ -53,7 +53,7 @@ class Outcome:
     interrupted: bool
 
 
-Watcher = Callable[[Running], Awaitable[None]]
+Watcher = Callable[[Running], Coroutine[Any, Any, None]]
 
 
 @asynccontextmanager

@@ -47,7 +47,7 @@ hookimpl = pluggy.HookimplMarker("codelupe")
 
 
 @hookspec
-def codelupe_settings() -> type[BaseModel]:  # type: ignore[empty-body]
+def codelupe_settings() -> type[BaseModel]:
     """The pydantic model of ``[plugins.<name>]``.
 
     Its defaults must make a working plugin. Unknown keys are refused whatever the model says. Called before
@@ -56,7 +56,7 @@ def codelupe_settings() -> type[BaseModel]:  # type: ignore[empty-body]
 
 
 @hookspec
-def codelupe_migrations() -> Traversable:  # type: ignore[empty-body]
+def codelupe_migrations() -> Traversable:
     """The folder of the plugin's own ``NNNN_name.sql`` migrations, such as ``files(__package__) / "migrations"``.
 
     They run in order, once, each in a transaction, after CodeLupe's own; an applied one must never change.
@@ -64,52 +64,52 @@ def codelupe_migrations() -> Traversable:  # type: ignore[empty-body]
 
 
 @hookspec
-def codelupe_commands() -> typer.Typer:  # type: ignore[empty-body]
+def codelupe_commands() -> typer.Typer:
     """Commands for the command line: they become ``codelupe <plugin> …``."""
 
 
 @hookspec
-def codelupe_subscriptions(settings: BaseModel, database: Database, directories: Directories) -> Iterable[Subscription]:  # type: ignore[empty-body]
+def codelupe_subscriptions(settings: BaseModel, database: Database, directories: Directories) -> Iterable[Subscription]:
     """Handlers for events. The host calls each subscription ``<plugin>.<name>``."""
 
 
 @hookspec
-def codelupe_jobs(settings: BaseModel, database: Database, directories: Directories) -> Iterable[Job]:  # type: ignore[empty-body]
+def codelupe_jobs(settings: BaseModel, database: Database, directories: Directories) -> Iterable[Job]:
     """Work on a schedule, run by one process of the cluster at a time."""
 
 
 @hookspec
-def codelupe_services(settings: BaseModel, database: Database, directories: Directories) -> Iterable[Service]:  # type: ignore[empty-body]
+def codelupe_services(settings: BaseModel, database: Database, directories: Directories) -> Iterable[Service]:
     """Tasks that run as long as the daemon does."""
 
 
 @hookspec
 def codelupe_repository_sources(
     settings: BaseModel, database: Database, directories: Directories
-) -> Iterable[RepositorySource]:  # type: ignore[empty-body]
+) -> Iterable[RepositorySource]:
     """Places where repositories are found."""
 
 
 @hookspec
-def codelupe_repository_rules(settings: BaseModel) -> Iterable[RepositoryRule]:  # type: ignore[empty-body]
+def codelupe_repository_rules(settings: BaseModel) -> Iterable[RepositoryRule]:
     """Reasons to turn a repository down before it is cloned. All rules are asked, so that all reasons are known."""
 
 
 @hookspec
-def codelupe_file_rules(settings: BaseModel) -> Iterable[FileRule]:  # type: ignore[empty-body]
+def codelupe_file_rules(settings: BaseModel) -> Iterable[FileRule]:
     """Reasons to leave a file out. The first that objects decides."""
 
 
 @hookspec
-def codelupe_scorers(settings: BaseModel) -> Iterable[Scorer]:  # type: ignore[empty-body]
+def codelupe_scorers(settings: BaseModel) -> Iterable[Scorer]:
     """Dimensions of a file's quality; the score is their weighted mean."""
 
 
 @hookspec
-def codelupe_search_index(settings: BaseModel, database: Database) -> SearchIndex:  # type: ignore[empty-body]
+def codelupe_search_index(settings: BaseModel, database: Database) -> SearchIndex:
     """A search index over discovered repositories; the setting ``search_index`` chooses one by its name."""
 
 
 @hookspec
-def codelupe_executors(settings: BaseModel) -> Iterable[tuple[str, Executor]]:  # type: ignore[empty-body]
+def codelupe_executors(settings: BaseModel) -> Iterable[tuple[str, Executor]]:
     """Places to run CPU-heavy functions, each with the name by which the setting ``executor`` chooses it."""

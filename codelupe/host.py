@@ -77,7 +77,7 @@ class Host:
         self._manager.add_hookspecs(hookspecs)
         for plugin in self.plugins:
             if plugin.is_active:
-                self._isolate(plugin, lambda plugin=plugin: self._register(plugin))
+                self._isolate(plugin, self._register)
 
     @classmethod
     def discover(cls, *, disabled: frozenset[str] = frozenset(), chosen: Mapping[str, str] | None = None) -> Host:
@@ -105,26 +105,22 @@ class Host:
         """Each plugin's settings model; None for one that could not be loaded, whose settings nobody can check."""
         models: dict[str, type[BaseModel] | None] = {}
         for plugin in self.plugins:
-            models[plugin.name] = None
-            if plugin.is_active:
-                model = self._isolate(plugin, lambda plugin=plugin: self._call(plugin, "codelupe_settings"))
-                models[plugin.name] = None if plugin.error else model or BaseModel
+            model = self._isolate(plugin, self._call, "codelupe_settings") if plugin.is_active else None
+            models[plugin.name] = (model or BaseModel) if plugin.is_active else None
         return models
 
     def migrations(self) -> list[Migration]:
         """The migrations that plugins bring, by plugin."""
         found: list[Migration] = []
         for plugin in self.active:
-            folder = self._isolate(plugin, lambda plugin=plugin: self._call(plugin, "codelupe_migrations"))
-            if folder is not None:
-                found += self._isolate(plugin, lambda: read_migrations(plugin.name, folder)) or []  # noqa: B023
+            found += self._isolate(plugin, self._read_migrations) or []
         return found
 
     def commands(self) -> dict[str, Any]:
         """Each plugin's own command line commands."""
         found = {}
         for plugin in self.active:
-            app = self._isolate(plugin, lambda plugin=plugin: self._call(plugin, "codelupe_commands"))
+            app = self._isolate(plugin, self._call, "codelupe_commands")
             if app is not None:
                 found[plugin.name] = app
         return found
@@ -138,7 +134,7 @@ class Host:
                 "database": database,
                 "directories": directories,
             }
-            offered = self._isolate(plugin, lambda plugin=plugin, arguments=arguments: self._ask(plugin, arguments))
+            offered = self._isolate(plugin, self._ask, arguments)
             if offered is not None:
                 everything.merge(offered)
         return everything
@@ -152,6 +148,10 @@ class Host:
             raise
         plugin.hooks = tuple(sorted(caller.name for caller in self._manager.get_hookcallers(plugin.target) or ()))
 
+    def _read_migrations(self, plugin: Plugin) -> list[Migration]:
+        folder = self._call(plugin, "codelupe_migrations")
+        return read_migrations(plugin.name, folder) if folder is not None else []
+
     def _ask(self, plugin: Plugin, arguments: Mapping[str, Any]) -> Gathered:
         def ask(hook: str) -> Any:
             return self._call(plugin, hook, arguments)
@@ -163,9 +163,7 @@ class Host:
         index = ask("codelupe_search_index")
         return Gathered(
             stages=[Stage(name=named(each.name), subscription=each) for each in subscriptions],
-            jobs=[
-                NamedJob(name=named(each.name), job=_checked(each, Job)) for each in ask("codelupe_jobs") or ()
-            ],
+            jobs=[NamedJob(name=named(each.name), job=_checked(each, Job)) for each in ask("codelupe_jobs") or ()],
             services=[
                 NamedService(name=named(each.name), service=_checked(each, Service))
                 for each in ask("codelupe_services") or ()
@@ -188,10 +186,10 @@ class Host:
                 return implementation.function(**given)
         return None
 
-    def _isolate(self, plugin: Plugin, action: Callable[[], Any]) -> Any:
-        """Do it, or mark the plugin as broken with the cause."""
+    def _isolate(self, plugin: Plugin, action: Callable[..., Any], *arguments: Any) -> Any:
+        """Do it with the plugin, or mark the plugin as broken with the cause and return None."""
         try:
-            return action()
+            return action(plugin, *arguments)
         except (Exception, SystemExit) as error:
             plugin.error = f"{type(error).__name__}: {error}"
             log.error("plugin_broken", plugin=plugin.name, distribution=plugin.distribution, error=plugin.error)
@@ -225,7 +223,9 @@ def _objection(entry: EntryPoint, *, claimed_twice: bool) -> str | None:
         return "two distributions claim this name; choose one in plugin_distributions"
     for text in (entry.dist.requires if entry.dist else None) or ():
         requirement = Requirement(text)
-        if requirement.name == "codelupe" and not requirement.specifier.contains(codelupe.__version__, prereleases=True):
+        if requirement.name == "codelupe" and not requirement.specifier.contains(
+            codelupe.__version__, prereleases=True
+        ):
             return f"it needs codelupe{requirement.specifier}; this is {codelupe.__version__}"
     return None
 

@@ -76,10 +76,11 @@ def main() -> None:
 
 def _find(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
     """Ours among the errors that a task group raised together."""
-    found = group.subgroup(lambda error: isinstance(error, CodelupeError | KeyboardInterrupt | BrokenPipeError))
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found
+    for error in group.exceptions:
+        found = _find(error) if isinstance(error, BaseExceptionGroup) else error
+        if isinstance(found, CodelupeError | KeyboardInterrupt | BrokenPipeError):
+            return found
+    return None
 
 
 def _end_with(error: BaseException) -> None:

@@ -15,9 +15,7 @@ app = typer.Typer(no_args_is_help=True, help="Look at the settings.")
 
 
 @app.command()
-def show(
-    config: ConfigFile = None, profile: Profile = None, as_json: AsJson = False, settings: Setting = None
-) -> None:
+def show(config: ConfigFile = None, profile: Profile = None, as_json: AsJson = False, settings: Setting = None) -> None:
     """Print every setting with the place that it comes from; secrets are hidden."""
     configure_logging("error", "auto")
     loaded = load(config, profile, parse_overrides(settings or [])).configuration

@@ -60,9 +60,7 @@ def status(config: ConfigFile = None, profile: Profile = None, as_json: AsJson =
     _with_database(config, profile, do)
 
 
-def _with_database(
-    config: ConfigFile, profile: Profile, action: Callable[[Setup, Database], Awaitable[None]]
-) -> None:
+def _with_database(config: ConfigFile, profile: Profile, action: Callable[[Setup, Database], Awaitable[None]]) -> None:
     async def run() -> None:
         setup = load(config, profile)
         state.create(setup.directories)

@@ -107,7 +107,5 @@ async def _chosen(
         return letters
     unknown = set(numbers or ()) - {one.id for one in letters}
     if unknown:
-        raise CodelupeError(
-            f"there is no dead letter {min(unknown)}", hint="`codelupe dead-letters list` names them."
-        )
+        raise CodelupeError(f"there is no dead letter {min(unknown)}", hint="`codelupe dead-letters list` names them.")
     return [one for one in letters if one.id in (numbers or ())]

@@ -63,7 +63,7 @@ def _print(finding: Finding) -> None:
 def _git() -> Finding:
     if shutil.which("git") is None:
         return Finding("git", "bad", "not in PATH", "Install it (Debian: apt-get install git).")
-    return Finding("git", "good", subprocess.run(["git", "--version"], capture_output=True, text=True).stdout.strip())
+    return Finding("git", "good", subprocess.check_output(["git", "--version"], text=True).strip())
 
 
 def _state(setup: Setup) -> Finding:
@@ -124,7 +124,8 @@ async def _server(database: Database) -> Finding:
 
 async def _schema(database: Database) -> Finding:
     if missing := await pending_migrations(database, own_migrations()):
-        return Finding("schema", "warning", f"{len(missing)} migrations to apply", "`codelupe db migrate` applies them.")
+        detail = f"{len(missing)} migrations to apply"
+        return Finding("schema", "warning", detail, "`codelupe db migrate` applies them.")
     return Finding("schema", "good", "up to date")
 
 

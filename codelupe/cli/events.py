@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
+import msgspec
 import typer
 from rich.markup import escape
 from rich.tree import Tree
@@ -45,9 +46,7 @@ def tail(
     with_session(config, profile, show)
 
 
-async def _follow(
-    session: Session, after: int, type_name: str | None, stream: str | None, *, as_json: bool
-) -> None:
+async def _follow(session: Session, after: int, type_name: str | None, stream: str | None, *, as_json: bool) -> None:
     while True:
         settled = await session.log.settled_position()
         async for event in session.log.read(after=after):
@@ -60,7 +59,7 @@ async def _follow(
 def _print(events: Sequence[Recorded], *, as_json: bool) -> None:
     for event in events:
         if as_json:
-            typer.echo(_line(event))
+            typer.echo(msgspec.json.encode(event.as_dict()))
         else:
             out.print(
                 f"[dim]{event.position:>8} {event.recorded_at.astimezone():%m-%d %H:%M:%S}[/] "
@@ -68,12 +67,6 @@ def _print(events: Sequence[Recorded], *, as_json: bool) -> None:
                 soft_wrap=True,
                 highlight=False,
             )
-
-
-def _line(event: Recorded) -> str:
-    import msgspec
-
-    return msgspec.json.encode(event.as_dict()).decode()
 
 
 @app.command()
@@ -127,7 +120,7 @@ async def _find(session: Session, reference: str) -> Recorded:
 
 def _model_tree(trace: dict[str, Any], *, all_files: bool) -> Tree:
     model, batch = trace["model"], trace["batch"]
-    tree = Tree(f"[bold]{escape(model['id'])}[/] {model['state']}, on {escape(model['base'])}, losses {model['losses']}")
+    tree = Tree(f"[bold]{escape(model['id'])}[/] {model['state']}, trained on {escape(model['base'])}")
     for event in trace["events"]:
         tree.add(f"[dim]{event['position']} {event['recorded_at'][:19]}[/] {event['type']}")
     branch = tree.add(
@@ -150,7 +143,8 @@ def _chain_tree(chain: list[dict[str, Any]]) -> Tree:
     tree: Tree | None = None
     at: Tree | None = None
     for event in chain:
-        label = f"[bold]{event['type']}[/] {escape(event['stream'])} [dim]{event['position']} {event['recorded_at'][:19]} {event['id']}[/]"
+        place = f"[dim]{event['position']} {event['recorded_at'][:19]} {event['id']}[/]"
+        label = f"[bold]{event['type']}[/] {escape(event['stream'])} {place}"
         if at is None:
             tree = at = Tree(label)
         else:

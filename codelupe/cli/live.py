@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
 import anyio
+import structlog
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -23,6 +25,8 @@ from codelupe.status import read_stages
 _REFRESH_SECONDS = 0.25
 _LINE_SECONDS = 10.0
 
+log = structlog.get_logger("codelupe")
+
 StageStates = list[dict[str, Any]]
 
 
@@ -31,7 +35,7 @@ def watcher(console: Console) -> Callable[[Running], Any]:
     return _LiveView(console).watch if console.is_terminal else _LineView(console).watch
 
 
-class _View:
+class _View(ABC):
     """Reads the stages again and again; a subclass shows them."""
 
     interval: float
@@ -43,15 +47,17 @@ class _View:
         order = flow_order(running.gathered.stages)
         active = set(order)
         while True:
+            stages: StageStates | None = None
             try:
-                stages = await read_stages(running.database, order)
+                stages = [one for one in await read_stages(running.database, order) if one["name"] in active]
             except DatabaseUnavailable:
-                stages = None
-            self.show([stage for stage in stages if stage["name"] in active] if stages is not None else None, running)
+                log.debug("database_away")
+            self.show(stages, running)
             await anyio.sleep(self.interval)
 
+    @abstractmethod
     def show(self, stages: StageStates | None, running: Running) -> None:
-        raise TypeError("a view shows something")
+        """Show these; None means that the database is away."""
 
 
 class _LiveView(_View):
@@ -134,7 +140,9 @@ class _LineView(_View):
     def show(self, stages: StageStates | None, running: Running) -> None:
         for stage in stages or []:
             name = stage["name"]
-            counts = ", ".join(f"{stage[key]:,} {key}" for key in ("done", "running", "waiting", "parked") if stage[key])
+            counts = ", ".join(
+                f"{stage[key]:,} {key}" for key in ("done", "running", "waiting", "parked") if stage[key]
+            )
             work = _now({**stage, "parked": 0}, running.board.of_stage(name)) if stage["running"] else ""
             line = f"{counts}  {work}".rstrip()
             is_due = time.monotonic() - self._spoke_at.get(name, 0) >= _LINE_SECONDS

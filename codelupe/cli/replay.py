@@ -34,7 +34,8 @@ def replay(
         if as_json:
             print_json({"stage": stage, "after": after, "stream": stream, "events": events, "started": not dry_run})
         else:
-            out.print(f"{events:,} events after position {after:,} {'would be' if dry_run else 'will be'} handled again.")
+            mood = "would be" if dry_run else "will be"
+            out.print(f"{events:,} events after position {after:,} {mood} handled again.")
         if not dry_run and (yes or as_json or typer.confirm("Go on?", err=True)):
             await start_replay(session.database, plan)
 

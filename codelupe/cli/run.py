@@ -91,5 +91,3 @@ def _existing(source: str) -> str:
     if not path.is_dir():
         raise typer.BadParameter(f"there is no folder {source}; name a folder or a git URL", param_hint="--source")
     return str(path.resolve())
-
-

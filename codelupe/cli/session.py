@@ -117,9 +117,7 @@ async def open_session(setup: Setup) -> AsyncIterator[Session]:
             hint="`codelupe run` makes it; CODELUPE_STATE_DIR or CODELUPE_DATABASE_URL name another place.",
         )
     async with open_database(setup.settings, folders) as database:
-        yield Session(
-            configuration=setup.configuration, host=setup.host, database=database, log=EventLog(database)
-        )
+        yield Session(configuration=setup.configuration, host=setup.host, database=database, log=EventLog(database))
 
 
 async def require_schema(session: Session) -> None:
@@ -134,9 +132,7 @@ async def require_schema(session: Session) -> None:
         )
 
 
-def with_session(
-    config: Path | None, profile: str | None, action: Callable[[Session], Awaitable[None]]
-) -> None:
+def with_session(config: Path | None, profile: str | None, action: Callable[[Session], Awaitable[None]]) -> None:
     """Run a reading command on an open, migrated database."""
 
     async def run() -> None:

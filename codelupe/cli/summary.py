@@ -31,7 +31,7 @@ def show_status(console: Console, status: dict[str, Any]) -> None:
     console.print(make_table(["", "count", "of which"], _counts(status)))
     if status["models"]:
         console.print()
-        columns = ["model", "state", "batch", "steps", "train", "validation", "held-out: current", "held-out: candidate"]
+        columns = ["model", "state", "batch", "steps", "train", "validation", "held-out current", "candidate"]
         console.print(make_table(columns, _models(status), title="models (losses in nats a token)"))
     if any(stage["parked"] for stage in status["stages"]):
         console.print("\nSome events could not be handled: `codelupe dead-letters list` says why.")

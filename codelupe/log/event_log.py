@@ -68,7 +68,9 @@ class EventLog:
             return await self._with_earlier_positions(connection, entries, appended)
         return appended
 
-    async def publish(self, event: Event, *, key: uuid.UUID | None = None, metadata: Mapping[str, Any] | None = None) -> Appended:
+    async def publish(
+        self, event: Event, *, key: uuid.UUID | None = None, metadata: Mapping[str, Any] | None = None
+    ) -> Appended:
         """Append one event in a transaction of its own and wake the subscriptions."""
         async with self.database.transaction() as connection:
             [appended] = await self.append(connection, [Entry(event=event, key=key, metadata=metadata or {})])

@@ -15,7 +15,7 @@ from codelupe.errors import DatabaseUnavailable
 from codelupe.log.context import JobContext, Surroundings
 from codelupe.log.stages import NamedJob, NamedService, backoff
 from codelupe.log.worker import POLL_SECONDS, Worker, describe
-from codelupe.postgres import Database
+from codelupe.postgres import Connection
 from codelupe.queries import load_queries
 
 SQL = load_queries("codelupe_sql", "log")
@@ -142,7 +142,7 @@ class Scheduler:
                         await _unlock(connection, name)
 
 
-async def _unlock(connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record], name: str) -> None:
+async def _unlock(connection: Connection, name: str) -> None:
     try:
         await connection.execute(SQL.leader_unlock, name)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):

@@ -39,4 +39,5 @@ class NamedService:
 
 def backoff(policy: RetryPolicy, failures: int) -> timedelta:
     """How long to wait after the n-th failure: doubling, capped, with jitter so that retries do not come in step."""
-    return min(policy.cap, policy.base * 2 ** min(failures - 1, 30)) * random.uniform(0.5, 1.0)
+    doubled: timedelta = policy.base * 2 ** min(failures - 1, 30)
+    return min(policy.cap, doubled) * random.uniform(0.5, 1.0)

@@ -91,7 +91,13 @@ class Worker:
         worker, lost = uuid7(), anyio.Event()
         identity = ProcessIdentity.of_this_process()
         await self._database.execute(
-            SQL.register_worker, worker, self._lease, identity.host, identity.boot_id, identity.pid, identity.pid_started
+            SQL.register_worker,
+            worker,
+            self._lease,
+            identity.host,
+            identity.boot_id,
+            identity.pid,
+            identity.pid_started,
         )
         token = anyio.lowlevel.current_token()
 
@@ -189,9 +195,7 @@ class Worker:
             await anyio.sleep(self._lease.total_seconds() / 4)
 
     async def _reap_once(self, worker: uuid.UUID, identity: ProcessIdentity) -> None:
-        neighbours = await self._database.fetch(
-            SQL.workers_on_this_machine, identity.host, identity.boot_id, worker
-        )
+        neighbours = await self._database.fetch(SQL.workers_on_this_machine, identity.host, identity.boot_id, worker)
         dead = [row["id"] for row in neighbours if not is_alive(row["pid"], row["pid_started"])]
         async with self._database.transaction() as connection:
             lost = [row["id"] for row in await connection.fetch(SQL.lock_lost_workers, dead)]

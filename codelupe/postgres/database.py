@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import asyncpg
 
@@ -19,8 +19,8 @@ else:
     Connection = asyncpg.pool.PoolConnectionProxy
     _Pool = asyncpg.Pool
 
-_UNREACHABLE = (OSError, asyncio.TimeoutError)
-_AWAY = (
+_UNREACHABLE: tuple[type[Exception], ...] = (OSError, asyncio.TimeoutError)
+_AWAY: tuple[type[Exception], ...] = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
@@ -33,7 +33,7 @@ _AWAY = (
 
 
 @contextmanager
-def reporting_absence(where: str, *also: type[BaseException]) -> Iterator[None]:
+def reporting_absence(where: str, *also: type[Exception]) -> Iterator[None]:
     """Turn every way in which asyncpg says that the server is away into :class:`DatabaseUnavailable`."""
     try:
         yield
@@ -72,7 +72,7 @@ class Database:
         """The address without a password, for messages."""
         return redact_url(self.url)
 
-    async def __aenter__(self) -> Database:
+    async def __aenter__(self) -> Self:
         with reporting_absence(self.where, *_UNREACHABLE):
             self._pool = await asyncpg.create_pool(
                 self.url,
@@ -90,7 +90,7 @@ class Database:
             return
         try:
             await asyncio.wait_for(pool.close(), timeout=5)
-        except (*_AWAY, *_UNREACHABLE, asyncpg.InterfaceError):
+        except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             pool.terminate()
 
     @asynccontextmanager
@@ -135,4 +135,3 @@ class Database:
         """Run one statement; returns its command tag."""
         async with self.connection() as connection:
             return await connection.execute(query, *arguments)
-

@@ -106,9 +106,7 @@ async def _apply(connection: Connection, migration: Migration) -> None:
     try:
         async with connection.transaction():
             await connection.execute(migration.sql)
-            await connection.execute(
-                _SQL.record, migration.owner, migration.number, migration.name, migration.checksum
-            )
+            await connection.execute(_SQL.record, migration.owner, migration.number, migration.name, migration.checksum)
     except asyncpg.PostgresError as error:
         raise MigrationError(
             f"migration {migration.number:04}_{migration.name} of {migration.owner} failed: {error}",

@@ -8,6 +8,7 @@ import subprocess
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
+from typing import cast
 
 import anyio
 import anyio.to_thread
@@ -35,8 +36,7 @@ def start(*arguments: str, stdin: int | None = None) -> subprocess.Popen[bytes]:
     command = ["env", *foreign, *settings, Git.GIT_PYTHON_GIT_EXECUTABLE or "git", *arguments]
     started = Git().execute(command, istream=stdin, as_process=True, start_new_session=True)
     process, started.proc = started.proc, None  # from here on it is ours to end
-    assert process is not None
-    return process
+    return cast("subprocess.Popen[bytes]", process)
 
 
 def run(*arguments: str) -> None:

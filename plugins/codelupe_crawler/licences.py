@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from email.message import Message
+from importlib.metadata import PackageMetadata
 
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
@@ -51,7 +51,7 @@ _WORDINGS = {
 """What people write into the field License, in small letters, without "the", "license" and punctuation."""
 
 
-def licence_of(metadata: Message) -> str | None:
+def licence_of(metadata: PackageMetadata) -> str | None:
     """The SPDX expression of a package's metadata, or None where it is missing or ambiguous.
 
     License-Expression decides; else the older field License where it is clear; else classifiers that agree.

@@ -54,11 +54,14 @@ class LocalSource:
     async def _describe(self, origin: Origin) -> Repository | None:
         try:
             repository = await origin.describe(self._snapshots)
-        except (SourceUnavailable, GitFailed, OSError) as error:
+        except (SourceUnavailable, GitFailed) as error:
             self._report(origin.label, str(error))
-            return None
-        self._reported.pop(origin.label, None)
-        return repository
+        except Exception as error:  # whatever is wrong with one, the others go on
+            self._report(origin.label, f"{type(error).__name__}: {error}")
+        else:
+            self._reported.pop(origin.label, None)
+            return repository
+        return None
 
     def _report(self, label: str, reason: str) -> None:
         if self._reported.get(label) != reason:

@@ -17,6 +17,8 @@ from codelupe_crawler.snapshots import Files, Snapshots
 
 NO_COMMIT = "empty"
 """The revision of a repository without a commit."""
+_USERINFO = re.compile(r"://(?![^/@:]*:\d*(?:/|$))([^/@:]*)(?::[^/]*|:.*)?@")
+"""What stands before the host, also where a password holds an ``@`` or a ``/`` that should have been escaped."""
 _SCP_LIKE = re.compile(r"[^/:]+:(?!//).*")
 
 
@@ -94,13 +96,8 @@ class NamedUrl:
 
 def without_credentials(url: str) -> str:
     """The URL without a password, and without a user name unless ssh needs it."""
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        return url
-    authority, slash, path = rest.partition("/")
-    user, at, host = authority.rpartition("@")
-    kept = user.partition(":")[0] + at if scheme.lower() in {"ssh", "git+ssh", "ssh+git"} else ""
-    return f"{scheme}://{kept}{host}{slash}{path}"
+    replacement = r"://\1@" if url.startswith("ssh://") else "://"
+    return _USERINFO.sub(replacement, url, count=1)
 
 
 def _repository(external_id: str, url: str, head: str | None) -> Repository:

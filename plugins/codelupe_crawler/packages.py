@@ -26,10 +26,18 @@ def installed_packages() -> Iterator[InstalledPackage]:
     """Every package that Python finds, the first of each name, but for CodeLupe itself and editable ones."""
     seen = set(_LEFT_OUT)
     for distribution in distributions():
-        name = distribution.metadata["Name"]
-        if name and canonicalize_name(name) not in seen and not _is_editable(distribution):
-            seen.add(canonicalize_name(name))
-            yield InstalledPackage(distribution)
+        name = _name(distribution)
+        if name is not None and name not in seen and not _is_editable(distribution):
+            seen.add(name)
+            yield InstalledPackage(name, distribution)
+
+
+def _name(distribution: Distribution) -> str | None:
+    """The normalised name; None where an uninstallation has left a folder without its metadata."""
+    try:
+        return canonicalize_name(distribution.metadata["Name"])
+    except (TypeError, ValueError, OSError):
+        return None
 
 
 def _is_editable(distribution: Distribution) -> bool:
@@ -44,9 +52,9 @@ def _is_editable(distribution: Distribution) -> bool:
 class InstalledPackage:
     """One installed distribution."""
 
-    def __init__(self, distribution: Distribution) -> None:
+    def __init__(self, name: str, distribution: Distribution) -> None:
+        self.label = name
         self._distribution = distribution
-        self.label = canonicalize_name(distribution.metadata["Name"])
 
     async def describe(self, snapshots: Snapshots) -> Repository | None:
         """The package as a repository, made on first sight; None if it brought no source file."""

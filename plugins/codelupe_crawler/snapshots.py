@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import anyio
 import anyio.to_thread
@@ -68,9 +68,8 @@ def commit(repository: Path, files: Files, *, message: str) -> None:
     at = f"--git-dir={repository}"
     git.run(at, "init", "--bare", "--quiet", "--template=", "--initial-branch=main")
     importing = git.start(at, "fast-import", "--quiet", "--done", stdin=subprocess.PIPE)
-    assert importing.stdin is not None
     with suppress(BrokenPipeError):  # git gave up; its message says why
-        _write_stream(importing.stdin, files, message)
+        _write_stream(cast("IO[bytes]", importing.stdin), files, message)
     git.check(importing, importing.communicate()[1])
 
 

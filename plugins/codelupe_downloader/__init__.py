@@ -1,1 +1,35 @@
+"""The downloader: clones accepted repositories, within limits and without trusting them."""
 
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+
+from codelupe import CodelupeError, Subscription, hookimpl
+from codelupe_downloader.settings import DownloaderSettings
+from codelupe_events import RepoAccepted
+
+
+@hookimpl
+def codelupe_settings() -> type[DownloaderSettings]:
+    return DownloaderSettings
+
+
+@hookimpl
+def codelupe_subscriptions(settings: DownloaderSettings) -> Iterable[Subscription]:
+    if shutil.which("git") is None:
+        raise CodelupeError(
+            "git is not in PATH, so nothing can be cloned",
+            hint="Install it, for example with `apt-get install git`; accepted repositories wait in the log until then.",
+        )
+    from codelupe_downloader.downloader import Downloader  # GitPython takes long to import and fails without git
+
+    return [
+        Subscription(
+            name="clone",
+            events=(RepoAccepted,),
+            handler=Downloader(settings).clone,
+            concurrency=settings.concurrency,
+            parked_blocks_stream=False,  # a later revision may well be clonable
+        )
+    ]

@@ -1,1 +1,47 @@
+"""Decides which repositories are cloned, and which files of a clone are kept."""
 
+from __future__ import annotations
+
+from codelupe import FileRule, RepositoryRule, Subscription, hookimpl
+from codelupe_events import FilesExtracted, RepoAccepted, RepoCloned, RepoDiscovered, RepoRejected
+from codelupe_filters.extract import ExtractFiles
+from codelupe_filters.file_rules import file_rules
+from codelupe_filters.repositories import JudgeRepositories
+from codelupe_filters.repository_rules import repository_rules
+from codelupe_filters.settings import FiltersSettings
+
+
+@hookimpl
+def codelupe_settings() -> type[FiltersSettings]:
+    return FiltersSettings
+
+
+@hookimpl
+def codelupe_repository_rules(settings: FiltersSettings) -> list[RepositoryRule]:
+    return repository_rules(settings)
+
+
+@hookimpl
+def codelupe_file_rules(settings: FiltersSettings) -> list[FileRule]:
+    return file_rules(settings)
+
+
+@hookimpl
+def codelupe_subscriptions(settings: FiltersSettings) -> list[Subscription]:
+    return [
+        Subscription(
+            name="repository-rules",
+            events=(RepoDiscovered,),
+            emits=(RepoAccepted, RepoRejected),
+            handler=JudgeRepositories(settings.min_score),
+            concurrency=8,
+        ),
+        Subscription(
+            name="file-rules",
+            events=(RepoCloned,),
+            emits=(FilesExtracted,),
+            handler=ExtractFiles(settings),
+            # A clone that went missing must not hold back the one that follows it.
+            parked_blocks_stream=False,
+        ),
+    ]

@@ -25,7 +25,7 @@ class Refusal(Exception):
 
 
 def read_bytes(root: bytes, path: bytes, max_bytes: int) -> bytes:
-    """The file's bytes, normalised if it is text.
+    """The file's bytes.
 
     Raises:
         Refusal: too large, or it cannot be read, or it is a link or a device by now.
@@ -42,9 +42,21 @@ def read_bytes(root: bytes, path: bytes, max_bytes: int) -> bytes:
         if status.st_size > max_bytes:
             raise Refusal("too-large", f"{status.st_size} bytes, at most {max_bytes} are read")
         try:
-            data = file.read(max_bytes)
+            return file.read(max_bytes)
         except OSError as error:
             raise Refusal("unreadable", error.strerror or str(error)) from error
+
+
+def file_size(root: bytes, path: bytes) -> int:
+    """The file's bytes by number, 0 if it cannot be looked at."""
+    try:
+        return os.lstat(os.path.join(root, path)).st_size
+    except OSError:
+        return 0
+
+
+def normalise(data: bytes) -> bytes:
+    """Without a UTF-8 byte order mark, and with Unix line ends."""
     return data.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n")
 
 

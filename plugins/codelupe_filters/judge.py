@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import enry
 
 from codelupe import FileRule, SourceFile
-from codelupe_filters.contents import Refusal, content_hash, decode, read_bytes
+from codelupe_filters.contents import Refusal, content_hash, decode, file_size, normalise, read_bytes
 from codelupe_filters.file_rules import labels_of
 from codelupe_filters.licences import Licences, licence_of
 from codelupe_filters.verdicts import Verdict, readable_path
@@ -31,10 +31,10 @@ class Judge:
 
     def judge(self, path: bytes) -> Verdict:
         """The decision about one file; the first objection counts."""
-        verdict = Verdict(path=path, size_bytes=0)
+        verdict = Verdict(path=path, size_bytes=file_size(self.root, path))
         try:
-            data = read_bytes(self.root, path, self.max_file_bytes)
-            verdict = replace(verdict, size_bytes=len(data), content_hash=content_hash(data))
+            data = normalise(read_bytes(self.root, path, self.max_file_bytes))
+            verdict = replace(verdict, content_hash=content_hash(data))
             text = decode(data)
             verdict = replace(verdict, characters=len(text), language=detect_language(path, data))
             verdict = replace(verdict, licence=licence_of(path, self.licences), labels=labels_of(readable_path(path)))

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from licenseclassifier import identify_license
 
-from codelupe_filters.contents import Refusal, decode, read_bytes
+from codelupe_filters.contents import Refusal, decode, normalise, read_bytes
 
 _LICENCE_FILE = re.compile(rb"(?:un)?licen[cs]e(?:[-_.].*)?|(?:mit|apache|bsd)-licen[cs]e(?:[-_.].*)?|copying(?:[-_.].*)?", re.I)
 _SOURCE_SUFFIX = re.compile(rb"\.(?:py|go|rs|js|ts|tsx|dart|json|html?|ya?ml|toml)$", re.I)
@@ -48,7 +48,7 @@ def _is_licence_file(path: bytes) -> bool:
 
 def _identify(root: bytes, path: bytes) -> set[str]:
     try:
-        text = decode(read_bytes(root, path, _MAX_BYTES))
+        text = decode(normalise(read_bytes(root, path, _MAX_BYTES)))
     except Refusal:
         return set()
     return {match.id for match in identify_license(text)}

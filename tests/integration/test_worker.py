@@ -160,9 +160,7 @@ async def test_a_worker_that_lost_its_task_cannot_commit(run_until_idle: RunUnti
     async def handle(event: BatchReady, context: HandlerContext) -> None:
         calls.append(context.attempt)
         if len(calls) == 1:
-            await database.execute(
-                "update tasks set state = 'ready', worker = null, token = null, losses = losses + 1"
-            )
+            await database.execute("update tasks set state = 'ready', worker = null, token = null, losses = losses + 1")
         async with context.transaction():
             context.emit(empty(len(calls)))
 
@@ -401,5 +399,3 @@ async def test_an_event_of_newer_code_is_parked_not_lost(run_until_idle: RunUnti
     types_ = [recorded.type async for recorded in log.read()]
     assert types_ == ["BatchReady", "TaskParked"]
     assert "version 99" in await database.fetchval("select error from tasks where state = 'parked'")
-
-

@@ -1,0 +1,121 @@
+"""Git, run by GitPython on addresses and contents that nobody has vouched for."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import signal
+import subprocess
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from importlib.resources import files
+from pathlib import Path
+from typing import IO, cast
+
+import anyio
+import anyio.to_thread
+from git import Git
+
+TOKEN = "CODELUPE_CLONE"
+"""The variable by which :func:`end_strays` knows the processes of an earlier attempt."""
+_MEMORY_BYTES = 2 << 30
+"""What one git process may allocate. A tree that names itself many times over would fill any machine's memory."""
+_ENVIRONMENT = {
+    "GIT_ASKPASS": "true",
+    "GIT_ATTR_NOSYSTEM": "1",
+    "GIT_CONFIG_GLOBAL": str(files(__package__) / "gitconfig"),
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_LFS_SKIP_SMUDGE": "1",
+    "GIT_NO_LAZY_FETCH": "1",
+    "GIT_SSH_COMMAND": "ssh -oBatchMode=yes",
+    "GIT_TERMINAL_PROMPT": "0",
+}
+_MESSAGE_BYTES = 8192
+_CLONE_OPTIONS = ("--depth=1", "--single-branch", "--no-tags", "--no-local", "--no-recurse-submodules", "--template=")
+
+
+class CloneFailed(Exception):
+    """Git ended with an error that may pass; the text is what it wrote."""
+
+
+class RepositoryRefused(Exception):
+    """Git ended with an error that will come again: no such repository, a forbidden protocol, a broken tree."""
+
+
+class DiskFull(Exception):
+    """Git ran out of space."""
+
+
+_KINDS: tuple[tuple[type[Exception], re.Pattern[str]], ...] = (
+    (DiskFull, re.compile(r"No space left on device|Disk quota exceeded")),
+    (
+        RepositoryRefused,
+        re.compile(
+            r"""repository\ '.*'\ (not\ found|does\ not\ exist) | does\ not\ appear\ to\ be\ a\ git\ repository
+            | Repository\ not\ found | transport\ '.*'\ not\ allowed | strange\ (hostname|pathname|port)\ .*\ blocked
+            | [Uu]nable\ to\ find\ remote\ helper | could\ not\ read\ Username | Authentication\ failed
+            | Permission\ denied\ \(publickey | Host\ key\ verification\ failed
+            | requested\ URL\ returned\ error:\ (401|403|404|410|451)
+            | [Oo]ut\ of\ memory | malformed\ object\ name | invalid\ path | Clone\ succeeded,\ but\ checkout\ failed
+            | No\ such\ file\ or\ directory | URL\ using\ bad/illegal\ format | unable\ to\ parse""",
+            re.VERBOSE,
+        ),
+    ),
+)
+
+
+async def clone(url: str, folder: Path, protocols: Iterable[str], watch: Callable[[], Awaitable[None]]) -> str | None:
+    """Clone the newest commit of HEAD into ``folder`` and return its id; None if there is no commit.
+
+    ``watch`` runs meanwhile; what it raises ends the clone and is raised here. However this ends, no process of git
+    is left.
+
+    Raises:
+        CloneFailed, RepositoryRefused, DiskFull: by what git said.
+    """
+    allowed = {"GIT_ALLOW_PROTOCOL": ":".join(sorted(protocols)), TOKEN: folder.name}
+    await _run("clone", "--quiet", *_CLONE_OPTIONS, "--", url, str(folder), environment=allowed, watch=watch)
+    try:
+        return await _run("-C", str(folder), "rev-parse", "--verify", "--quiet", "HEAD^{commit}", environment=allowed)
+    except CloneFailed:
+        return None
+
+
+async def _run(*arguments: str, environment: dict[str, str], watch: Callable[[], Awaitable[None]] | None = None) -> str:
+    process = _start(arguments, environment)
+    broken: list[Exception] = []
+
+    async def keep_watch() -> None:
+        try:
+            await cast("Callable[[], Awaitable[None]]", watch)()
+        except Exception as error:
+            broken.append(error)
+            group.cancel_scope.cancel()
+
+    try:
+        async with anyio.create_task_group() as group:
+            if watch is not None:
+                group.start_soon(keep_watch)
+            output, message = await anyio.to_thread.run_sync(_read_to_end, process, abandon_on_cancel=True)
+            group.cancel_scope.cancel()
+    finally:
+        _end(process)
+    if broken:
+        raise broken[0]
+    if process.returncode:
+        raise _failure(message or f"git ended with status {process.returncode}")
+    return output
+
+
+def _start(arguments: Iterable[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start git in a process group of its own, without any ``GIT_…`` variable of this process."""
+    foreign = [part for name in os.environ if name.startswith("GIT_") for part in ("-u", name)]
+    settings = [f"{name}={value}" for name, value in {**_ENVIRONMENT, **environment}.items()]
+    command = ["env", *foreign, *settings, Git.GIT_PYTHON_GIT_EXECUTABLE or "git", *arguments]
+    started = Git().execute(command, as_process=True, start_new_session=True)
+    popen, started.proc = started.proc, None  # from here on it is ours to end
+    process = cast("subprocess.Popen[bytes]", popen)
+    with suppress(ProcessLookupError):
+        resource.prlimit(process.pid, resource.RLIMIT_DATA, (_MEMORY_BYTES, _MEMORY_BYTES))
+    return process
