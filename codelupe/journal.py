@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -47,15 +47,15 @@ LogFormat = Literal["auto", "console", "json", "journal"]
 # --- logs ---
 
 
-def configure_logging(level: str, format: LogFormat) -> None:
-    """Send all log records from ``level`` on where ``format`` says.
+def configure_logging(level: str, log_format: LogFormat) -> None:
+    """Send all log records from ``level`` on where ``log_format`` says.
 
     ``auto`` is the journal when stderr leads there, the console when stderr is a terminal, JSON lines otherwise.
 
     Raises:
         ConfigurationError: the journal is asked for and there is none.
     """
-    chosen = _detect_format() if format == "auto" else format
+    chosen = _detect_format() if log_format == "auto" else log_format
     write, renderers = _OUTPUTS[chosen]()
     threshold = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
@@ -122,19 +122,22 @@ def _add_origin(logger: WrappedLogger, _method: str, event: EventDict) -> EventD
 
 
 def _redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    return {key: _REDACTED if _is_secret(key) else _without_secrets(value) for key, value in event.items()}
+    return cast("EventDict", _without_secrets(event))
 
 
 def _without_secrets(value: Any) -> Any:
+    """The value in terms of JSON; what is neither text, number nor container is shown as text."""
     match value:
+        case None | bool() | int() | float():
+            return value
         case str():
             return _URL.sub(lambda url: _BARE_TOKEN.sub(rf"\1{_REDACTED}@", redact_url(url[0])), value)
         case Mapping():
-            return {key: _REDACTED if _is_secret(key) else _without_secrets(each) for key, each in value.items()}
+            return {str(key): _REDACTED if _is_secret(key) else _without_secrets(it) for key, it in value.items()}
         case list() | tuple() | set() | frozenset():
             return [_without_secrets(each) for each in value]
         case _:
-            return value
+            return _without_secrets(str(value))
 
 
 def _is_secret(key: object) -> bool:
@@ -161,7 +164,12 @@ def _to_json() -> tuple[Callable[[Any], None], list[Processor]]:
 
 
 def _to_journal() -> tuple[Callable[[Any], None], list[Processor]]:
-    return JournalSender(JOURNAL_SOCKET).send, [lambda _logger, _method, event: (event,)]
+    if not JOURNAL_SOCKET.is_socket():
+        raise ConfigurationError(
+            f"log_format = 'journal', but there is no journal at {JOURNAL_SOCKET}",
+            hint="Use 'auto', 'console' or 'json'.",
+        )
+    return _send_to_journal, [lambda _logger, _method, event: ((event,), {})]
 
 
 _OUTPUTS = {"console": _to_console, "json": _to_json, "journal": _to_journal}
@@ -173,25 +181,12 @@ def _print(rendered: str) -> None:
         print(rendered, file=sys.stderr, flush=True)
 
 
-class JournalSender:
-    """Speaks systemd's native journal protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL) over its datagram socket."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = str(path)
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-        self._socket.settimeout(1)
-        if not path.is_socket():
-            raise ConfigurationError(
-                f"log_format = 'journal', but there is no journal at {path}", hint="Use 'auto', 'console' or 'json'."
-            )
-
-    def send(self, event: Mapping[str, Any]) -> None:
-        """Send one record; when the journal is away it goes to stderr instead."""
-        datagram = b"".join(_encode(name, text) for name, text in _fields(event))
-        try:
-            self._socket.sendto(datagram, self._path)
-        except OSError:
-            _print(json.dumps(event, default=repr))
+def _send_to_journal(event: Mapping[str, Any]) -> None:
+    """Send a record by systemd.io/JOURNAL_NATIVE_PROTOCOL; when the journal is away it goes to stderr instead."""
+    try:
+        _send(b"".join(_encode(name, text) for name, text in _fields(event)), str(JOURNAL_SOCKET))
+    except OSError:
+        _print(json.dumps(event))
 
 
 def _fields(event: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -216,7 +211,7 @@ def _text(value: object) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, dict | list):
-        return json.dumps(value, default=str, ensure_ascii=False)
+        return json.dumps(value, ensure_ascii=False)
     return str(value)
 
 
@@ -239,9 +234,7 @@ def notify(state: str) -> None:
     if not address:
         return
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-            sender.settimeout(1)
-            sender.sendto(state.encode(), f"\0{address[1:]}" if address.startswith("@") else address)
+        _send(state.encode(), f"\0{address[1:]}" if address.startswith("@") else address)
     except OSError as error:
         log.warning("service_manager_not_told", state=state, reason=str(error))
 
@@ -260,6 +253,12 @@ def hide_service_manager() -> None:
     for name in _SYSTEMD_VARIABLES:
         if name in os.environ:
             _hidden[name] = os.environ.pop(name)
+
+
+def _send(datagram: bytes, address: str) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+        sender.settimeout(1)
+        sender.sendto(datagram, address)
 
 
 def _variable(name: str) -> str:

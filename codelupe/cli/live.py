@@ -140,9 +140,8 @@ class _LineView(_View):
     def show(self, stages: StageStates | None, running: Running) -> None:
         for stage in stages or []:
             name = stage["name"]
-            counts = ", ".join(
-                f"{stage[key]:,} {key}" for key in ("done", "running", "waiting", "parked") if stage[key]
-            )
+            keys = [key for key in ("done", "running", "waiting", "parked") if stage[key]]
+            counts = ", ".join(f"{stage[key]:,} {key}" for key in keys)
             work = _now({**stage, "parked": 0}, running.board.of_stage(name)) if stage["running"] else ""
             line = f"{counts}  {work}".rstrip()
             is_due = time.monotonic() - self._spoke_at.get(name, 0) >= _LINE_SECONDS

@@ -67,7 +67,9 @@ class Crawler:
         self._has_explained = True
 
 
-async def _slices(source: RepositorySource, context: JobContext | HandlerContext) -> AsyncIterator[list[RepoDiscovered]]:
+async def _slices(
+    source: RepositorySource, context: JobContext | HandlerContext
+) -> AsyncIterator[list[RepoDiscovered]]:
     """What the source has, up to its end or its failure."""
     found: dict[str, RepoDiscovered] = {}
     try:

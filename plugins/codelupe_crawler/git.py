@@ -55,18 +55,18 @@ def check(process: subprocess.Popen[bytes], stderr: bytes) -> None:
         raise GitFailed(stderr.decode(errors="replace").strip() or f"git ended with status {process.returncode}")
 
 
-async def head_of(url: str, timeout: float) -> str | None:
+async def head_of(url: str, *, within: float) -> str | None:
     """The commit that a repository's HEAD points to; None if it has no commit yet.
 
     Raises:
-        GitFailed: it is no repository or cannot be reached within ``timeout`` seconds.
+        GitFailed: it is no repository or cannot be reached ``within`` so many seconds.
     """
     process = start("ls-remote", "--quiet", "--", url, "HEAD")
     try:
-        with anyio.fail_after(timeout):
+        with anyio.fail_after(within):
             stdout, stderr = await anyio.to_thread.run_sync(process.communicate, abandon_on_cancel=True)
     except TimeoutError:
-        raise GitFailed(f"no answer within {timeout:g} seconds") from None
+        raise GitFailed(f"no answer within {within:g} seconds") from None
     finally:
         if process.returncode is None:
             with suppress(ProcessLookupError):

@@ -56,7 +56,7 @@ class LocalSource:
             repository = await origin.describe(self._snapshots)
         except (SourceUnavailable, GitFailed) as error:
             self._report(origin.label, str(error))
-        except Exception as error:  # whatever is wrong with one, the others go on
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one, the others go on
             self._report(origin.label, f"{type(error).__name__}: {error}")
         else:
             self._reported.pop(origin.label, None)

@@ -55,7 +55,7 @@ class NamedFolder:
         if not path.is_dir():
             raise SourceUnavailable("there is no such folder")
         if git.is_repository(path):
-            return _repository(_printable(path), path.as_uri(), await git.head_of(path.as_uri(), self._timeout))
+            return _repository(_printable(path), path.as_uri(), await git.head_of(path.as_uri(), within=self._timeout))
         return await self._describe_plain(path, snapshots)
 
     async def _describe_plain(self, root: Path, snapshots: Snapshots) -> Repository:
@@ -91,7 +91,7 @@ class NamedUrl:
         Raises:
             codelupe_crawler.git.GitFailed: it cannot be reached.
         """
-        return _repository(self.label, self._url, await git.head_of(self._url, self._timeout))
+        return _repository(self.label, self._url, await git.head_of(self._url, within=self._timeout))
 
 
 def without_credentials(url: str) -> str:
@@ -136,5 +136,5 @@ def _read(root: Path, files: list[Path]) -> Files:
 
 
 def _printable(path: Path) -> str:
-    """The path as text, bytes that are not UTF-8 written as ``\\xNN`` so that two paths stay two."""
+    """The path as text; bytes that are not UTF-8 are written as escapes, so that two paths stay two."""
     return os.fsencode(path).decode(errors="backslashreplace")

@@ -16,7 +16,7 @@ class CrawlerSettings(BaseModel):
         timedelta(hours=1), gt=timedelta(0), description="Time between two crawls, in seconds or as `PT1H`."
     )
     installed_packages: bool = Field(
-        False, description="Take the open-source packages installed in CodeLupe's own Python environment as repositories."
+        False, description="Take the packages installed in CodeLupe's own Python environment as repositories."
     )
     sources: tuple[str, ...] = Field(
         (), description="Folders and git URLs to take as repositories; a folder that is not under git is copied."

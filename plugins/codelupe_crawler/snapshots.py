@@ -32,7 +32,7 @@ class Snapshots:
         self._lock = anyio.Lock()
 
     async def keep(self, name: str, revision: str, files: Callable[[], Files]) -> str:
-        """Make sure that ``name`` holds these files at this revision; returns its URL. ``files`` is asked if it does not.
+        """Make sure that ``name`` holds these files at this revision, asking for them if not; returns its URL.
 
         Raises:
             OSError: the folder cannot be written.

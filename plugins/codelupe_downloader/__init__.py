@@ -20,7 +20,7 @@ def codelupe_subscriptions(settings: DownloaderSettings) -> Iterable[Subscriptio
     if shutil.which("git") is None:
         raise CodelupeError(
             "git is not in PATH, so nothing can be cloned",
-            hint="Install it, for example with `apt-get install git`; accepted repositories wait in the log until then.",
+            hint="Install it, for example with `apt-get install git`; accepted repositories wait in the log.",
         )
     from codelupe_downloader.downloader import Downloader  # GitPython takes long to import and fails without git
 

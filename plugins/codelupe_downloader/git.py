@@ -7,6 +7,7 @@ import re
 import resource
 import signal
 import subprocess
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from importlib.resources import files
@@ -17,7 +18,7 @@ import anyio
 import anyio.to_thread
 from git import Git
 
-TOKEN = "CODELUPE_CLONE"
+MARK = "CODELUPE_CLONE"
 """The variable by which :func:`end_strays` knows the processes of an earlier attempt."""
 _MEMORY_BYTES = 2 << 30
 """What one git process may allocate. A tree that names itself many times over would fill any machine's memory."""
@@ -28,11 +29,15 @@ _ENVIRONMENT = {
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_LFS_SKIP_SMUDGE": "1",
     "GIT_NO_LAZY_FETCH": "1",
-    "GIT_SSH_COMMAND": "ssh -oBatchMode=yes",
+    "GIT_SSH_COMMAND": "ssh -oBatchMode=yes -oControlPath=none",
     "GIT_TERMINAL_PROMPT": "0",
 }
-_MESSAGE_BYTES = 8192
+_MESSAGE_BYTES = 4096
+"""How much of git's last words is kept; a server may send as many as it likes."""
 _CLONE_OPTIONS = ("--depth=1", "--single-branch", "--no-tags", "--no-local", "--no-recurse-submodules", "--template=")
+
+
+Watch = Callable[[], Awaitable[Exception]]
 
 
 class CloneFailed(Exception):
@@ -56,25 +61,24 @@ _KINDS: tuple[tuple[type[Exception], re.Pattern[str]], ...] = (
             | Repository\ not\ found | transport\ '.*'\ not\ allowed | strange\ (hostname|pathname|port)\ .*\ blocked
             | [Uu]nable\ to\ find\ remote\ helper | could\ not\ read\ Username | Authentication\ failed
             | Permission\ denied\ \(publickey | Host\ key\ verification\ failed
-            | requested\ URL\ returned\ error:\ (401|403|404|410|451)
-            | [Oo]ut\ of\ memory | malformed\ object\ name | invalid\ path | Clone\ succeeded,\ but\ checkout\ failed
-            | No\ such\ file\ or\ directory | URL\ using\ bad/illegal\ format | unable\ to\ parse""",
+            | requested\ URL\ returned\ error:\ (401|403|404|410|451) | URL\ (rejected|using\ bad)
+            | [Oo]ut\ of\ memory | invalid\ path | Clone\ succeeded,\ but\ checkout\ failed""",
             re.VERBOSE,
         ),
     ),
 )
 
 
-async def clone(url: str, folder: Path, protocols: Iterable[str], watch: Callable[[], Awaitable[None]]) -> str | None:
+async def clone(url: str, folder: Path, protocols: Iterable[str], watch: Watch) -> str | None:
     """Clone the newest commit of HEAD into ``folder`` and return its id; None if there is no commit.
 
-    ``watch`` runs meanwhile; what it raises ends the clone and is raised here. However this ends, no process of git
-    is left.
+    ``watch`` runs meanwhile; the error that it returns ends the clone and is raised here. However this ends, no
+    process of git is left.
 
     Raises:
         CloneFailed, RepositoryRefused, DiskFull: by what git said.
     """
-    allowed = {"GIT_ALLOW_PROTOCOL": ":".join(sorted(protocols)), TOKEN: folder.name}
+    allowed = {"GIT_ALLOW_PROTOCOL": ":".join(sorted(protocols)), MARK: folder.name}
     await _run("clone", "--quiet", *_CLONE_OPTIONS, "--", url, str(folder), environment=allowed, watch=watch)
     try:
         return await _run("-C", str(folder), "rev-parse", "--verify", "--quiet", "HEAD^{commit}", environment=allowed)
@@ -82,25 +86,23 @@ async def clone(url: str, folder: Path, protocols: Iterable[str], watch: Callabl
         return None
 
 
-async def _run(*arguments: str, environment: dict[str, str], watch: Callable[[], Awaitable[None]] | None = None) -> str:
+async def _run(*arguments: str, environment: dict[str, str], watch: Watch | None = None) -> str:
     process = _start(arguments, environment)
     broken: list[Exception] = []
 
-    async def keep_watch() -> None:
-        try:
-            await cast("Callable[[], Awaitable[None]]", watch)()
-        except Exception as error:
-            broken.append(error)
-            group.cancel_scope.cancel()
+    async def keep(watch: Watch) -> None:
+        broken.append(await watch())
+        group.cancel_scope.cancel()
 
     try:
         async with anyio.create_task_group() as group:
             if watch is not None:
-                group.start_soon(keep_watch)
+                group.start_soon(keep, watch)
             output, message = await anyio.to_thread.run_sync(_read_to_end, process, abandon_on_cancel=True)
             group.cancel_scope.cancel()
     finally:
-        _end(process)
+        with anyio.CancelScope(shield=True):
+            await _end(process)
     if broken:
         raise broken[0]
     if process.returncode:
@@ -119,3 +121,48 @@ def _start(arguments: Iterable[str], environment: dict[str, str]) -> subprocess.
     with suppress(ProcessLookupError):
         resource.prlimit(process.pid, resource.RLIMIT_DATA, (_MEMORY_BYTES, _MEMORY_BYTES))
     return process
+
+
+def _read_to_end(process: subprocess.Popen[bytes]) -> tuple[str, str]:
+    """What git printed, and the end of what it complained about, once it has ended."""
+    with process, cast("IO[bytes]", process.stderr) as stderr, cast("IO[bytes]", process.stdout) as stdout:
+        tail = b""
+        while chunk := stderr.read(_MESSAGE_BYTES):
+            tail = (tail + chunk)[-_MESSAGE_BYTES:]
+        return _printable(stdout.read()), _printable(tail)
+
+
+def _printable(text: bytes) -> str:
+    return re.sub(r"[^\n -~\xa0-\U0010ffff]", "\N{REPLACEMENT CHARACTER}", text.decode(errors="replace")).strip()
+
+
+def _failure(message: str) -> Exception:
+    kind = next((kind for kind, pattern in _KINDS if pattern.search(message)), CloneFailed)
+    return kind(message)
+
+
+async def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill git and whatever it has started, unless it has ended by itself."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await anyio.to_thread.run_sync(process.wait)
+
+
+def end_strays(name: str) -> None:
+    """Kill what earlier attempts at cloning into ``<name>.<attempt>`` left running when their daemon was killed."""
+    for _ in range(100):
+        strays = [path.parent.name for path in Path("/proc").glob("[0-9]*/environ") if _is_stray(path, name)]
+        if not strays:
+            return
+        for pid in strays:
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def _is_stray(environ: Path, name: str) -> bool:
+    try:
+        return f"{MARK}={name}.".encode() in environ.read_bytes()
+    except OSError:
+        return False

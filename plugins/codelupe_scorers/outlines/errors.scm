@@ -1,0 +1,3 @@
+; Where the text does not fit the grammar.
+(ERROR) @error
+(MISSING) @error

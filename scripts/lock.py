@@ -1,0 +1,57 @@
+"""Write requirements.lock: the version of everything that the demo, the tests and the linters install.
+
+pip's own resolver decides, with pip's own settings. The file serves as constraints, so that another platform or a
+newer Python may need a package more or less and still gets these versions. Torch stays where it is, whatever is
+asked: its pin names a version of which a CPU build is to be had; what its CUDA builds bring along is not listed, since
+torch pins that itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+LOCK = ROOT / "requirements.lock"
+EXTRAS = "embedded,train,dev"
+_CUDA = ("nvidia-", "cuda-", "triton")
+
+
+def main() -> None:
+    """Write the file, or with ``--check`` fail if it is not what pyproject.toml asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--check", action="store_true", help="fail if the file is stale")
+    parser.add_argument("--upgrade", action="store_true", help="take the newest versions")
+    arguments = parser.parse_args()
+    pinned = LOCK.read_text().splitlines()
+    kept = [line for line in pinned if line.startswith("torch==")] if arguments.upgrade else pinned
+    wanted = resolve(kept)
+    if not arguments.check:
+        LOCK.write_text("\n".join(wanted) + "\n")
+    elif wanted != pinned:
+        changes = sorted(set(wanted) ^ set(pinned))
+        sys.exit(f"requirements.lock is stale: {', '.join(changes)}\nRun `make lock` and commit it.")
+
+
+def resolve(constraints: Sequence[str]) -> list[str]:
+    """What pip would install into an empty environment under these constraints, as sorted pins."""
+    with tempfile.TemporaryDirectory() as folder:
+        constraint, report = Path(folder) / "constraints.txt", Path(folder) / "report.json"
+        constraint.write_text("\n".join(constraints))
+        command = ["install", "--quiet", "--dry-run", "--ignore-installed", "--report", str(report)]
+        subprocess.run(
+            [sys.executable, "-m", "pip", *command, "--constraint", str(constraint), f"{ROOT}[{EXTRAS}]"], check=True
+        )
+        installed = json.loads(report.read_text())["install"]
+    pins = {each["metadata"]["name"].lower().replace("_", "-"): each["metadata"]["version"] for each in installed}
+    pins.pop("codelupe")
+    return [f"{name}=={version.partition('+')[0]}" for name, version in sorted(pins.items()) if not name.startswith(_CUDA)]
+
+
+if __name__ == "__main__":
+    main()
