@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Protocol, TypeVar
 
 import anyio
 import structlog
@@ -53,7 +53,16 @@ class Outcome:
     interrupted: bool
 
 
-Watcher = Callable[[Running], Coroutine[Any, Any, None]]
+class Watcher(Protocol):
+    """Somebody who looks on."""
+
+    async def watch(self, running: Running) -> None:
+        """Runs beside the work and is cancelled at its end."""
+        ...
+
+    async def conclude(self, running: Running) -> None:
+        """Called when all is done, unless a signal ended the run; the database is still there."""
+        ...
 
 
 @asynccontextmanager
@@ -91,27 +100,24 @@ class Daemon:
         self._stop: Callable[[], None] = lambda: None
         self._failed_jobs: dict[str, str] = {}
 
-    async def run(self, watch: Watcher | None = None) -> Outcome:
-        """Work until a signal comes or, with ``until_idle``, until there is nothing left to do.
-
-        ``watch`` runs beside the work and is cancelled at its end.
-        """
+    async def run(self, watcher: Watcher | None = None) -> Outcome:
+        """Work until a signal comes or, with ``until_idle``, until there is nothing left to do."""
         async with anyio.create_task_group() as group:
             self._stop = group.cancel_scope.cancel
             group.start_soon(self._obey_signals)
-            await self._run(watch)
+            await self._run(watcher)
             group.cancel_scope.cancel()
         return Outcome(failed_jobs=self._failed_jobs, interrupted=self._signals > 0)
 
-    async def _run(self, watch: Watcher | None) -> None:
+    async def _run(self, watcher: Watcher | None) -> None:
         folders = state.directories(self._settings)
         state.create(folders)
         with state.held_by_one_daemon(folders.state):
             async with open_database(self._settings, folders) as database:
                 await prepare_database(database, self._host)
-                await self._work(database, folders, watch)
+                await self._work(database, folders, watcher)
 
-    async def _work(self, database: Database, folders: Directories, watch: Watcher | None) -> None:
+    async def _work(self, database: Database, folders: Directories, watcher: Watcher | None) -> None:
         event_log, board = EventLog(database), ProgressBoard()
         gathered = self._host.gather(self._settings.plugins, database, folders)
         surroundings = Surroundings(
@@ -130,12 +136,14 @@ class Daemon:
         async with anyio.create_task_group() as beside:
             beside.start_soon(event_log.wakeups.run)
             beside.start_soon(self._feed_watchdog, worker)
-            if watch is not None:
-                beside.start_soon(watch, running)
+            if watcher is not None:
+                beside.start_soon(watcher.watch, running)
             self._say_ready(gathered)
             await self._run_until_told(worker, scheduler)
             journal.notify("STOPPING=1")
             beside.cancel_scope.cancel()
+        if watcher is not None and not self._signals:
+            await watcher.conclude(running)
         self._failed_jobs = dict(scheduler.failed)
         log.info("stopped", interrupted=self._signals > 0)
 

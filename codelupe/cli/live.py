@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -16,11 +15,12 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from codelupe.cli.summary import show_summary
 from codelupe.contracts import Progress
 from codelupe.daemon import Running
 from codelupe.errors import DatabaseUnavailable
 from codelupe.log.stage_order import flow_order
-from codelupe.status import read_stages
+from codelupe.status import read_stages, read_status
 
 _REFRESH_SECONDS = 0.25
 _LINE_SECONDS = 10.0
@@ -30,18 +30,26 @@ log = structlog.get_logger("codelupe")
 StageStates = list[dict[str, Any]]
 
 
-def watcher(console: Console) -> Callable[[Running], Any]:
-    """The right way to watch on this console."""
-    return _LiveView(console).watch if console.is_terminal else _LineView(console).watch
+def make_view(console: Console, *, summary: Console | None) -> View:
+    """The right way to watch on this console; with ``summary`` the end is told there."""
+    view = _LiveView if console.is_terminal else _LineView
+    return view(console, summary)
 
 
-class _View(ABC):
+class View(ABC):
     """Reads the stages again and again; a subclass shows them."""
 
     interval: float
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, summary: Console | None) -> None:
         self.console = console
+        self._summary = summary
+        self._began = time.monotonic()
+
+    async def conclude(self, running: Running) -> None:
+        if self._summary is not None:
+            status = await read_status(running.database, flow_order(running.gathered.stages))
+            show_summary(self._summary, status, running.directories, time.monotonic() - self._began)
 
     async def watch(self, running: Running) -> None:
         order = flow_order(running.gathered.stages)
@@ -60,7 +68,7 @@ class _View(ABC):
         """Show these; None means that the database is away."""
 
 
-class _LiveView(_View):
+class _LiveView(View):
     """One line a stage, with a bar and what it works on right now."""
 
     interval = _REFRESH_SECONDS
@@ -127,13 +135,13 @@ def _figure(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:.4g}"
 
 
-class _LineView(_View):
+class _LineView(View):
     """A line for each stage that moved, at most every ten seconds."""
 
     interval = 1.0
 
-    def __init__(self, console: Console) -> None:
-        super().__init__(console)
+    def __init__(self, console: Console, summary: Console | None) -> None:
+        super().__init__(console, summary)
         self._last: dict[str, str] = {}
         self._spoke_at: dict[str, float] = {}
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import shutil
-import time
 from pathlib import Path
 from typing import Annotated
 
 import anyio
 import typer
 
-from codelupe.cli.live import watcher
+from codelupe.cli.live import make_view
 from codelupe.cli.output import err, out
-from codelupe.cli.session import ConfigFile, Profile, Setting, Setup, load, open_session, parse_overrides
-from codelupe.cli.summary import show_summary
-from codelupe.daemon import Daemon, Outcome
+from codelupe.cli.session import ConfigFile, Profile, Setting, Setup, load, parse_overrides
+from codelupe.daemon import Daemon
 from codelupe.errors import MissingProgram
 from codelupe.journal import configure_logging
-from codelupe.status import read_status
 
 
 def run(
@@ -39,14 +36,13 @@ def run(
     if source:
         crawler = overrides.setdefault("plugins", {}).setdefault("crawler", {})
         crawler["sources"] = [_existing(one) for one in source]
-    configure_logging("warning" if err.is_terminal else "info", "auto")
     setup = load(config, profile, overrides)
-    _configure_logging(setup)
+    is_watched = until_idle or err.is_terminal
+    _configure_logging(setup, is_watched=is_watched)
     _require_git()
-    began = time.monotonic()
-    outcome = anyio.run(_run, setup, until_idle)
-    if until_idle and not outcome.interrupted:
-        anyio.run(_summarise, setup, time.monotonic() - began)
+    daemon = Daemon(setup.settings, setup.host, until_idle=until_idle)
+    view = make_view(err, summary=out if until_idle else None) if is_watched else None
+    outcome = anyio.run(daemon.run, view)
     if outcome.interrupted:
         err.print("Stopped. The next run goes on from here.")
     for job, error in outcome.failed_jobs.items():
@@ -54,23 +50,10 @@ def run(
     raise typer.Exit(1 if outcome.failed_jobs else 0)
 
 
-async def _run(setup: Setup, until_idle: bool) -> Outcome:
-    daemon = Daemon(setup.settings, setup.host, until_idle=until_idle)
-    return await daemon.run(watcher(err) if until_idle or err.is_terminal else None)
-
-
-async def _summarise(setup: Setup, seconds: float) -> None:
-    async with open_session(setup) as session:
-        gathered = setup.host.gather(setup.settings.plugins, session.database, setup.directories)
-        status = await read_status(session.database, [stage.name for stage in gathered.stages])
-    show_summary(out, status, setup.directories, seconds)
-
-
-def _configure_logging(setup: Setup) -> None:
-    """On a terminal the live view shows what happens, so the log says only what went wrong."""
-    level = setup.settings.log_level
+def _configure_logging(setup: Setup, *, is_watched: bool) -> None:
+    """Where somebody is shown what happens, the log says only what goes wrong, unless settings ask for more."""
     is_default = "log_level" not in setup.configuration.origins
-    configure_logging("warning" if err.is_terminal and is_default else level, setup.settings.log_format)
+    configure_logging("warning" if is_watched and is_default else setup.settings.log_level, setup.settings.log_format)
 
 
 def _require_git() -> None:

@@ -35,13 +35,18 @@ _ENVIRONMENT = {
 _MESSAGE_BYTES = 4096
 """How much of git's last words is kept; a server may send as many as it likes."""
 _CLONE_OPTIONS = ("--depth=1", "--single-branch", "--no-tags", "--no-local", "--no-recurse-submodules", "--template=")
-
+_NO_SUCH_REVISION = 1
+"""How ``git rev-parse --verify`` ends when there is nothing by that name."""
 
 Watch = Callable[[], Awaitable[Exception]]
 
 
 class CloneFailed(Exception):
-    """Git ended with an error that may pass; the text is what it wrote."""
+    """Git ended with an error that may pass, and with a ``status``; the text is what it wrote."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class RepositoryRefused(Exception):
@@ -82,8 +87,10 @@ async def clone(url: str, folder: Path, protocols: Iterable[str], watch: Watch) 
     await _run("clone", "--quiet", *_CLONE_OPTIONS, "--", url, str(folder), environment=allowed, watch=watch)
     try:
         return await _run("-C", str(folder), "rev-parse", "--verify", "--quiet", "HEAD^{commit}", environment=allowed)
-    except CloneFailed:
-        return None
+    except CloneFailed as error:
+        if error.status == _NO_SUCH_REVISION:
+            return None
+        raise
 
 
 async def _run(*arguments: str, environment: dict[str, str], watch: Watch | None = None) -> str:
@@ -106,7 +113,7 @@ async def _run(*arguments: str, environment: dict[str, str], watch: Watch | None
     if broken:
         raise broken[0]
     if process.returncode:
-        raise _failure(message or f"git ended with status {process.returncode}")
+        raise _failure(message, process.returncode)
     return output
 
 
@@ -136,9 +143,11 @@ def _printable(text: bytes) -> str:
     return re.sub(r"[^\n -~\xa0-\U0010ffff]", "\N{REPLACEMENT CHARACTER}", text.decode(errors="replace")).strip()
 
 
-def _failure(message: str) -> Exception:
-    kind = next((kind for kind, pattern in _KINDS if pattern.search(message)), CloneFailed)
-    return kind(message)
+def _failure(message: str, status: int) -> Exception:
+    for kind, pattern in _KINDS:
+        if pattern.search(message):
+            return kind(message)
+    return CloneFailed(message or f"git ended with status {status}", status)
 
 
 async def _end(process: subprocess.Popen[bytes]) -> None:
