@@ -32,7 +32,7 @@ docs: $(VENV)/.dev
 	$(BIN)/python scripts/reference.py
 
 bench: $(VENV)/.demo
-	$(BIN)/python scripts/bench.py
+	$(BIN)/python -m benchmarks.eventlog $(if $(JSON),--json $(JSON))
 
 # Pins stay as they are unless pyproject.toml asks for something else; UPGRADE=1 takes the newest of all but torch.
 lock: $(VENV)/.dev

@@ -49,8 +49,8 @@ def resolve(constraints: Sequence[str]) -> list[str]:
         )
         installed = json.loads(report.read_text())["install"]
     pins = {each["metadata"]["name"].lower().replace("_", "-"): each["metadata"]["version"] for each in installed}
-    pins.pop("codelupe")
-    return [f"{name}=={version.partition('+')[0]}" for name, version in sorted(pins.items()) if not name.startswith(_CUDA)]
+    kept = [name for name in sorted(pins) if name != "codelupe" and not name.startswith(_CUDA)]
+    return [f"{name}=={pins[name].partition('+')[0]}" for name in kept]
 
 
 if __name__ == "__main__":

@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import hashlib
 import os
-import re
 import shutil
 import stat
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -29,7 +26,7 @@ import structlog
 
 from codelupe.errors import DatabaseUnavailable, StateDirectoryError
 from codelupe.postgres.binaries import Binaries, find_binaries
-from codelupe.postgres.home import Account, prepare_home, reporting_file_errors
+from codelupe.postgres.home import PORT, Account, choose_socket_folder, prepare_home, reporting_file_errors
 
 START_LIMIT_S = 600
 """How long a server may take to answer; after a crash it first replays its log."""
@@ -38,11 +35,10 @@ STOP_LIMIT_S = 120
 ORPHAN_LIMIT_S = 60
 """How long processes whose postmaster was killed may go on with what they were doing."""
 
-_PORT = 5432
-_LONGEST_SOCKET_PATH = 107
-"""Bytes, ``sun_path`` in unix(7) without the closing zero."""
 _LOG_LIMIT_BYTES = 10_000_000
 _QUOTED_BYTES = 4_000
+_FULL_DISK_MARKS = ("No space left on device", "Check free disk space", "Disk quota exceeded")
+"""What libc and PostgreSQL say of a full disk."""
 _SETTINGS = """
 # CodeLupe's choices for a server that shares a small machine; change them at will.
 max_connections = 100
@@ -88,7 +84,7 @@ class EmbeddedServer:
 
     @property
     def url(self) -> str:
-        return f"postgresql:///codelupe?host={quote(str(self._socket_folder()))}&port={_PORT}&user=codelupe"
+        return f"postgresql:///codelupe?host={quote(str(self._socket_folder()))}&port={PORT}&user=codelupe"
 
     @contextmanager
     def open_lock(self, name: str) -> Iterator[int]:
@@ -136,12 +132,13 @@ class EmbeddedServer:
         """Stop the server if it runs: connections are cut, what is committed stays."""
         if self._postmaster() is not None:
             binaries = await self._binaries()
-            await self._run(binaries, "pg_ctl", "stop", "-D", "data", "-m", "fast", "-t", str(STOP_LIMIT_S))
+            pg_ctl = str(binaries.folder / "pg_ctl")
+            await self._run(pg_ctl, "stop", "-D", "data", "-m", "fast", "-t", str(STOP_LIMIT_S))
             log.info("postgres_stopped", folder=str(self._root))
 
     async def _state(self) -> Literal["ready", "busy", "absent"]:
         """Whether a server of these data answers. It leaves its pid file only when it ends by itself."""
-        if not (self._data / "postmaster.pid").exists():
+        if not self._pid_file():
             return "absent"
         try:
             connection = await asyncpg.connect(self.url, timeout=10)
@@ -158,9 +155,9 @@ class EmbeddedServer:
         return "ready"
 
     async def _create_database(self) -> None:
+        createdb = str((await self._binaries()).folder / "createdb")
         socket = str(self._socket_folder())
-        arguments = ["-h", socket, "-p", str(_PORT), "-U", "codelupe", "--no-password", "codelupe"]
-        await self._run(await self._binaries(), "createdb", *arguments)
+        await self._run(createdb, "-h", socket, "-p", str(PORT), "-U", "codelupe", "--no-password", "codelupe")
 
     async def _start(self, lock: int) -> None:
         await self._wait_for_orphans()
@@ -170,15 +167,33 @@ class EmbeddedServer:
         with reporting_file_errors(self._root):
             socket = self._make_socket_folder()
             size = self._rotate_log()
-        options = f"-p {_PORT} -c listen_addresses= -c unix_socket_directories={socket} -c unix_socket_permissions=0700"
-        arguments = ["-D", "data", "-l", "server.log", "-w", "-t", str(START_LIMIT_S), "-o", options]
-        try:
-            await self._run(binaries, "pg_ctl", "start", *arguments)
-        except DatabaseUnavailable as error:
-            if self._postmaster() is None:
-                reason = self._log_tail(size) or error.message
-                raise self._failure("the database server did not start", reason) from None
-        log.info("postgres_started", folder=str(self._root), version=binaries.version)
+        pid = await self._launch(binaries, socket)
+        while _is_alive(pid):
+            if await self._state() == "ready":
+                log.info("postgres_started", folder=str(self._root), version=binaries.version)
+                return
+            await anyio.sleep(0.05)
+        if self._postmaster() is None:
+            raise self._failure("the database server did not start", self._log_tail(size))
+
+    async def _launch(self, binaries: Binaries, socket: Path) -> int:
+        """Start the server and return its pid. It is not a child of this process, which may end before it.
+
+        A server refuses to start while any process of its user has the pid in a left-over pid file, be it a zombie or
+        somebody new. Its starter's pid it ignores, and learns it from PG_GRANDPARENT_PID: we name the left-over one.
+        The server's own check, that nobody uses the old one's shared memory, goes on.
+        """
+        settings = {
+            "port": PORT,
+            "listen_addresses": "",
+            "unix_socket_directories": socket,
+            "unix_socket_permissions": "0700",
+        }
+        command = [str(binaries.folder / "postgres"), "-D", "data", *(f"--{key}={it}" for key, it in settings.items())]
+        script = 'umask 077; "$@" >>server.log 2>&1 </dev/null & echo $!'
+        left_over = {"PG_GRANDPARENT_PID": pid[0]} if (pid := self._pid_file()) else {}
+        environment = {**self._account.process_options["env"], **left_over}
+        return int(await self._run("/bin/sh", "-c", script, "sh", *command, env=environment))
 
     async def _initialise(self, binaries: Binaries, lock: int) -> None:
         """Make the cluster beside its place and move it there when it is whole.
@@ -188,8 +203,9 @@ class EmbeddedServer:
         unfinished = self._root / "data.init"
         with reporting_file_errors(unfinished):
             await anyio.to_thread.run_sync(_remove_tree, unfinished)
-        arguments = ["-D", "data.init", "-U", "codelupe", "-A", "trust", "-E", "UTF8", "--locale=C"]
-        await self._run(binaries, "initdb", *arguments, "--lc-ctype=C.UTF-8", pass_fds=[lock])
+        initdb = str(binaries.folder / "initdb")
+        locale = ["--encoding=UTF8", "--locale=C", "--lc-ctype=C.UTF-8"]
+        await self._run(initdb, "-D", "data.init", "-U", "codelupe", "-A", "trust", *locale, pass_fds=[lock])
         with reporting_file_errors(self._data):
             await anyio.to_thread.run_sync(self._finish_initialising, unfinished)
 
@@ -219,14 +235,12 @@ class EmbeddedServer:
 
     def _postmaster(self) -> int | None:
         """The pid of the server that runs on these data."""
-        try:
-            pid = int(self._pid_file()[0])
-        except (OSError, ValueError, IndexError):
-            return None
-        return pid if self._is_server_process(pid) else None
+        lines = self._pid_file()
+        pid = int(lines[0]) if lines and lines[0].isdecimal() else None
+        return pid if pid is not None and self._is_server_process(pid) else None
 
     def _server_processes(self) -> list[int]:
-        pids = sorted(int(name) for name in os.listdir("/proc") if name.isdecimal())
+        pids = sorted(int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
         return [pid for pid in pids if self._is_server_process(pid)]
 
     def _is_server_process(self, pid: int) -> bool:
@@ -238,15 +252,17 @@ class EmbeddedServer:
             return False
 
     def _pid_file(self) -> list[str]:
-        return (self._data / "postmaster.pid").read_text(errors="surrogateescape").splitlines()
+        """Its lines: pid, data folder, start time, port, socket folder, address, shared memory, state."""
+        try:
+            return (self._data / "postmaster.pid").read_text(errors="surrogateescape").splitlines()
+        except FileNotFoundError:
+            return []
 
     def _socket_folder(self) -> Path:
         """Where the running server listens, or else where the next one will."""
         if self._postmaster() is not None and len(lines := self._pid_file()) > 4 and lines[4]:
             return Path(lines[4])
-        name = f"codelupe-{hashlib.sha256(os.fsencode(self._root)).hexdigest()[:12]}"
-        candidates = [self._root / "run", Path(tempfile.gettempdir()) / name, Path("/tmp") / name]
-        return next(filter(_fits_a_socket, candidates))
+        return choose_socket_folder(self._root)
 
     def _make_socket_folder(self) -> Path:
         folder = self._socket_folder()
@@ -286,32 +302,28 @@ class EmbeddedServer:
         with reporting_file_errors(copies):
             return await anyio.to_thread.run_sync(find_binaries, self._account, copies, major)
 
-    async def _run(self, binaries: Binaries, program: str, *arguments: str, **options: Any) -> None:
-        """Run one of the server's programs inside the root folder, where relative paths need no quoting.
+    async def _run(self, *command: str, **options: Any) -> str:
+        """The output of a program that runs inside the root folder, where relative paths need no quoting.
 
         Raises:
             DatabaseUnavailable: it failed; its output is quoted.
         """
+        program = Path(command[0]).name
         options = {**self._account.process_options, "cwd": self._root, **options}
-        command = [str(binaries.folder / program), *arguments]
         try:
             done = await anyio.run_process(command, check=False, stderr=asyncio.subprocess.STDOUT, **options)
         except OSError as error:
             raise self._failure(f"{program} cannot be run", str(error)) from error
+        output = done.stdout.decode(errors="replace")
         if done.returncode != 0:
-            raise self._failure(f"{program} failed", done.stdout.decode(errors="replace"))
+            raise self._failure(f"{program} failed", output)
+        return output
 
     def _failure(self, what: str, output: str) -> DatabaseUnavailable | StateDirectoryError:
         message = f"{what}, in {self._root}: {output.strip() or 'no reason was given'}"
-        if "No space left on device" in output or "Disk quota exceeded" in output:
+        if any(mark in output for mark in _FULL_DISK_MARKS):
             return StateDirectoryError(message, hint="Free some space; nothing is lost.")
         return DatabaseUnavailable(message, hint=f"The server's own log is {self._log}.")
-
-
-def _fits_a_socket(folder: Path) -> bool:
-    """Whether a socket's path is short enough and plain enough for settings, URLs and the shell of pg_ctl."""
-    path = str(folder / f".s.PGSQL.{_PORT}")
-    return len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH and re.fullmatch(r"[\w/.@+-]+", path, re.ASCII) is not None
 
 
 def _try_lock(descriptor: int) -> bool:
@@ -320,6 +332,13 @@ def _try_lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def _remove_tree(folder: Path) -> None:

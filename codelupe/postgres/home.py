@@ -1,10 +1,13 @@
-"""Where the embedded server's data lie and which user owns them."""
+"""Where the embedded server's data and its socket lie, and which user owns them."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pwd
+import re
 import subprocess
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +19,11 @@ import structlog
 
 from codelupe.errors import DatabaseUnavailable, StateDirectoryError
 
+PORT = 5432
+"""There is no port, but it is part of the socket's name."""
+
+_LONGEST_SOCKET_PATH = 107
+"""Bytes, ``sun_path`` in unix(7) without the closing zero."""
 _SHARED_HOME = Path("/var/lib/codelupe")
 _ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
 """All that the server's programs are told; the caller's PGPORT, PGDATA and the like must not reach them."""
@@ -57,6 +65,19 @@ def prepare_home(folder: Path) -> tuple[Path, Account]:
             folder = _elsewhere(folder)
             account = _hand_over(folder)
         return folder, account
+
+
+def choose_socket_folder(root: Path) -> Path:
+    """A folder for the socket: beside the data, or in the temporary folder where that path would not do."""
+    name = f"codelupe-{hashlib.sha256(os.fsencode(root)).hexdigest()[:12]}"
+    candidates = [root / "run", Path(tempfile.gettempdir()) / name, Path("/tmp") / name]
+    return next(filter(_fits_a_socket, candidates))
+
+
+def _fits_a_socket(folder: Path) -> bool:
+    """Whether a socket's path is short enough, and plain enough for settings and URLs."""
+    path = str(folder / f".s.PGSQL.{PORT}")
+    return len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH and re.fullmatch(r"[\w/.@+-]+", path, re.ASCII) is not None
 
 
 @contextmanager

@@ -35,7 +35,8 @@ def installed_packages() -> Iterator[InstalledPackage]:
 def _name(distribution: Distribution) -> str | None:
     """The normalised name; None where an uninstallation has left a folder without its metadata."""
     try:
-        return canonicalize_name(distribution.metadata["Name"])
+        name = distribution.metadata["Name"]
+        return canonicalize_name(name) if name else None
     except (TypeError, ValueError, OSError):
         return None
 

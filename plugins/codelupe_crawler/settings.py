@@ -13,14 +13,15 @@ class CrawlerSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     every: timedelta = Field(
-        timedelta(hours=1), gt=timedelta(0), description="Time between two crawls, in seconds or as `PT1H`."
+        default=timedelta(hours=1), gt=timedelta(0), description="Time between two crawls, in seconds or as `PT1H`."
     )
     installed_packages: bool = Field(
-        False, description="Take the packages installed in CodeLupe's own Python environment as repositories."
+        default=False, description="Take the packages installed in CodeLupe's own Python environment as repositories."
     )
     sources: tuple[str, ...] = Field(
-        (), description="Folders and git URLs to take as repositories; a folder that is not under git is copied."
+        default=(),
+        description="Folders and git URLs to take as repositories; a folder that is not under git is copied.",
     )
     remote_timeout: timedelta = Field(
-        timedelta(seconds=30), gt=timedelta(0), description="How long a git URL may take to answer."
+        default=timedelta(seconds=30), gt=timedelta(0), description="How long a git URL may take to answer."
     )

@@ -67,16 +67,16 @@ def commit(repository: Path, files: Files, *, message: str) -> None:
     """Make an empty folder a bare repository whose branch ``main`` holds the files in one commit."""
     at = f"--git-dir={repository}"
     git.run(at, "init", "--bare", "--quiet", "--template=", "--initial-branch=main")
-    importing = git.start(at, "fast-import", "--quiet", "--done", stdin=subprocess.PIPE)
-    with suppress(BrokenPipeError):  # git gave up; its message says why
-        _write_stream(cast("IO[bytes]", importing.stdin), files, message)
-    git.check(importing, importing.communicate()[1])
+    with git.start(at, "fast-import", "--quiet", "--done", stdin=subprocess.PIPE) as importing:
+        with suppress(BrokenPipeError):  # git gave up; its message says why
+            _write_stream(cast("IO[bytes]", importing.stdin), files, message)
+        git.check(importing, importing.communicate()[1])
 
 
 def _write_stream(stream: IO[bytes], files: Files, message: str) -> None:
     """Speak the language of git-fast-import(1)."""
     stream.write(b"commit refs/heads/main\nauthor %s\ncommitter %s\n" % (_IDENTITY, _IDENTITY))
-    _write_data(stream, message.encode())
+    _write_data(stream, message.encode() + b"\n")
     for path, content in files:
         stream.write(b"M 100644 inline %s\n" % _quoted(os.fsencode(path)))
         _write_data(stream, content)

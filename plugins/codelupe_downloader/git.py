@@ -19,7 +19,7 @@ import anyio.to_thread
 from git import Git
 
 MARK = "CODELUPE_CLONE"
-"""The variable by which :func:`end_strays` knows the processes of an earlier attempt."""
+"""The variable by which :func:`end_processes` knows what works on which clone: the name of the folder."""
 _MEMORY_BYTES = 2 << 30
 """What one git process may allocate. A tree that names itself many times over would fill any machine's memory."""
 _ENVIRONMENT = {
@@ -35,6 +35,9 @@ _ENVIRONMENT = {
 _MESSAGE_BYTES = 4096
 """How much of git's last words is kept; a server may send as many as it likes."""
 _CLONE_OPTIONS = ("--depth=1", "--single-branch", "--no-tags", "--no-local", "--no-recurse-submodules", "--template=")
+_PAUSE_SECONDS = 0.01
+_PATIENCE = 100
+"""How often, after pauses, to look whether killed processes are gone; the kernel takes a moment to bury them."""
 _NO_SUCH_REVISION = 1
 """How ``git rev-parse --verify`` ends when there is nothing by that name."""
 
@@ -67,7 +70,8 @@ _KINDS: tuple[tuple[type[Exception], re.Pattern[str]], ...] = (
             | [Uu]nable\ to\ find\ remote\ helper | could\ not\ read\ Username | Authentication\ failed
             | Permission\ denied\ \(publickey | Host\ key\ verification\ failed
             | requested\ URL\ returned\ error:\ (401|403|404|410|451) | URL\ (rejected|using\ bad)
-            | [Oo]ut\ of\ memory | invalid\ path | Clone\ succeeded,\ but\ checkout\ failed""",
+            | [Oo]ut\ of\ memory | invalid\ path | not\ a\ valid\ path | no\ path\ specified
+            | Clone\ succeeded,\ but\ checkout\ failed""",
             re.VERBOSE,
         ),
     ),
@@ -109,7 +113,7 @@ async def _run(*arguments: str, environment: dict[str, str], watch: Watch | None
             group.cancel_scope.cancel()
     finally:
         with anyio.CancelScope(shield=True):
-            await _end(process)
+            await _end(process, environment[MARK])
     if broken:
         raise broken[0]
     if process.returncode:
@@ -150,28 +154,32 @@ def _failure(message: str, status: int) -> Exception:
     return CloneFailed(message or f"git ended with status {status}", status)
 
 
-async def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill git and whatever it has started, unless it has ended by itself."""
+async def _end(process: subprocess.Popen[bytes], mark: str) -> None:
+    """Kill git and whatever it has started, unless it has ended by itself, and see them gone."""
     if process.returncode is None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await anyio.to_thread.run_sync(process.wait)
+        await anyio.to_thread.run_sync(end_processes, mark)
 
 
-def end_strays(name: str) -> None:
-    """Kill what earlier attempts at cloning into ``<name>.<attempt>`` left running when their daemon was killed."""
-    for _ in range(100):
-        strays = [path.parent.name for path in Path("/proc").glob("[0-9]*/environ") if _is_stray(path, name)]
-        if not strays:
+def end_processes(mark: str) -> None:
+    """Kill every process that works on a clone whose mark begins like this, whoever started it, and see them gone.
+
+    A daemon that is killed leaves its git behind; without ``/proc`` that one is left to itself.
+    """
+    for _ in range(_PATIENCE):
+        found = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/environ") if _is_marked(path, mark)]
+        if not found:
             return
-        for pid in strays:
+        for pid in found:
             with suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
-        time.sleep(0.01)
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(_PAUSE_SECONDS)
 
 
-def _is_stray(environ: Path, name: str) -> bool:
+def _is_marked(environ: Path, mark: str) -> bool:
     try:
-        return f"{MARK}={name}.".encode() in environ.read_bytes()
+        return f"{MARK}={mark}".encode() in environ.read_bytes()
     except OSError:
         return False

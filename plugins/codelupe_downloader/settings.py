@@ -15,16 +15,20 @@ class DownloaderSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    concurrency: int = Field(4, ge=1, le=64, description="Clones at a time.")
+    concurrency: int = Field(default=4, ge=1, le=64, description="Clones at a time.")
     timeout: timedelta = Field(
-        timedelta(minutes=10), gt=timedelta(0), description="How long one clone may take, in seconds or as `PT10M`."
+        default=timedelta(minutes=10),
+        gt=timedelta(0),
+        description="How long one clone may take, in seconds or as `PT10M`.",
     )
     max_size: ByteSize = Field(
-        ByteSize(1 << 30), gt=0, description="Largest clone on disk, in bytes or as `1GiB`; checked while it grows."
+        default=ByteSize(1 << 30),
+        gt=0,
+        description="Largest clone on disk, in bytes or as `1GiB`; checked while it grows.",
     )
     min_free_space: ByteSize = Field(
-        ByteSize(1 << 30), ge=0, description="Space that must stay free on the disk; below it, cloning waits."
+        default=ByteSize(1 << 30), ge=0, description="Space that must stay free on the disk; below it, cloning waits."
     )
     allowed_protocols: frozenset[Protocol] = Field(
-        frozenset({"https", "ssh", "git", "file"}), description="How repositories may be fetched."
+        default=frozenset({"https", "ssh", "git", "file"}), description="How repositories may be fetched."
     )

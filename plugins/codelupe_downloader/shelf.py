@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from codelupe_downloader.disk import remove
-from codelupe_downloader.git import end_strays
+from codelupe_downloader.git import end_processes
 
 _NOTE = Path(".git", "codelupe.json")
 _NAME_CHARACTERS = 100
@@ -48,7 +48,7 @@ class Shelf:
         """Remove what earlier attempts of the same handling have left unfinished."""
         left = list(self.root.glob(f".tmp/{key}.*"))
         if left:
-            end_strays(key)
+            end_processes(f"{key}.")
         for folder in left:
             remove(folder)
 

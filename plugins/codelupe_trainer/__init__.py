@@ -1,1 +1,37 @@
+"""The trainer: freezes batches of good files, fine-tunes the base model on each, and lets a gate judge the result."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+import anyio
+
+from codelupe import Job, RetryPolicy, Subscription, hookimpl
+from codelupe_events import BatchReady, TrainingCompleted
+from codelupe_trainer.batcher import Batcher
+from codelupe_trainer.gate import Gate
+from codelupe_trainer.settings import TrainerSettings
+from codelupe_trainer.trainer import Trainer
+
+_RETRY = RetryPolicy(attempts=5, base=timedelta(seconds=10))
+
+
+@hookimpl
+def codelupe_settings() -> type[TrainerSettings]:
+    return TrainerSettings
+
+
+@hookimpl
+def codelupe_jobs(settings: TrainerSettings) -> Iterable[Job]:
+    return [Job(name="batch", every=settings.every, run=Batcher(settings).freeze)]
+
+
+@hookimpl
+def codelupe_subscriptions(settings: TrainerSettings) -> Iterable[Subscription]:
+    device = anyio.Lock()
+    trainer, gate = Trainer(settings, device), Gate(settings, device)
+    return [
+        Subscription(name="train", events=(BatchReady,), handler=trainer.train, concurrency=1, retry=_RETRY),
+        Subscription(name="gate", events=(TrainingCompleted,), handler=gate.judge, concurrency=1, retry=_RETRY),
+    ]

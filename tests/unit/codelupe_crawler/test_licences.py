@@ -3,9 +3,9 @@ from __future__ import annotations
 from importlib.metadata import PackageMetadata, metadata
 
 import pytest
+from packaging.licenses import canonicalize_license_expression
 
 from codelupe_crawler.licences import _CLASSIFIERS, _WORDINGS, licence_of
-from packaging.licenses import canonicalize_license_expression
 
 
 class Stated(dict[str, list[str]]):
@@ -15,7 +15,8 @@ class Stated(dict[str, list[str]]):
         return super().get(name, failobj)
 
     def __getitem__(self, name: str) -> object:  # type: ignore[override]
-        return (super().get(name) or [None])[0]
+        values = super().get(name)
+        return values[0] if values else None
 
 
 OSI = "License :: OSI Approved :: "

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import anyio
+import pytest
+
+from codelupe_downloader.disk import TooLarge, check, remove, size_on_disk, watcher
+from codelupe_downloader.git import DiskFull
+
+pytestmark = pytest.mark.anyio
+
+
+def test_sizes_are_counted_in_blocks_without_following_links(tmp_path: Path) -> None:
+    folder = tmp_path / "clone"
+    (folder / "a").mkdir(parents=True)
+    (folder / "a" / "one").write_bytes(b"x" * 4097)
+    (folder / "empty").touch()
+    (folder / "link").symlink_to(tmp_path)
+    assert size_on_disk(folder) == 4096 * (1 + 2 + 1 + 1)
+    assert size_on_disk(tmp_path / "missing") == 0
+
+
+def test_each_limit_has_its_own_error(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x" * 4096)
+    assert check(tmp_path, 4096, 0) == 4096
+    with pytest.raises(TooLarge, match="has 4,096 bytes; at most 4,095"):
+        check(tmp_path, 4095, 0)
+    with pytest.raises(DiskFull, match="must stay so"):
+        check(tmp_path, 4096, 1 << 60)
+
+
+async def test_a_watcher_returns_when_the_folder_has_grown_too_far(tmp_path: Path) -> None:
+    watch = watcher(tmp_path / "clone", 10_000, 0)
+    with anyio.move_on_after(0.3) as waited:
+        await watch()
+    assert waited.cancelled_caught
+    (tmp_path / "clone").mkdir()
+    (tmp_path / "clone" / "a").write_bytes(b"x" * 20_000)
+    with anyio.fail_after(5):
+        assert isinstance(await watch(), TooLarge)
+
+
+def test_removing_copes_with_deep_trees_and_with_nothing(tmp_path: Path) -> None:
+    deep = tmp_path / "-deep"
+    deep.mkdir()
+    subprocess.run(["mkdir", "-p", "--", f"{deep}/{'d/' * 1500}"], check=True)
+    assert size_on_disk(deep) == 4096 * 1500
+    remove(deep)
+    remove(deep)
+    assert not deep.exists()
