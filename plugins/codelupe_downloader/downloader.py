@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -80,19 +81,28 @@ class Downloader:
 
 @contextmanager
 def _explained(url: str) -> Iterator[None]:
-    """Tell the log's worker what to do about each kind of failure."""
+    """Tell the log's worker what to do about each kind of failure, without any password in the URL."""
+    address = re.sub(r"://[^/]*@", "://", url)
     try:
         yield
     except (git.RepositoryRefused, disk.TooLarge) as error:
-        raise Reject(f"{url} is not cloned: {error}") from error
+        raise Reject(f"{address} is not cloned: {error}{_advice(error)}") from error
     except git.DiskFull as error:
         raise _wait_for_space(error) from error
     except TimeoutError as error:
-        raise git.CloneFailed(f"{url} took longer than the timeout") from error
+        raise git.CloneFailed(f"{address} took longer than the timeout") from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise _wait_for_space(error) from error
         raise
+
+
+def _advice(error: Exception) -> str:
+    if isinstance(error, disk.TooLarge):
+        return "; max_size in [plugins.downloader] says so"
+    if "not allowed" in str(error):
+        return "; see allowed_protocols in [plugins.downloader]"
+    return ""
 
 
 def _wait_for_space(error: Exception) -> RetryLater:
@@ -119,4 +129,4 @@ async def _record_empty(event: RepoAccepted, context: HandlerContext) -> None:
     async with context.transaction() as connection:
         await connection.execute(SQL.record_empty, event.repository_id)
         context.emit(RepoEmpty(repository_id=event.repository_id, url=event.url))
-    context.log.info("repository_empty", url=event.url)
+    context.log.info("repository_empty", full_name=event.full_name)

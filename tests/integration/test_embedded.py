@@ -380,7 +380,9 @@ class TestUnusableFolder:
     @pytest.mark.parametrize("size", ["1m", "20m", "36m", "40m"])
     async def test_a_full_disk(self, folder: Path, size: str) -> None:
         with small_disk(folder, f"size={size},mode=755"):
-            text = await self.expect(StateDirectoryError, "No space left on device", folder / "postgres")
+            text = await self.expect(
+                StateDirectoryError, "No space left on device|Check free disk space", folder / "postgres"
+            )
             assert "Free some space" in text or "free some space" in text
             assert not is_running(folder / "postgres")
 
