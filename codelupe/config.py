@@ -14,27 +14,48 @@ from datetime import timedelta
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, Secret, SecretStr, ValidationError, create_model
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, EnvSettingsSource
+from pydantic_settings import EnvSettingsSource
 from pydantic_settings.exceptions import SettingsError
 
 from codelupe.errors import ConfigurationError
+from codelupe.journal import redact_text
 
 DEFAULT_FILE = Path("/etc/codelupe/codelupe.toml")
 PREFIX = "CODELUPE_"
+CREDENTIAL = "credential"
+"""First word of the origin of what came as one; it is never shown."""
 _NOT_SETTINGS = {"CODELUPE_CONFIG", "CODELUPE_PROFILE"}
+
+_LONGEST_SECONDS = 86_400
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "console", "json", "journal"]
+M = TypeVar("M", bound=BaseModel)
 
 
-class Settings(BaseSettings):
+class PluginChoice(BaseModel):
+    """Which plugins are loaded: this must be known before the plugins' own settings are."""
+
+    model_config = ConfigDict(frozen=True)
+
+    disabled_plugins: frozenset[str] = Field(frozenset(), description="Plugins that are not loaded.")
+    plugin_distributions: dict[str, str] = Field(
+        {}, description="Which distribution provides a plugin whose name two of them claim."
+    )
+
+
+class PluginSettings(BaseModel):
+    """One field for each plugin, once :func:`settings_model` knows them."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Settings(PluginChoice):
     """What the daemon itself needs to know; everything else belongs to a plugin."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)  # type: ignore[assignment]
 
     state_dir: Path = Field(Path(".codelupe"), description="Folder for all that is kept on disk.")
     repositories_dir: Path | None = Field(None, description="Folder of the clones; unset, `repos` in the state folder.")
@@ -47,16 +68,16 @@ class Settings(BaseSettings):
     log_format: LogFormat = Field(
         "auto", description="auto: journal under systemd, console on a terminal, JSON lines otherwise."
     )
-    lease_seconds: float = Field(60, ge=2, description="After this long without a heartbeat others take the work over.")
-    drain_seconds: float = Field(30, ge=0, description="How long running handlers may go on after a request to stop.")
+    lease_seconds: float = Field(
+        60, ge=2, le=_LONGEST_SECONDS, description="After this long without a heartbeat others take the work over."
+    )
+    drain_seconds: float = Field(
+        30, ge=0, le=_LONGEST_SECONDS, description="How long running handlers may go on after a request to stop."
+    )
     search_index: str = Field("postgres", description="Which plugin's search index is used.")
     executor: str = Field("processes", description="Where CPU-heavy work runs; `processes` is a pool on this machine.")
     executor_workers: int | None = Field(None, ge=1, description="Processes of that pool; the number of CPUs if unset.")
-    disabled_plugins: frozenset[str] = Field(frozenset(), description="Plugins that are not loaded.")
-    plugin_distributions: dict[str, str] = Field(
-        {}, description="Which distribution provides a plugin whose name two of them claim."
-    )
-    plugins: BaseModel = Field(default_factory=BaseModel, description="Each plugin's own settings.")
+    plugins: PluginSettings = Field(default_factory=PluginSettings, description="Each plugin's own settings.")
 
     @property
     def lease(self) -> timedelta:
@@ -85,41 +106,26 @@ class Configuration:
     def leaves(self) -> Iterator[tuple[str, Any, str]]:
         """Every setting as (dotted key, value, origin); secrets stay wrapped."""
         for key, value in _leaves(self.settings):
-            yield key, value, self._origin(key)
-
-    def _origin(self, key: str) -> str:
-        parts = key.split(".")
-        for length in range(len(parts), 0, -1):
-            if origin := self.origins.get(".".join(parts[:length])):
-                return origin
-        return "default"
+            yield key, value, _where(key.split("."), self.origins) or "default"
 
 
 @dataclass
 class RawSettings:
-    """The merged layers before validation: enough to know which plugins to load."""
+    """Layers, merged but not validated."""
 
     layers: Sequence[Layer]
-    values: dict[str, Any] = field(default_factory=dict)
-    origins: dict[str, str] = field(default_factory=dict)
+    values: dict[str, Any] = field(init=False, default_factory=dict)
+    origins: dict[str, str] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         for layer in self.layers:
             _merge(self.values, self.origins, layer.values, layer.origin)
 
-    def early(self, key: str, default: Any) -> Any:
-        """A setting that is needed before the plugins are known; validated with the rest later."""
-        return self.values.get(key, default)
-
 
 def read_settings(
-    *,
-    profile: str | None = None,
-    file: Path | None = None,
-    overrides: Mapping[str, Any] | None = None,
-    environment: Mapping[str, str] = os.environ,
+    *, profile: str | None = None, file: Path | None = None, overrides: Mapping[str, Any] | None = None
 ) -> RawSettings:
-    """Read all layers but the environment, which :func:`validate` adds once the plugins' models are known.
+    """Read all layers but the environment, which comes in once it is known what the variables may name.
 
     Raises:
         ConfigurationError: a file is missing, unreadable or not TOML, or the profile is unknown.
@@ -129,12 +135,20 @@ def read_settings(
         layers.append(_profile_layer(profile))
     if file is not None or DEFAULT_FILE.exists():
         layers.append(_file_layer(file or DEFAULT_FILE))
-    raw = RawSettings(layers)
-    for name in ("disabled_plugins", "plugin_distributions"):
-        if text := environment.get(PREFIX + name.upper()):
-            raw.values[name] = _environment_layer(Settings, {PREFIX + name.upper(): text}).values[name]
-    raw.layers = [*layers, Layer("command line", overrides or {})]
-    return raw
+    return RawSettings([*layers, Layer("command line", overrides or {})])
+
+
+def choose_plugins(raw: RawSettings, environment: Mapping[str, str] = os.environ) -> PluginChoice:
+    """Which plugins these settings let in.
+
+    Raises:
+        ConfigurationError: one of these few settings is wrong.
+    """
+    variables = tuple(f"{PREFIX}{name.upper()}" for name in PluginChoice.model_fields)
+    given = {name: value for name, value in environment.items() if name.upper().startswith(variables)}
+    merged = _with_surroundings(raw, PluginChoice, given)
+    merged.values = {key: merged.values[key] for key in PluginChoice.model_fields if key in merged.values}
+    return _validated(PluginChoice, merged)
 
 
 def validate(
@@ -146,34 +160,41 @@ def validate(
         ConfigurationError: lists every unknown key and bad value with its file or variable and what is allowed.
     """
     model = settings_model(plugin_models)
-    *files_, overrides = raw.layers
-    merged = RawSettings([*files_, _environment_layer(model, environment), _credentials_layer(environment), overrides])
+    merged = _with_surroundings(raw, model, environment)
+    return Configuration(_validated(model, merged), merged.origins)
+
+
+def _with_surroundings(raw: RawSettings, model: type[BaseModel], environment: Mapping[str, str]) -> RawSettings:
+    *below, overrides = raw.layers
+    return RawSettings([*below, *_environment_layers(model, environment), *_credential_layers(environment), overrides])
+
+
+def _validated(model: type[M], merged: RawSettings) -> M:
     try:
-        settings = model.model_validate(merged.values)
+        return model.model_validate(merged.values, extra="forbid")
     except ValidationError as error:
         lines = [_explain(problem, model, merged.origins) for problem in error.errors()]
         raise ConfigurationError(
             "the settings are wrong:\n" + "\n".join(f"  {line}" for line in lines),
-            hint="`codelupe config show` lists every setting; correct these and start again.",
+            hint="Correct these; `codelupe config check` then says whether all is right.",
         ) from None
-    return Configuration(settings, merged.origins)
 
 
 def settings_model(plugin_models: Mapping[str, type[BaseModel] | None]) -> type[Settings]:
-    """:class:`Settings` with one field under ``plugins`` for each plugin."""
+    """:class:`Settings` with one field under ``plugins`` for each plugin.
+
+    What a plugin without a model is given stays hidden, for nobody knows what of it is secret.
+    """
     fields: dict[str, Any] = {}
     for name, plugin_model in plugin_models.items():
-        if plugin_model is None:
-            fields[name] = (dict[str, Any], Field(default_factory=dict))
-        else:
-            strict = _strict(plugin_model)
-            fields[name] = (strict, Field(default_factory=strict))
-    plugins = create_model("PluginSettings", __config__=ConfigDict(extra="forbid", frozen=True), **fields)
-    return create_model("Settings", __base__=Settings, plugins=(plugins, Field(default_factory=plugins)))
+        kind = Secret[dict[str, Any]] if plugin_model is None else _frozen(plugin_model)
+        fields[name] = (kind, Field({}, validate_default=True))
+    plugins = create_model("PluginSettings", __base__=PluginSettings, **fields)
+    return create_model("Settings", __base__=Settings, plugins=(plugins, Field({}, validate_default=True)))
 
 
-def _strict(model: type[BaseModel]) -> type[BaseModel]:
-    config = ConfigDict(**{**model.model_config, "extra": "forbid", "frozen": True})
+def _frozen(model: type[BaseModel]) -> type[BaseModel]:
+    config = ConfigDict(**{**model.model_config, "frozen": True})
     return type(model.__name__, (model,), {"model_config": config, "__module__": model.__module__})
 
 
@@ -185,7 +206,7 @@ def _profile_layer(name: str) -> Layer:
     known = sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
     if name not in known:
         raise ConfigurationError(f"there is no profile {name!r}", hint=f"The profiles are: {', '.join(known)}.")
-    return Layer(f"profile {name}", tomllib.loads((folder / f"{name}.toml").read_text()))
+    return Layer(f"profile {name}", tomllib.loads((folder / f"{name}.toml").read_text(encoding="utf-8")))
 
 
 def _file_layer(path: Path) -> Layer:
@@ -199,23 +220,34 @@ def _file_layer(path: Path) -> Layer:
         raise ConfigurationError(f"{path} is not valid TOML: {error}", hint="Correct that line.") from error
 
 
-def _environment_layer(model: type[Settings], environment: Mapping[str, str]) -> Layer:
-    given = {name: value for name, value in environment.items() if name.startswith(PREFIX)}
-    for name in given.keys() - _NOT_SETTINGS:
-        _check_variable(name, model)
-    source = EnvSettingsSource(model, env_prefix=PREFIX, env_nested_delimiter="__", case_sensitive=False)
-    source.env_vars = {name.lower(): value for name, value in given.items()}
+def _environment_layers(model: type[BaseModel], environment: Mapping[str, str]) -> list[Layer]:
+    """One for each ``CODELUPE_…`` variable. An empty one counts as unset, as in most programs."""
+    given = sorted(name for name, value in environment.items() if name.startswith(PREFIX) and value)
+    return [_variable_layer(model, name, environment[name]) for name in given if name not in _NOT_SETTINGS]
+
+
+def _variable_layer(model: type[BaseModel], name: str, value: str) -> Layer:
+    _check_variable(name, model)
+    source = EnvSettingsSource(
+        model,  # type: ignore[arg-type]  # it reads the fields, which any model has
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        case_sensitive=False,
+    )
+    source.env_vars = {name.lower(): value}
     try:
-        return Layer("environment", source())
+        values = source()
     except SettingsError as error:
-        message = f"a {PREFIX}… variable is wrong: {error}"
-        raise ConfigurationError(message, hint="Lists and tables are written as JSON there.") from error
+        message = f"the variable {name} is not valid JSON: {error.__cause__}"
+        raise ConfigurationError(message, hint="Lists and tables are written as JSON there.") from None
+    if not values:
+        raise ConfigurationError(f"the variable {name} names something inside a setting that holds a single value")
+    return Layer(name, values)
 
 
 def _check_variable(name: str, model: type[BaseModel]) -> None:
-    *path, last = name.removeprefix(PREFIX).lower().split("__")
     at: Any = model
-    for part in [*path, last]:
+    for part in name.removeprefix(PREFIX).lower().split("__"):
         if not (isinstance(at, type) and issubclass(at, BaseModel)):
             return
         if part not in at.model_fields:
@@ -225,17 +257,20 @@ def _check_variable(name: str, model: type[BaseModel]) -> None:
         at = _model_of(at, part)
 
 
-def _credentials_layer(environment: Mapping[str, str]) -> Layer:
+def _credential_layers(environment: Mapping[str, str]) -> list[Layer]:
     """Files in systemd's credentials folder; a file's name is the dotted key of the setting it holds."""
     folder = environment.get("CREDENTIALS_DIRECTORY")
-    values: dict[str, Any] = {}
-    for path in sorted(Path(folder).iterdir()) if folder else []:
-        *parents, last = path.name.split(".")
-        at = values
-        for part in parents:
-            at = at.setdefault(part, {})
-        at[last] = path.read_text().strip()
-    return Layer("systemd credentials", values)
+    try:
+        return [_credential_layer(path) for path in sorted(Path(folder).iterdir())] if folder else []
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"the credentials in {folder} cannot be read: {error}") from error
+
+
+def _credential_layer(path: Path) -> Layer:
+    values: Any = path.read_text(encoding="utf-8").strip()
+    for part in reversed(path.name.split(".")):
+        values = {part: values}
+    return Layer(f"{CREDENTIAL} {path.name}", values)
 
 
 def _merge(into: dict[str, Any], origins: dict[str, str], values: Mapping[str, Any], origin: str, at: str = "") -> None:
@@ -244,9 +279,14 @@ def _merge(into: dict[str, Any], origins: dict[str, str], values: Mapping[str, A
         if isinstance(value, Mapping):
             below = into.get(key)
             into[key] = below = dict(below) if isinstance(below, Mapping) else {}
+            origins.pop(path, None)
+            if not value:
+                origins[path] = origin
             _merge(below, origins, value, origin, f"{path}.")
         else:
             into[key] = value
+            for replaced in [old for old in origins if old.startswith(f"{path}.")]:
+                del origins[replaced]
             origins[path] = origin
 
 
@@ -256,20 +296,22 @@ def _merge(into: dict[str, Any], origins: dict[str, str], values: Mapping[str, A
 def _explain(problem: ErrorDetails, model: type[BaseModel], origins: Mapping[str, str]) -> str:
     location = [str(part) for part in problem["loc"]]
     key = ".".join(location)
-    where = _where(location, origins)
+    where = _where(location, origins) or "settings"
     if problem["type"] == "extra_forbidden":
         owner = _owner(model, location[:-1])
         return f"{where}: unknown key {key}{_suggestion(location[-1], owner)}; allowed: {_allowed(owner)}"
-    value = "" if _is_secret(model, location) else f" = {problem['input']!r}"
+    is_secret = where.startswith(CREDENTIAL) or _is_secret(model, location)
+    is_shown = isinstance(problem["input"], str | int | float) and not is_secret
+    value = f" = {redact_text(repr(problem['input']))}" if is_shown else ""
     return f"{where}: {key}{value}: {problem['msg']}"
 
 
-def _where(location: Sequence[str], origins: Mapping[str, str]) -> str:
+def _where(location: Sequence[str], origins: Mapping[str, str]) -> str | None:
     """The origin of the value there, of one below it, or of the nearest one above it."""
     key = ".".join(location)
     below = [origin for path, origin in origins.items() if path == key or path.startswith(f"{key}.")]
     above = [origins.get(".".join(location[:length])) for length in range(len(location) - 1, 0, -1)]
-    return next((origin for origin in [*below, *above] if origin), "settings")
+    return next((origin for origin in [*below, *above] if origin), None)
 
 
 def _owner(model: type[BaseModel], path: Sequence[str]) -> type[BaseModel]:
@@ -282,9 +324,10 @@ def _owner(model: type[BaseModel], path: Sequence[str]) -> type[BaseModel]:
 
 
 def _is_secret(model: type[BaseModel], path: Sequence[str]) -> bool:
-    owner = _owner(model, path[:-1])
-    info = owner.model_fields.get(path[-1])
-    return info is not None and "Secret" in str(info.annotation)
+    """Whether a field on the way there holds secrets."""
+    owners = [_owner(model, path[:depth]) for depth in range(len(path))]
+    infos = [owner.model_fields.get(part) for owner, part in zip(owners, path, strict=True)]
+    return any(info is not None and "Secret" in str(info.annotation) for info in infos)
 
 
 def _model_of(model: type[BaseModel], name: str) -> Any:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from codelupe_events import Event, Reason
 
@@ -113,6 +113,7 @@ class Repository:
         return f"{self.source}:{self.external_id}"
 
 
+@runtime_checkable
 class RepositorySource(Protocol):
     """Where repositories come from: GitHub, a folder, a package registry."""
 
@@ -123,6 +124,7 @@ class RepositorySource(Protocol):
         ...
 
 
+@runtime_checkable
 class RepositoryRule(Protocol):
     """One reason to turn a repository down."""
 
@@ -155,6 +157,7 @@ class Score:
     reasons: tuple[str, ...] = ()
 
 
+@runtime_checkable
 class FileRule(Protocol):
     """One reason to leave a file out. Instances are pickled into worker processes."""
 
@@ -166,6 +169,7 @@ class FileRule(Protocol):
         ...
 
 
+@runtime_checkable
 class Scorer(Protocol):
     """One dimension of a file's quality. Instances are pickled into worker processes."""
 
@@ -193,6 +197,7 @@ class SearchHit:
     rank: float
 
 
+@runtime_checkable
 class SearchIndex(Protocol):
     """The index over discovered repositories."""
 
@@ -207,6 +212,7 @@ class SearchIndex(Protocol):
         ...
 
 
+@runtime_checkable
 class Executor(Protocol):
     """Where CPU-heavy functions run, out of the event loop's way."""
 
@@ -246,9 +252,12 @@ class Offers:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a long piece of work has come: ``done`` of ``total`` in ``unit``, with a few figures beside it."""
+    """How far a long piece of work has come: ``done`` of ``total`` in ``unit``, with a few figures beside it.
+
+    ``total`` is None when nobody knows it.
+    """
 
     done: float
-    total: float
+    total: float | None
     unit: str
     figures: Mapping[str, float | str] = field(default_factory=dict)

@@ -7,22 +7,37 @@ one import that fails or one implementation that raises takes the rest with it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, distributions
 from typing import Any
 
 import pluggy
 import structlog
+import typer
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from pydantic import BaseModel
 
 import codelupe
 from codelupe import hookspecs
-from codelupe.contracts import Directories, Job, Offers, Service, Subscription
+from codelupe.contracts import (
+    Directories,
+    Executor,
+    FileRule,
+    Job,
+    Offers,
+    RepositoryRule,
+    RepositorySource,
+    Scorer,
+    SearchIndex,
+    Service,
+    Subscription,
+)
 from codelupe.log.stages import NamedJob, NamedService, Stage
 from codelupe.postgres import Database
 from codelupe.postgres.migrate import Migration, read_migrations
+from codelupe_events import Event
 
 GROUP = "codelupe"
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -82,15 +97,11 @@ class Host:
     @classmethod
     def discover(cls, *, disabled: frozenset[str] = frozenset(), chosen: Mapping[str, str] | None = None) -> Host:
         """Load every entry point of the group ``codelupe``, each on its own."""
-        found = sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, _distribution(entry)))
-        chosen = chosen or {}
-        names = [entry.name for entry in found]
+        found = sorted(_find_entry_points(), key=lambda entry: (entry.name, _distribution(entry)))
         plugins = []
-        for entry in found:
-            if entry.name in chosen and _distribution(entry) != chosen[entry.name]:
-                continue
-            is_claimed_twice = names.count(entry.name) > 1 and entry.name not in chosen
-            plugins.append(_load(entry, disabled=entry.name in disabled, claimed_twice=is_claimed_twice))
+        for name in dict.fromkeys(entry.name for entry in found):
+            claims = [entry for entry in found if entry.name == name]
+            plugins += _admit(claims, disabled=name in disabled, chosen=(chosen or {}).get(name))
         return cls(plugins)
 
     @property
@@ -105,8 +116,10 @@ class Host:
         """Each plugin's settings model; None for one that could not be loaded, whose settings nobody can check."""
         models: dict[str, type[BaseModel] | None] = {}
         for plugin in self.plugins:
-            model = self._isolate(plugin, self._call, "codelupe_settings") if plugin.is_active else None
-            models[plugin.name] = (model or BaseModel) if plugin.is_active else None
+            if not _is_good_name(plugin.name):
+                continue
+            model = self._isolate(plugin, self._read_settings_model) if plugin.is_active else None
+            models[plugin.name] = model if plugin.is_active else None
         return models
 
     def migrations(self) -> list[Migration]:
@@ -116,11 +129,11 @@ class Host:
             found += self._isolate(plugin, self._read_migrations) or []
         return found
 
-    def commands(self) -> dict[str, Any]:
+    def commands(self) -> dict[str, typer.Typer]:
         """Each plugin's own command line commands."""
         found = {}
         for plugin in self.active:
-            app = self._isolate(plugin, self._call, "codelupe_commands")
+            app = self._isolate(plugin, self._read_commands)
             if app is not None:
                 found[plugin.name] = app
         return found
@@ -130,7 +143,7 @@ class Host:
         everything = Gathered()
         for plugin in self.active:
             arguments = {
-                "settings": getattr(settings, plugin.name, None),
+                "settings": getattr(settings, plugin.name, None) if "codelupe_settings" in plugin.hooks else None,
                 "database": database,
                 "directories": directories,
             }
@@ -140,13 +153,28 @@ class Host:
         return everything
 
     def _register(self, plugin: Plugin) -> None:
-        self._manager.register(plugin.target, plugin.name)
         try:
+            self._manager.register(plugin.target, plugin.name)
             self._manager.check_pending()
-        except pluggy.PluginValidationError:
-            self._manager.unregister(name=plugin.name)
+        except Exception:
+            if self._manager.get_plugin(plugin.name) is plugin.target:
+                self._manager.unregister(name=plugin.name)
             raise
         plugin.hooks = tuple(sorted(caller.name for caller in self._manager.get_hookcallers(plugin.target) or ()))
+
+    def _read_settings_model(self, plugin: Plugin) -> type[BaseModel]:
+        if "codelupe_settings" not in plugin.hooks:
+            return BaseModel
+        model = self._call(plugin, "codelupe_settings")
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            raise TypeError(f"offered {model!r} where a pydantic model class belongs")
+        return model
+
+    def _read_commands(self, plugin: Plugin) -> typer.Typer | None:
+        app: typer.Typer | None = self._call(plugin, "codelupe_commands")
+        if app is not None:
+            typer.main.get_command(_checked(app, typer.Typer))  # raises where the whole command line would
+        return app
 
     def _read_migrations(self, plugin: Plugin) -> list[Migration]:
         folder = self._call(plugin, "codelupe_migrations")
@@ -154,27 +182,24 @@ class Host:
 
     def _ask(self, plugin: Plugin, arguments: Mapping[str, Any]) -> Gathered:
         def ask(hook: str) -> Any:
-            return self._call(plugin, hook, arguments)
+            return self._call(plugin, hook, arguments) or ()
 
-        def named(name: str) -> str:
-            return f"{plugin.name}.{name}"
-
-        subscriptions = [_checked(each, Subscription) for each in ask("codelupe_subscriptions") or ()]
+        subscriptions = _named(plugin, ask("codelupe_subscriptions"), Subscription)
+        jobs = _named(plugin, ask("codelupe_jobs"), Job)
+        services = _named(plugin, ask("codelupe_services"), Service)
         index = ask("codelupe_search_index")
+        indexes = [_checked(index, SearchIndex)] if index != () else []
         return Gathered(
-            stages=[Stage(name=named(each.name), subscription=each) for each in subscriptions],
-            jobs=[NamedJob(name=named(each.name), job=_checked(each, Job)) for each in ask("codelupe_jobs") or ()],
-            services=[
-                NamedService(name=named(each.name), service=_checked(each, Service))
-                for each in ask("codelupe_services") or ()
-            ],
+            stages=[Stage(name=name, subscription=each) for name, each in subscriptions.items()],
+            jobs=[NamedJob(name=name, job=each) for name, each in jobs.items()],
+            services=[NamedService(name=name, service=each) for name, each in services.items()],
             offers=Offers(
-                sources=list(ask("codelupe_repository_sources") or ()),
-                repository_rules=list(ask("codelupe_repository_rules") or ()),
-                file_rules=list(ask("codelupe_file_rules") or ()),
-                scorers=list(ask("codelupe_scorers") or ()),
-                search_indexes={index.name: index} if index is not None else {},
-                executors=dict(ask("codelupe_executors") or ()),
+                sources=[_checked(each, RepositorySource) for each in ask("codelupe_repository_sources")],
+                repository_rules=[_checked(each, RepositoryRule) for each in ask("codelupe_repository_rules")],
+                file_rules=[_checked(each, FileRule) for each in ask("codelupe_file_rules")],
+                scorers=[_checked(each, Scorer) for each in ask("codelupe_scorers")],
+                search_indexes={each.name: each for each in indexes},
+                executors={name: _checked(each, Executor) for name, each in ask("codelupe_executors")},
             ),
         )
 
@@ -196,19 +221,44 @@ class Host:
             return None
 
 
-def _load(entry: EntryPoint, *, disabled: bool, claimed_twice: bool) -> Plugin:
+def _find_entry_points() -> list[EntryPoint]:
+    """As importlib's own ``entry_points``, except that one unreadable distribution does not hide all the others."""
+    found: dict[str, list[EntryPoint]] = {}
+    for distribution in distributions():
+        name = "unnamed"
+        try:
+            name = canonicalize_name(str(distribution.name))
+            if name not in found:
+                found[name] = list(distribution.entry_points.select(group=GROUP))
+        except Exception as error:
+            log.warning("entry_points_unreadable", distribution=name, error=f"{type(error).__name__}: {error}")
+    return [entry for entries in found.values() for entry in entries]
+
+
+def _admit(claims: Sequence[EntryPoint], *, disabled: bool, chosen: str | None) -> list[Plugin]:
+    """The plugins that claim one name; at most one of them is loaded."""
+    if chosen is None:
+        objection = "two distributions claim this name; choose one in plugin_distributions" if len(claims) > 1 else None
+        return [_load(entry, disabled=disabled, objection=objection) for entry in claims]
+    wanted = [entry for entry in claims if canonicalize_name(_distribution(entry)) == canonicalize_name(chosen)]
+    objection = None if wanted else f"plugin_distributions chooses {chosen!r}, which offers no such plugin"
+    return [_load(entry, disabled=disabled, objection=objection) for entry in wanted or claims]
+
+
+def _load(entry: EntryPoint, *, disabled: bool, objection: str | None) -> Plugin:
     plugin = Plugin(
         name=entry.name,
         distribution=_distribution(entry),
-        version=entry.dist.version if entry.dist else "",
+        version=(entry.dist.version if entry.dist else "") or "",
         disabled=disabled,
     )
     if disabled:
         return plugin
     try:
-        plugin.error = _objection(entry, claimed_twice=claimed_twice)
+        plugin.error = objection or _incompatibility(entry)
         if plugin.error is None:
             plugin.target = entry.load()
+            plugin.error = f"{entry.value} is None" if plugin.target is None else None
     except (Exception, SystemExit) as error:
         plugin.error = f"{type(error).__name__}: {error}"
     if plugin.error is not None:
@@ -216,22 +266,38 @@ def _load(entry: EntryPoint, *, disabled: bool, claimed_twice: bool) -> Plugin:
     return plugin
 
 
-def _objection(entry: EntryPoint, *, claimed_twice: bool) -> str | None:
-    if not _NAME.fullmatch(entry.name):
-        return f"the name {entry.name!r} is not made of small letters, digits and underscores"
-    if claimed_twice:
-        return "two distributions claim this name; choose one in plugin_distributions"
-    for text in (entry.dist.requires if entry.dist else None) or ():
-        requirement = Requirement(text)
-        if requirement.name == "codelupe" and not requirement.specifier.contains(
-            codelupe.__version__, prereleases=True
-        ):
+def _incompatibility(entry: EntryPoint) -> str | None:
+    if not _is_good_name(entry.name):
+        return f"the name {entry.name!r} must be of small letters, digits and underscores, and no pydantic method's"
+    for requirement in map(Requirement, (entry.dist.requires if entry.dist else None) or ()):
+        is_about_us = canonicalize_name(requirement.name) == "codelupe"
+        applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        if is_about_us and applies and not requirement.specifier.contains(codelupe.__version__, prereleases=True):
             return f"it needs codelupe{requirement.specifier}; this is {codelupe.__version__}"
     return None
 
 
+def _is_good_name(name: str) -> bool:
+    """Whether it can name a section of settings."""
+    return _NAME.fullmatch(name) is not None and not hasattr(BaseModel, name)
+
+
 def _distribution(entry: EntryPoint) -> str:
-    return entry.dist.name if entry.dist else ""
+    return (entry.dist.name if entry.dist else "") or ""
+
+
+def _named(plugin: Plugin, offered: Iterable[Any], kind: type[Any]) -> dict[str, Any]:
+    """What is offered, under its full name."""
+    found: dict[str, Any] = {}
+    for each in offered:
+        name = f"{plugin.name}.{_checked(each, kind).name}"
+        if name in found:
+            raise ValueError(f"offered two {kind.__name__}s with the name {each.name!r}")
+        for event in (*getattr(each, "events", ()), *getattr(each, "emits", ())):
+            if not (isinstance(event, type) and issubclass(event, Event)):
+                raise TypeError(f"{name} names {event!r} where an event class belongs")
+        found[name] = each
+    return found
 
 
 def _checked(value: Any, kind: type[Any]) -> Any:

@@ -101,7 +101,7 @@ class _StandardLibrary(logging.Handler):
             structlog.get_logger().log(
                 _structlog_level(record.levelno), record.getMessage(), logger=record.name, exc_info=record.exc_info
             )
-        except Exception:
+        except Exception:  # noqa: BLE001 - the standard library's rule for handlers
             self.handleError(record)
 
 
@@ -131,13 +131,18 @@ def _without_secrets(value: Any) -> Any:
         case None | bool() | int() | float():
             return value
         case str():
-            return _URL.sub(lambda url: _BARE_TOKEN.sub(rf"\1{_REDACTED}@", redact_url(url[0])), value)
+            return redact_text(value)
         case Mapping():
             return {str(key): _REDACTED if _is_secret(key) else _without_secrets(it) for key, it in value.items()}
         case list() | tuple() | set() | frozenset():
             return [_without_secrets(each) for each in value]
         case _:
             return _without_secrets(str(value))
+
+
+def redact_text(text: str) -> str:
+    """The text with every password and token hidden that stands in a URL."""
+    return _URL.sub(lambda url: _BARE_TOKEN.sub(rf"\1{_REDACTED}@", redact_url(url[0])), text)
 
 
 def _is_secret(key: object) -> bool:
@@ -178,7 +183,8 @@ _OUTPUTS = {"console": _to_console, "json": _to_json, "journal": _to_journal}
 def _print(rendered: str) -> None:
     """Write to what stderr is now, for a live display may have taken its place. A broken pipe stops nobody's work."""
     with suppress(OSError, ValueError):
-        print(rendered, file=sys.stderr, flush=True)
+        sys.stderr.write(f"{rendered}\n")
+        sys.stderr.flush()
 
 
 def _send_to_journal(event: Mapping[str, Any]) -> None:

@@ -24,7 +24,9 @@ class ProgressBoard:
             self._work.pop((stage, stream), None)
 
     def report(self, stage: str, stream: str, progress: Progress) -> None:
-        self._work[stage, stream] = progress
+        """Take note, unless the work is over."""
+        if (stage, stream) in self._work:
+            self._work[stage, stream] = progress
 
     def of_stage(self, stage: str) -> list[tuple[str, Progress | None]]:
         """The streams that the stage works on, each with its latest progress."""

@@ -7,6 +7,7 @@ Parameters are Postgres's own ``$1``, ``$2``, …
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
 
@@ -27,7 +28,7 @@ class Queries:
         except KeyError:
             raise AttributeError(f"{self._origin} has no query {name}; it has {', '.join(self._queries)}") from None
 
-    def __iter__(self) -> object:
+    def __iter__(self) -> Iterator[str]:
         return iter(self._queries)
 
 
@@ -39,4 +40,4 @@ def load_queries(package: str, name: str) -> Queries:
         FileNotFoundError: the package has no such file.
     """
     path = files(package) / "queries" / f"{name}.sql"
-    return Queries(str(path), path.read_text())
+    return Queries(str(path), path.read_text(encoding="utf-8"))

@@ -47,7 +47,7 @@ def held_by_one_daemon(state: Path) -> Iterator[None]:
         StateDirectoryError: another daemon has it, or the disk is full.
     """
     try:
-        file = (state / "daemon.lock").open("a+")
+        file = (state / "daemon.lock").open("a+b", buffering=0)
     except OSError as error:
         raise _unusable(state, error) from error
     with file:
@@ -56,13 +56,12 @@ def held_by_one_daemon(state: Path) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             raise StateDirectoryError(
-                f"another codelupe daemon (process {file.read().strip() or 'unknown'}) works in {state}",
+                f"another codelupe daemon (process {file.read().decode().strip() or 'unknown'}) works in {state}",
                 hint="Stop it, or give this one a directory of its own with CODELUPE_STATE_DIR.",
             ) from None
         try:
             file.truncate(0)
-            file.write(f"{os.getpid()}\n")
-            file.flush()
+            file.write(f"{os.getpid()}\n".encode())
         except OSError as error:
             raise _unusable(state, error) from error
         yield

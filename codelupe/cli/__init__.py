@@ -43,12 +43,18 @@ def build_app() -> typer.Typer:
     return app
 
 
-def _root(
-    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version and end.")] = False,
-) -> None:
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"codelupe {__version__}")
         raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Options of ``codelupe`` itself."""
 
 
 def _add_plugin_commands(app: typer.Typer) -> None:
@@ -57,7 +63,7 @@ def _add_plugin_commands(app: typer.Typer) -> None:
         host = discover(read_settings())
     except ConfigurationError:
         return
-    taken = {group.name for group in app.registered_groups}
+    taken = set(typer.main.get_group(app).commands)
     for name, commands in host.commands().items():
         if name not in taken:
             app.add_typer(commands, name=name)

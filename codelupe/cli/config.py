@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import typer
-from pydantic import SecretStr
+from pydantic import Secret, SecretBytes, SecretStr
 
 from codelupe.cli.output import out, print_json, print_table
 from codelupe.cli.session import AsJson, ConfigFile, Profile, Setting, load, parse_overrides
-from codelupe.journal import configure_logging
+from codelupe.config import CREDENTIAL
+from codelupe.journal import configure_logging, redact_text
 
 app = typer.Typer(no_args_is_help=True, help="Look at the settings.")
+
+_HIDDEN = "***"
 
 
 @app.command()
@@ -19,7 +23,10 @@ def show(config: ConfigFile = None, profile: Profile = None, as_json: AsJson = F
     """Print every setting with the place that it comes from; secrets are hidden."""
     configure_logging("error", "auto")
     loaded = load(config, profile, parse_overrides(settings or [])).configuration
-    leaves = [(key, _shown(value), origin) for key, value, origin in loaded.leaves()]
+    leaves = [
+        (key, _HIDDEN if origin.startswith(CREDENTIAL) else _shown(value), origin)
+        for key, value, origin in loaded.leaves()
+    ]
     if as_json:
         print_json([{"key": key, "value": value, "origin": origin} for key, value, origin in leaves])
     else:
@@ -35,9 +42,20 @@ def check(config: ConfigFile = None, profile: Profile = None, settings: Setting 
 
 
 def _shown(value: Any) -> Any:
-    if isinstance(value, SecretStr):
-        return "***"
-    return sorted(value) if isinstance(value, frozenset) else value
+    """The value without its secrets, fit for JSON."""
+    match value:
+        case Secret() | SecretBytes() | SecretStr():
+            return _HIDDEN
+        case str():
+            return redact_text(value)
+        case Mapping():
+            return {key: _shown(each) for key, each in value.items()}
+        case frozenset() | set():
+            return sorted(_shown(each) for each in value)
+        case list() | tuple():
+            return [_shown(each) for each in value]
+        case _:
+            return value
 
 
 def _text(value: Any) -> str:

@@ -128,7 +128,8 @@ def _describe(progress: Progress | None) -> str:
     if progress is None:
         return ""
     figures = " ".join(f"{name}={_figure(value)}" for name, value in progress.figures.items())
-    return f"{progress.done:,.0f}/{progress.total:,.0f} {progress.unit} {figures}".rstrip()
+    total = "" if progress.total is None else f"/{progress.total:,.0f}"
+    return f"{progress.done:,.0f}{total} {progress.unit} {figures}".rstrip()
 
 
 def _figure(value: float | str) -> str:

@@ -11,7 +11,7 @@ import typer
 
 from codelupe.cli.live import make_view
 from codelupe.cli.output import err, out
-from codelupe.cli.session import ConfigFile, Profile, Setting, Setup, load, parse_overrides
+from codelupe.cli.session import ConfigFile, Profile, Setting, Setup, assign, load, parse_overrides
 from codelupe.daemon import Daemon
 from codelupe.errors import MissingProgram
 from codelupe.journal import configure_logging
@@ -34,8 +34,7 @@ def run(
     """
     overrides = parse_overrides(settings or [])
     if source:
-        crawler = overrides.setdefault("plugins", {}).setdefault("crawler", {})
-        crawler["sources"] = [_existing(one) for one in source]
+        assign(overrides, "plugins.crawler.sources", [_existing(one) for one in source])
     setup = load(config, profile, overrides)
     is_watched = until_idle or err.is_terminal
     _configure_logging(setup, is_watched=is_watched)

@@ -13,7 +13,7 @@ import anyio
 import typer
 
 from codelupe import state
-from codelupe.config import Configuration, RawSettings, Settings, read_settings, validate
+from codelupe.config import Configuration, RawSettings, Settings, choose_plugins, read_settings, validate
 from codelupe.contracts import Directories
 from codelupe.daemon import open_database
 from codelupe.errors import ConfigurationError, DatabaseUnavailable
@@ -72,28 +72,44 @@ def load(config: Path | None, profile: str | None, overrides: dict[str, Any] | N
 
 
 def discover(raw: RawSettings) -> Host:
-    """The plugins that these settings let in."""
-    disabled = frozenset(raw.early("disabled_plugins", ()))
-    return Host.discover(disabled=disabled, chosen=raw.early("plugin_distributions", {}))
+    """The plugins that these settings let in.
+
+    Raises:
+        ConfigurationError: the settings about plugins are wrong.
+    """
+    choice = choose_plugins(raw)
+    return Host.discover(disabled=choice.disabled_plugins, chosen=choice.plugin_distributions)
 
 
 def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
     """``["plugins.crawler.every=60"]`` as a tree. A value that is not TOML is taken as a string.
 
     Raises:
-        ConfigurationError: an assignment has no ``=``.
+        ConfigurationError: an assignment has no ``=``, or lies within one that holds a single value.
     """
     tree: dict[str, Any] = {}
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals or not key:
-            raise ConfigurationError(f"--set {assignment!r} is not of the form KEY=VALUE")
-        *parents, last = key.strip().split(".")
-        at = tree
-        for part in parents:
-            at = at.setdefault(part, {})
-        at[last] = _toml_value(text)
+            raise ConfigurationError(
+                f"--set {assignment!r} is not of the form KEY=VALUE", hint="For example --set log_level=debug."
+            )
+        assign(tree, key.strip(), _toml_value(text))
     return tree
+
+
+def assign(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Put a value into the tree under its dotted key.
+
+    Raises:
+        ConfigurationError: there is a single value where the key needs a table.
+    """
+    *parents, last = key.split(".")
+    for part in parents:
+        tree = tree.setdefault(part, {})
+        if not isinstance(tree, dict):
+            raise ConfigurationError(f"{key} is set, but {part} is given a value of its own", hint="Leave one out.")
+    tree[last] = value
 
 
 def _toml_value(text: str) -> Any:

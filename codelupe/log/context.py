@@ -128,7 +128,7 @@ class HandlerContext(_Context):
             if not await connection.fetchval(SQL.save_progress, self._task.id, self._task.token, text):
                 raise self._lost()
 
-    def progress(self, done: float, total: float, unit: str, **figures: float | str) -> None:
+    def progress(self, done: float, total: float | None, unit: str, **figures: float | str) -> None:
         """Show how far this is. Cheap; call it as often as it changes."""
         progress = Progress(done=done, total=total, unit=unit, figures=figures)
         self._board.report(self.name, self.recorded.stream, progress)
@@ -181,7 +181,7 @@ class JobContext(_Context):
         self.appended += sum(not one.duplicate for one in appended)
         self._log.wakeups.announce()
 
-    def progress(self, done: float, total: float, unit: str, **figures: float | str) -> None:
+    def progress(self, done: float, total: float | None, unit: str, **figures: float | str) -> None:
         """Show how far this is."""
         self._board.report(self.name, self.name, Progress(done=done, total=total, unit=unit, figures=figures))
 

@@ -243,7 +243,7 @@ class Worker:
             case DatabaseUnavailable():
                 await self._persist(lambda: self._retry(task, error, timedelta(seconds=1), counts=False))
             case RetryLater():
-                context.log.info("retry_later", reason=str(error), after_seconds=error.after.total_seconds())
+                context.log.warning("retry_later", reason=str(error), after_seconds=error.after.total_seconds())
                 await self._persist(lambda: self._retry(task, error, error.after, counts=error.counts))
             case Reject() | EventError():
                 context.log.error("parked", error=describe(error))

@@ -14,7 +14,7 @@ import os
 import shutil
 import stat
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -62,7 +62,7 @@ async def embedded_server(folder: Path) -> AsyncIterator[str]:
         DatabaseUnavailable: there is no PostgreSQL to run, or it does not start.
         StateDirectoryError: the folder cannot be used.
     """
-    server = EmbeddedServer(*await anyio.to_thread.run_sync(prepare_home, folder.absolute()))
+    server = EmbeddedServer(*await anyio.to_thread.run_sync(prepare_home, folder))
     with server.open_lock("users.lock") as users:
         try:
             async with server.start_lock() as lock:
@@ -101,7 +101,7 @@ class EmbeddedServer:
     async def start_lock(self) -> AsyncIterator[int]:
         """Held while the server is started or stopped."""
         with self.open_lock("start.lock") as descriptor:
-            while not _try_lock(descriptor):
+            while not _try_lock(descriptor):  # noqa: ASYNC110 - another process frees it, no event tells
                 await anyio.sleep(0.05)
             yield descriptor
 
@@ -132,8 +132,10 @@ class EmbeddedServer:
         """Stop the server if it runs: connections are cut, what is committed stays."""
         if self._postmaster() is not None:
             binaries = await self._binaries()
-            pg_ctl = str(binaries.folder / "pg_ctl")
+            pg_ctl, socket = str(binaries.folder / "pg_ctl"), self._socket_folder()
             await self._run(pg_ctl, "stop", "-D", "data", "-m", "fast", "-t", str(STOP_LIMIT_S))
+            with suppress(OSError):
+                socket.rmdir()
             log.info("postgres_stopped", folder=str(self._root))
 
     async def _state(self) -> Literal["ready", "busy", "absent"]:

@@ -53,15 +53,19 @@ class Account:
 def prepare_home(folder: Path) -> tuple[Path, Account]:
     """Make the folder, or a better place for it, and say who owns it; for root that is an unprivileged user.
 
+    Data that are there stay where they are: a service with a user of its own keeps them in a folder that this user
+    can reach inside the service only.
+
     Raises:
         StateDirectoryError: it cannot be made or written.
     """
     with reporting_file_errors(folder):
+        folder = folder.absolute()
         folder.mkdir(parents=True, exist_ok=True)
         if os.geteuid() != 0:
             return folder, Account(os.geteuid(), os.getegid())
         account = _hand_over(folder)
-        if not account.can_use(folder):
+        if not account.can_use(folder) and not (folder / "data").exists():
             folder = _elsewhere(folder)
             account = _hand_over(folder)
         return folder, account
@@ -70,7 +74,7 @@ def prepare_home(folder: Path) -> tuple[Path, Account]:
 def choose_socket_folder(root: Path) -> Path:
     """A folder for the socket: beside the data, or in the temporary folder where that path would not do."""
     name = f"codelupe-{hashlib.sha256(os.fsencode(root)).hexdigest()[:12]}"
-    candidates = [root / "run", Path(tempfile.gettempdir()) / name, Path("/tmp") / name]
+    candidates = [root / "run", Path(tempfile.gettempdir()) / name, Path("/tmp") / name]  # noqa: S108 - its owner is checked
     return next(filter(_fits_a_socket, candidates))
 
 

@@ -52,7 +52,7 @@ def read_migrations(owner: str, folder: Traversable) -> list[Migration]:
         number = int(match[1])
         if number in found:
             raise MigrationError(f"{owner} has two migrations with the number {number:04}")
-        found[number] = Migration(owner=owner, number=number, name=match[2], sql=entry.read_text())
+        found[number] = Migration(owner=owner, number=number, name=match[2], sql=entry.read_text(encoding="utf-8"))
     return list(found.values())
 
 

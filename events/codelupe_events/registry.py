@@ -30,7 +30,7 @@ class UnknownEventVersion(EventError):
 
 
 class InvalidEventData(EventError):
-    """The recorded data does not fit the event's fields."""
+    """The data does not fit the event's fields."""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -89,8 +89,17 @@ def event_types() -> Iterator[type[Event]]:
 
 
 def encode(event: Event) -> bytes:
-    """The event's data as JSON."""
-    return msgspec.json.encode(event)
+    """The event's data as JSON.
+
+    Raises:
+        InvalidEventData: a value does not fit its field, so that nobody could read the event (JSON has no NaN).
+    """
+    try:
+        data = msgspec.json.encode(event)
+        msgspec.json.decode(data, type=type(event))
+    except (TypeError, OverflowError, msgspec.MsgspecError) as error:
+        raise InvalidEventData(f"{type(event).__name__} version {event.version}: {error}") from error
+    return data
 
 
 def decode(type_name: str, version: int, data: str | bytes) -> Event:
@@ -109,13 +118,17 @@ def decode(type_name: str, version: int, data: str | bytes) -> Event:
         if version == newest:
             return msgspec.json.decode(data, type=declaration.cls)
         return msgspec.convert(_upcast(declaration, version, msgspec.json.decode(data)), type=declaration.cls)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise InvalidEventData(f"{type_name} version {version}: {error}") from error
 
 
 def _upcast(declaration: _Declaration, version: int, data: EventData) -> EventData:
     for step in range(version, declaration.cls.version):
-        data = declaration.upcasters[step](data)
+        try:
+            data = declaration.upcasters[step](data)
+        except Exception as error:
+            name = declaration.cls.__name__
+            raise InvalidEventData(f"{name} version {step} cannot be brought up to {step + 1}: {error!r}") from error
     return data
 
 

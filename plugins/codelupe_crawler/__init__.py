@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from codelupe import CodelupeError, Directories, Job, RepositorySource, Subscription, hookimpl
 from codelupe_crawler.crawl import Crawler
 from codelupe_crawler.settings import CrawlerSettings
-from codelupe_events import CrawlRequested
+from codelupe_events import CrawlRequested, CrawlSliceCompleted, RepoDiscovered
+
+_EMITS = (RepoDiscovered, CrawlSliceCompleted)
 
 
 @hookimpl
@@ -18,12 +20,16 @@ def codelupe_settings() -> type[CrawlerSettings]:
 
 @hookimpl
 def codelupe_jobs(settings: CrawlerSettings) -> Iterable[Job]:
-    return [Job(name="crawl", every=settings.every, run=Crawler().crawl)]
+    return [Job(name="crawl", every=settings.every, run=Crawler().crawl, emits=_EMITS)]
 
 
 @hookimpl
 def codelupe_subscriptions() -> Iterable[Subscription]:
-    return [Subscription(name="crawl-request", events=(CrawlRequested,), handler=Crawler().answer, concurrency=1)]
+    return [
+        Subscription(
+            name="crawl-request", events=(CrawlRequested,), handler=Crawler().answer, emits=_EMITS, concurrency=1
+        )
+    ]
 
 
 @hookimpl

@@ -72,9 +72,12 @@ async def _slices(
 ) -> AsyncIterator[list[RepoDiscovered]]:
     """What the source has, up to its end or its failure."""
     found: dict[str, RepoDiscovered] = {}
+    seen = 0
     try:
         async for repository in source.discover():
             found[repository.id] = as_event(repository)
+            seen += 1
+            context.progress(seen, None, "repositories", source=source.name)
             if len(found) == SLICE:
                 yield list(found.values())
                 found = {}

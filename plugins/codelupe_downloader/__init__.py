@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from codelupe import CodelupeError, Subscription, hookimpl
 from codelupe_downloader.settings import DownloaderSettings
-from codelupe_events import RepoAccepted
+from codelupe_events import RepoAccepted, RepoCloned, RepoEmpty
 
 
 @hookimpl
@@ -29,6 +29,7 @@ def codelupe_subscriptions(settings: DownloaderSettings) -> Iterable[Subscriptio
             name="clone",
             events=(RepoAccepted,),
             handler=Downloader(settings).clone,
+            emits=(RepoCloned, RepoEmpty),
             concurrency=settings.concurrency,
             parked_blocks_stream=False,  # a later revision may well be clonable
         )

@@ -1,6 +1,6 @@
 """Reads files of a clone: bytes in, text or the reason why there is none out.
 
-Text is stored normalised: without a byte order mark, and with ``\\r\\n`` made ``\\n``. Its hash is xxh3-128 of that.
+Text is stored normalised: without a byte order mark and with Unix line ends. Its hash is xxh3-128 of that.
 """
 
 from __future__ import annotations
@@ -32,25 +32,29 @@ def read_bytes(root: bytes, path: bytes, max_bytes: int) -> bytes:
     """
     try:
         # Without O_NONBLOCK opening a pipe would wait for its writer.
-        descriptor = os.open(os.path.join(root, path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(root + b"/" + path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            return _read_regular(descriptor, max_bytes)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise Refusal("unreadable", error.strerror or str(error)) from error
-    with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise Refusal("special-file", "neither a file nor a folder")
-        if status.st_size > max_bytes:
-            raise Refusal("too-large", f"{status.st_size} bytes, at most {max_bytes} are read")
-        try:
-            return file.read(max_bytes)
-        except OSError as error:
-            raise Refusal("unreadable", error.strerror or str(error)) from error
+
+
+def _read_regular(descriptor: int, max_bytes: int) -> bytes:
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise Refusal("special-file", "neither a file nor a folder")
+    if status.st_size > max_bytes:
+        raise Refusal("too-large", f"{status.st_size} bytes, at most {max_bytes} are read")
+    with os.fdopen(descriptor, "rb", closefd=False) as file:
+        return file.read(max_bytes)
 
 
 def file_size(root: bytes, path: bytes) -> int:
     """The file's bytes by number, 0 if it cannot be looked at."""
     try:
-        return os.lstat(os.path.join(root, path)).st_size
+        return os.lstat(root + b"/" + path).st_size
     except OSError:
         return 0
 

@@ -65,9 +65,7 @@ class ExtractFiles:
     async def _judge(self, root: Path, licence: str | None, context: HandlerContext) -> list[Verdict]:
         executor, settings, place = context.executor, self._settings, bytes(root)
         listing = await executor.run(walk, place, settings.max_files)
-        licences: Licences = (
-            {b"": licence} if licence else await executor.run(find_licences, place, listing.files)
-        )
+        licences: Licences = {b"": licence} if licence else await executor.run(find_licences, place, listing.files)
         judge = Judge(
             root=place,
             languages=frozenset(language.casefold() for language in settings.languages),
@@ -82,9 +80,7 @@ class ExtractFiles:
         context.progress(len(listing.files), len(listing.files), "files")
         return verdicts
 
-    async def _store(
-        self, connection: Connection, root: Path, event: RepoCloned, verdicts: Sequence[Verdict]
-    ) -> None:
+    async def _store(self, connection: Connection, root: Path, event: RepoCloned, verdicts: Sequence[Verdict]) -> None:
         await connection.execute(SQL.create_incoming_files)
         for chunk in _chunks(verdicts):
             records = await anyio.to_thread.run_sync(_records, bytes(root), chunk, self._settings.max_file_bytes)

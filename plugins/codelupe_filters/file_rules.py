@@ -18,10 +18,12 @@ _VENDOR_FOLDERS = {"_vendor", "_vendored", "vendored", "third-party", "thirdpart
 _TEST_FOLDERS = {"test", "tests", "testing", "__tests__", "spec", "specs", "e2e"}
 _TEST_DATA_FOLDERS = {"fixtures", "__fixtures__", "testdata", "test-data", "test_data", "__snapshots__", "cassettes"}
 _DATA_FOLDERS = {"data", "fixture", "resources", "snapshots", "golden", "corpus", "samples"}
-_CONFIGURATION = re.compile(r"(?:.+\.(?:config|conf|rc)\.[cm]?[jt]sx?|setup\.py|gulpfile\.js|gruntfile\.js)", re.I)
+_CONFIGURATION = re.compile(
+    r"(?:.+\.(?:config|conf|rc)\.[cm]?[jt]sx?|setup\.py|gulpfile\.js|gruntfile\.js)", re.IGNORECASE
+)
 _GENERATED_NAME = re.compile(r".+(?:_pb2(?:_grpc)?\.pyi?|\.pb(?:\.gw)?\.go|\.(?:g|freezed|pb|pbenum|mocks)\.dart)")
 _GENERATED_MARK = re.compile(
-    r"auto-?generated|automatically generated|generated automatically|this file is generated", re.I
+    r"auto-?generated|automatically generated|generated automatically|this file is generated", re.IGNORECASE
 )
 _MINIFIED_NAME = re.compile(r".+[.-]min\.[cm]?js")
 _ENCODED = re.compile(
@@ -36,12 +38,13 @@ def file_rules(settings: FiltersSettings) -> list[FileRule]:
     return [
         NoDotFiles(),
         NoTestData(),
+        NoMinified(),
         NoVendored(),
         NoDocumentation(),
         NoConfiguration(),
         NoGenerated(),
         MaxLines(settings.max_lines),
-        NoMinified(settings.max_line_length, settings.max_mean_line_length),
+        MaxLineLength(settings.max_line_length, settings.max_mean_line_length),
         MinLetters(settings.min_letters),
         NoEncodedData(settings.max_encoded_run, settings.max_encoded_share),
     ]
@@ -162,16 +165,26 @@ class MaxLines:
 
 @dataclass(frozen=True)
 class NoMinified:
-    """Lines that a person can read: neither one too long nor all long on average."""
+    """Nothing that was squeezed for the browser, by its name; the rules on generated code and lines see more."""
 
-    longest: int
-    mean: float
     name = "minified"
     version = 1
 
     def check(self, file: SourceFile) -> str | None:
-        if _MINIFIED_NAME.fullmatch(file.path):
-            return "its name is one of minified code"
+        _, name = _split(file.path)
+        return f"{name} is the name of minified code" if _MINIFIED_NAME.fullmatch(name) else None
+
+
+@dataclass(frozen=True)
+class MaxLineLength:
+    """Lines that a person can read: neither one too long nor all long on average."""
+
+    longest: int
+    mean: float
+    name = "long-lines"
+    version = 1
+
+    def check(self, file: SourceFile) -> str | None:
         lengths = [len(line) for line in file.content.split("\n")]
         if (longest := max(lengths)) > self.longest:
             return f"a line of {longest} characters, at most {self.longest} are allowed"

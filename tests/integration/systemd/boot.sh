@@ -1,21 +1,29 @@
 #!/bin/bash
 # Boots a real systemd in a throw-away overlay of this machine's root, as a container, and stays until it ends.
 #
-# usage: unshare --mount --propagation private --fork --kill-child boot.sh SCRATCH CGROUP NSPAWN_OPTION...
+# usage: unshare --mount --propagation private --pid --mount-proc --fork --kill-child boot.sh \
+#            SCRATCH CGROUP MOUNT_NAMESPACE NSPAWN_OPTION...
 #
-# SCRATCH is an empty folder. Everything is mounted in this process's own mount namespace, so it is gone with the
-# process however that ends. Nothing is ever booted on the machine's own root: its tmpfiles step would empty /tmp.
+# SCRATCH is a folder with etc/ and reachable, CGROUP the name of the container and its cgroups, MOUNT_NAMESPACE the
+# one of the caller. Mounts and processes live in namespaces of this process, so they are gone with it however it ends.
+# Nothing is ever booted on the machine's own root: its tmpfiles step would empty /tmp.
 set -euo pipefail
-scratch=$1 cgroup=$2
-shift 2
+scratch=$1 cgroup=$2 outside=$3
+shift 3
 root=$scratch/root
 
-[ "$(readlink /proc/self/ns/mnt)" != "$(readlink /proc/1/ns/mnt)" ] || { echo "not in a mount namespace of its own"; exit 9; }
+unsupported() {
+    echo "$1"
+    exit 9
+}
+
+[ "$(readlink /proc/self/ns/mnt)" != "$outside" ] || unsupported "not in a mount namespace of its own"
 mkdir "$scratch/disk" "$root"
-mount -t tmpfs -o mode=755,size=1g tmpfs "$scratch/disk"
+mount -t tmpfs -o mode=755,size=1g tmpfs "$scratch/disk" || unsupported "no right to mount"
 mkdir "$scratch/disk/upper" "$scratch/disk/work"
-mount -t overlay overlay -o "lowerdir=/,upperdir=$scratch/disk/upper,workdir=$scratch/disk/work" "$root"
-[ "$(findmnt -no FSTYPE "$root")" = overlay ] || { echo "$root is not an overlay"; exit 9; }
+mount -t overlay overlay -o "lowerdir=/,upperdir=$scratch/disk/upper,workdir=$scratch/disk/work" "$root" ||
+    unsupported "no overlay can be mounted"
+[ "$(findmnt -no FSTYPE "$root")" = overlay ] || unsupported "$root is not an overlay"
 
 units=$root/etc/systemd/system
 rm -rf "$units"/*.wants "$units"/codelupe.service*
@@ -36,7 +44,9 @@ while read -r path; do
 done <"$scratch/reachable"
 
 for hierarchy in /sys/fs/cgroup /sys/fs/cgroup/unified /sys/fs/cgroup/systemd; do
-    [ -d "$hierarchy/$cgroup" ] && echo $$ >"$hierarchy/$cgroup/cgroup.procs"
+    if [ -d "$hierarchy/$cgroup" ]; then
+        echo $$ >"$hierarchy/$cgroup/cgroup.procs"
+    fi
 done
 export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
 exec systemd-nspawn --quiet --directory "$root" --machine "$cgroup" --register=no --keep-unit --link-journal=no \

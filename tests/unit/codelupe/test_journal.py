@@ -63,6 +63,14 @@ def received_record(receiver: socket.socket) -> dict[str, str]:
     return fields
 
 
+def raised(error: Exception) -> Exception:
+    """The error as a handler finds it, with a traceback."""
+    try:
+        raise error
+    except Exception as caught:
+        return caught
+
+
 def json_line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -95,10 +103,7 @@ class TestJournal:
         assert "CODELUPE_FORGED" not in fields
 
     def test_a_traceback_has_its_own_field(self, journal_socket: socket.socket) -> None:
-        try:
-            raise ValueError("broken")
-        except ValueError:
-            structlog.get_logger().exception("handler_failed")
+        structlog.get_logger().error("handler_failed", exc_info=raised(ValueError("broken")))
         fields = received_record(journal_socket)
         assert fields["MESSAGE"] == "handler_failed"
         assert fields["PRIORITY"] == "3"
@@ -181,10 +186,8 @@ class TestJson:
 class TestStandardLibrary:
     def test_its_loggers_take_the_same_way(self, capsys: pytest.CaptureFixture[str]) -> None:
         configure_logging("info", "json")
-        try:
-            raise OSError("gone")
-        except OSError:
-            logging.getLogger("git.cmd").error("clone of %s failed", "https://me:pw@host/x", exc_info=True)
+        error = raised(OSError("gone"))
+        logging.getLogger("git.cmd").error("clone of %s failed", "https://me:pw@host/x", exc_info=error)
         record = json_line(capsys)
         assert record["logger"] == "git.cmd"
         assert record["level"] == "error"
@@ -229,10 +232,8 @@ class TestSecrets:
         self, text: str, shown: str | None, capsys: pytest.CaptureFixture[str]
     ) -> None:
         configure_logging("info", "json")
-        try:
-            raise RuntimeError(text)
-        except RuntimeError as error:
-            structlog.get_logger().exception("failed", text=text, error=error)
+        error = raised(RuntimeError(text))
+        structlog.get_logger().error("failed", text=text, error=error, exc_info=error)
         record = json_line(capsys)
         assert record["text"] == record["error"] == (shown or text)
         assert record["exception"].endswith(f"RuntimeError: {shown or text}")

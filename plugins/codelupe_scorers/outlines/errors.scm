@@ -1,3 +1,0 @@
-; Where the text does not fit the grammar.
-(ERROR) @error
-(MISSING) @error

@@ -1,0 +1,144 @@
+"""The model card: what a model is, what it was made of, how it did, how to load it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+
+from codelupe_trainer.records import Comparison, ModelRecord
+
+_REPOSITORIES_SHOWN = 200
+_METRICS = {
+    "loss": "loss, nats per completion token",
+    "edit_similarity": "edit similarity of generated code",
+    "exact_match": "first line exactly the author's",
+    "syntax_valid": "no more syntax errors than the author's code",
+}
+
+
+def render_card(record: ModelRecord, comparison: Comparison | None = None) -> str:
+    """The card in Markdown, with the front matter that model hubs read."""
+    parts = [
+        _front_matter(record),
+        f"# {record.model_id}\n\nA LoRA adapter for `{record.settings.base}`, trained by CodeLupe to complete code.",
+        _training(record),
+        _data(record),
+        _comparison(comparison),
+        _loading(record),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _front_matter(record: ModelRecord) -> str:
+    base = (
+        {}
+        if ":" in record.settings.base or record.settings.base.startswith(("/", "."))
+        else {"base_model": record.settings.base}
+    )
+    fields = {
+        **base,
+        "library_name": "peft",
+        "pipeline_tag": "text-generation",
+        "tags": ["code", "codelupe", "lora"],
+    }
+    # JSON values are YAML.
+    return "\n".join(["---", *(f"{name}: {json.dumps(value)}" for name, value in fields.items()), "---"])
+
+
+def _training(record: ModelRecord) -> str:
+    settings = record.settings
+    stopped = "stopped early" if record.stopped_early else "ran to its end"
+    rows = {
+        "training loss": f"{record.train_loss:.4f} nats per completion token, mean over the run",
+        "validation loss": f"{record.validation_loss:.4f}, at the best evaluation",
+        "steps": f"{record.steps:,} of {settings.batch_size} x {settings.accumulation} samples; {stopped}",
+        "samples": f"{record.samples:,} for training, {record.validation_samples:,} for validation",
+        "adapter": f"rank {settings.lora.rank}, alpha {settings.lora.alpha}, dropout {settings.lora.dropout:g}",
+        "learning rate": f"{settings.learning_rate:g}, cosine, warm-up over {settings.warmup_share:.0%} of the steps",
+        "longest sample": f"{settings.max_length:,} tokens",
+        "seed": str(settings.seed),
+        "time": f"{record.seconds:.0f} s",
+    }
+    return "## Training\n\n" + _table(("", ""), rows.items())
+
+
+def _data(record: ModelRecord) -> str:
+    shown = record.repositories[:_REPOSITORIES_SHOWN]
+    left = len(record.repositories) - len(shown)
+    files = sum(record.licences.values())
+    summary = (
+        f"## Data\n\nBatch {record.batch_id}: {files:,} files of {len(record.repositories):,} repositories with a "
+        f"quality score of {record.settings.min_score:g} or more. `provenance.jsonl` names repository, commit, "
+        "licence, path and content hash of each."
+    )
+    parts = [
+        summary,
+        f"{record.unused_files:,} more files of the batch were not used." if record.unused_files else "",
+        f"Licences: {_counts(record.licences)}.",
+        f"Languages: {_counts(record.languages)}.",
+        _table(
+            ("repository", "commit", "files"),
+            ((_cell(one.name), f"`{_cell(one.commit)}`", f"{one.files:,}") for one in shown),
+        ),
+        f"… and {left:,} more repositories." if left else "",
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _comparison(comparison: Comparison | None) -> str:
+    if comparison is None:
+        return "## Comparison\n\nNot yet compared with the model in use."
+    verdict = "Promoted." if comparison.promoted else "Rejected:"
+    lines = [f"## Comparison\n\n{verdict}", *(f"- {one.rule}: {one.detail}" for one in comparison.reasons)]
+    measured = comparison.measured
+    if measured.samples:
+        extent = (
+            f"Measured on {measured.samples:,} files of repositories that neither model was trained on, "
+            f"generating code for {measured.generations:,} of them."
+        )
+        lines += ["", extent, "", _metrics(comparison.current, **measured.metrics)]
+    return "\n".join(lines)
+
+
+def _metrics(name_of_current: str, current: Mapping[str, float], candidate: Mapping[str, float]) -> str:
+    rows = [
+        (label, f"{current[name]:.4f}", f"{candidate[name]:.4f}") for name, label in _METRICS.items() if name in current
+    ]
+    return _table(("", _cell(name_of_current), "this model"), rows)
+
+
+def _loading(record: ModelRecord) -> str:
+    packaged = record.settings.base.startswith("package:")
+    origin = (
+        f"The base is the GGUF file of the Python package `{record.settings.base.partition(':')[2]}`, dequantised; "
+        "`adapter_config.json` says where its converted form lies.\n\n"
+        if packaged
+        else ""
+    )
+    return f"""## Use
+
+{origin}```python
+from peft import AutoPeftModelForCausalLM
+from transformers import AutoTokenizer
+
+folder = "path/to/{record.model_id}"
+model = AutoPeftModelForCausalLM.from_pretrained(folder)
+tokenizer = AutoTokenizer.from_pretrained(folder)
+messages = [{{"role": "user", "content": "Continue this Python file.\\n\\ndef mean(values):"}}]
+inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+print(tokenizer.decode(model.generate(**inputs, max_new_tokens=64)[0]))
+```"""
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{_cell(name)} {count:,}" for name, count in counts.items())
+
+
+def _cell(text: str) -> str:
+    """Text of other people's, harmless in a table of Markdown."""
+    return "".join("\\" + c if c in "|`*_[]<>\\" else c if c.isprintable() else " " for c in text)

@@ -1,0 +1,86 @@
+"""``python -m codelupe_trainer.child JOB.json``: does one job, reports by JSON lines on standard output.
+
+Whatever else is printed goes to standard error.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from codelupe_trainer.base_models import NoSuchModel
+from codelupe_trainer.child.errors import Unusable
+from codelupe_trainer.child.locks import exclusive
+from codelupe_trainer.child.stop import Stopped, StopRequest
+from codelupe_trainer.jobs import (
+    JOB,
+    Compared,
+    CompareJob,
+    Failed,
+    OnReport,
+    Paused,
+    Result,
+    Said,
+    Trained,
+    TrainJob,
+)
+
+_TRAIN_EXTRA = frozenset({"accelerate", "datasets", "gguf", "peft", "torch", "transformers", "trl"})
+
+
+def main() -> None:
+    """Do the job named on the command line."""
+    job = JOB.validate_json(Path(sys.argv[1]).read_bytes())
+    say = _take_over_output()
+    say(_result(job, say))
+
+
+def _take_over_output() -> Callable[[Said], None]:
+    reports = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", errors="replace")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+    def say(said: Said) -> None:
+        reports.write(said.model_dump_json() + "\n")
+        reports.flush()
+
+    return say
+
+
+def _result(job: TrainJob | CompareJob, on_report: OnReport) -> Result:
+    try:
+        stop = StopRequest(job.settings.stop_timeout.total_seconds())
+        with exclusive(job.folder / "lock"):
+            return _do(job, on_report, stop)
+    except Stopped:
+        return Paused()
+    except Exception as error:  # noqa: BLE001 - the daemon tells it on
+        traceback.print_exc()
+        return _failure(error)
+
+
+def _do(job: TrainJob | CompareJob, on_report: OnReport, stop: StopRequest) -> Trained | Compared:
+    if isinstance(job, TrainJob):
+        from codelupe_trainer.child.training import train
+
+        return train(job, on_report, stop)
+    from codelupe_trainer.child.comparing import compare
+
+    return compare(job, on_report)
+
+
+def _failure(error: Exception) -> Failed:
+    match error:
+        case Unusable() | NoSuchModel():
+            return Failed(error=str(error), permanent=True)
+        case ModuleNotFoundError() if (error.name or "").partition(".")[0] in _TRAIN_EXTRA:
+            hint = "install what training needs with `pip install 'codelupe[train]'`"
+            return Failed(error=f"the Python package {error.name} is not installed; {hint}", permanent=True)
+        case _:
+            return Failed(error=f"{type(error).__name__}: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""What the daemon and its child process say to each other: one job in, reports line by line, one result out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from codelupe_trainer.settings import TrainerSettings
+
+FILES = "files.jsonl"
+"""The job's files, one :class:`codelupe_trainer.samples.CodeFile` a line, in its folder."""
+ADAPTER = "adapter"
+"""Where, in its folder, a training leaves its result."""
+
+
+class Said(BaseModel):
+    """Base of all messages."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+# --- jobs ---
+
+
+class _Job(Said):
+    settings: TrainerSettings
+    folder: Path
+    """Where the job's files lie and where it may write; one child at a time works there."""
+    bases: Path
+    """Where converted base models are kept."""
+
+
+class TrainJob(_Job):
+    """Train an adapter on the files of a batch; it is left in the folder's ``adapter``."""
+
+    kind: Literal["train"] = "train"
+
+
+class CompareJob(_Job):
+    """Measure the base with the adapter in use (or none) and with the candidate on held-out files."""
+
+    kind: Literal["compare"] = "compare"
+    current: Path | None
+    candidate: Path
+
+
+# --- on the way ---
+
+
+class Doing(Said):
+    """What goes on before there are steps to count."""
+
+    kind: Literal["doing"] = "doing"
+    what: str
+
+
+class Step(Said):
+    """How far it is; losses are means per completion token, in nats."""
+
+    kind: Literal["step"] = "step"
+    done: int
+    total: int
+    figures: dict[str, float] = {}
+
+
+# --- results ---
+
+
+class Trained(Said):
+    """An adapter was trained; ``unused`` names the files it did not see, by their hash."""
+
+    kind: Literal["trained"] = "trained"
+    steps: int
+    samples: int
+    validation_samples: int
+    unused: frozenset[str]
+    train_loss: float
+    validation_loss: float
+    stopped_early: bool
+    seconds: float
+
+
+class Measured(Said):
+    """One model on the held-out files. Shares and similarities are from 0 to 1."""
+
+    loss: float
+    """Mean per completion token, in nats."""
+    exact_match: float
+    """Share of generations whose first line is the author's."""
+    edit_similarity: float
+    """Mean of ``2 * matching / total`` characters (difflib's ratio) between generation and author's code."""
+    syntax_valid: float | None
+    """Share of generations with no more syntax errors than the author's code has up to the same line; None where no
+    file's language can be parsed."""
+
+
+class Compared(Said):
+    """Both models, measured alike; neither if there was no sample to measure on."""
+
+    kind: Literal["compared"] = "compared"
+    samples: int = 0
+    generations: int = 0
+    current: Measured | None = None
+    candidate: Measured | None = None
+
+    @property
+    def metrics(self) -> dict[str, dict[str, float]]:
+        """Metrics by name for ``current`` and ``candidate``."""
+        both = {"current": self.current, "candidate": self.candidate}
+        return {name: one.model_dump(exclude_none=True) for name, one in both.items() if one is not None}
+
+
+class Paused(Said):
+    """It was told to stop; what is done so far is kept."""
+
+    kind: Literal["paused"] = "paused"
+
+
+class Failed(Said):
+    """It ended with an error; ``permanent`` if another try must end in the same way."""
+
+    kind: Literal["failed"] = "failed"
+    error: str
+    permanent: bool = False
+
+
+Job = Annotated[TrainJob | CompareJob, Field(discriminator="kind")]
+Result = Trained | Compared | Paused | Failed
+OnReport = Callable[[Doing | Step], None]
+
+Report = Annotated[Doing | Step | Result, Field(discriminator="kind")]
+
+JOB: TypeAdapter[TrainJob | CompareJob] = TypeAdapter(Job)
+REPORT: TypeAdapter[Doing | Step | Result] = TypeAdapter(Report)

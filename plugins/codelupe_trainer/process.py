@@ -1,0 +1,144 @@
+"""Runs a job in a child process: torch stays out of the daemon, and a crash or a full memory costs only the job."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+from anyio.streams.text import TextReceiveStream
+
+from codelupe import HandlerContext, RetryLater
+from codelupe_trainer.jobs import (
+    REPORT,
+    Compared,
+    CompareJob,
+    Doing,
+    Failed,
+    OnReport,
+    Paused,
+    Result,
+    Step,
+    Trained,
+    TrainJob,
+)
+
+JOB_FILE = "job.json"
+LOG_FILE = "train.log"
+_LOG_TAIL = 2000
+_AFTER_PAUSE = timedelta(seconds=5)
+_HOSTS_OWN = ("CODELUPE_", "NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_", "CREDENTIALS_DIRECTORY")
+
+
+class ChildFailed(Exception):
+    """The child ended without a result; another try may go better."""
+
+
+class CannotSucceed(Exception):
+    """The child found that no other try can go better."""
+
+
+def shown_in(context: HandlerContext, unit: str) -> OnReport:
+    """Feeds the live display, in the unit that the job's steps have."""
+
+    def show(report: Doing | Step) -> None:
+        if isinstance(report, Doing):
+            context.progress(0, 1, unit, doing=report.what)
+        else:
+            context.progress(report.done, report.total, unit, **report.figures)
+
+    return show
+
+
+async def run_child(job: TrainJob | CompareJob, on_report: OnReport) -> Trained | Compared:
+    """Run the job to its end. Cancelled, it asks the child to save its work, and kills it if that takes too long.
+
+    Raises:
+        CannotSucceed: for a reason that stays.
+        ChildFailed: for any other, with the end of the child's log.
+        RetryLater: somebody else told the child to stop.
+    """
+    log = job.folder / LOG_FILE
+    (job.folder / JOB_FILE).write_text(job.model_dump_json(indent=2))
+    with log.open("ab") as errors:
+        process = await anyio.open_process(
+            [sys.executable, "-P", "-m", "codelupe_trainer.child", str(job.folder / JOB_FILE)],
+            stderr=errors,
+            env=_environment(job),
+            start_new_session=True,
+        )
+    result: Result | None = None
+    try:
+        async for report in _reports(process):
+            if isinstance(report, Doing | Step):
+                on_report(report)
+            else:
+                result = report
+    except BaseException:
+        with suppress(ProcessLookupError):
+            process.terminate()
+        raise
+    finally:
+        with anyio.CancelScope(shield=True):
+            await _end(process, job.settings.stop_timeout)
+    match result:
+        case Trained() | Compared():
+            return result
+        case Paused():
+            raise RetryLater("the child process was told to stop", after=_AFTER_PAUSE, counts=False)
+        case Failed(permanent=True):
+            raise CannotSucceed(result.error)
+        case _:
+            cause = result.error if result else _ending(process.returncode)
+            raise ChildFailed(f"{cause}\n{await anyio.to_thread.run_sync(_tail, log)}")
+
+
+def _environment(job: TrainJob | CompareJob) -> dict[str, str]:
+    """The daemon's own, without its secrets and its ties to systemd."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(_HOSTS_OWN)}
+    environment |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONUNBUFFERED": "1"}
+    # Several GPUs need a launcher; without one, transformers would split every batch over all it sees.
+    environment.setdefault("CUDA_VISIBLE_DEVICES", "0")
+    if job.settings.threads is not None:
+        environment["OMP_NUM_THREADS"] = str(job.settings.threads)
+    return environment
+
+
+async def _reports(process: anyio.abc.Process) -> AsyncIterator[Doing | Step | Result]:
+    assert process.stdout is not None
+    rest = ""
+    async for text in TextReceiveStream(process.stdout):
+        *lines, rest = (rest + text).split("\n")
+        for line in lines:
+            yield REPORT.validate_json(line)
+
+
+async def _end(process: anyio.abc.Process, patience: timedelta) -> None:
+    """After its result, or told to, the child ends by itself; its standard input stays open until then."""
+    with anyio.move_on_after(patience.total_seconds()):
+        await process.wait()
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    await process.aclose()
+
+
+def _ending(returncode: int | None) -> str:
+    if returncode is not None and returncode < 0:
+        name = signal.Signals(-returncode).name
+        hint = "; the system may have run out of memory" if -returncode == signal.SIGKILL else ""
+        return f"the child process was ended by {name}{hint}"
+    return f"the child process ended with code {returncode} and without a result"
+
+
+def _tail(log: Path) -> str:
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _LOG_TAIL))
+        return file.read().decode(errors="replace").strip()

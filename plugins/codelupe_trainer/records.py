@@ -1,0 +1,57 @@
+"""What is kept in a model's folder about how it was made and judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict
+
+from codelupe_events import Reason
+from codelupe_trainer.jobs import Compared
+from codelupe_trainer.settings import TrainerSettings
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class RepositoryShare(_Record):
+    """How many of the files came from one commit of one repository."""
+
+    id: str
+    name: str
+    commit: str
+    files: int
+
+
+class ModelRecord(_Record):
+    """How a model was trained, and on what. Losses are means per completion token, in nats."""
+
+    model_id: str
+    batch_id: int
+    settings: TrainerSettings
+    steps: int
+    samples: int
+    validation_samples: int
+    unused_files: int
+    train_loss: float
+    validation_loss: float
+    stopped_early: bool
+    seconds: float
+    licences: dict[str, int] = {}
+    languages: dict[str, int] = {}
+    repositories: list[RepositoryShare] = []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What the gate measured and decided; ``current`` is the name of the model in use, or ``base``."""
+
+    current: str
+    measured: Compared
+    reasons: tuple[Reason, ...]
+    """Why the model was rejected; none if it was promoted."""
+
+    @property
+    def promoted(self) -> bool:
+        return not self.reasons

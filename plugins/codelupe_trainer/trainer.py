@@ -1,0 +1,101 @@
+"""The handler that turns a batch into a model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from functools import partial
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from codelupe import HandlerContext, load_queries
+from codelupe_events import BatchReady, TrainingCompleted, TrainingFailed, TrainingStarted
+from codelupe_trainer import model_folder
+from codelupe_trainer.base_models import model_id
+from codelupe_trainer.exports import export_files, read_files
+from codelupe_trainer.jobs import ADAPTER, FILES, Trained, TrainJob
+from codelupe_trainer.process import CannotSucceed, run_child, shown_in
+from codelupe_trainer.records import ModelRecord
+from codelupe_trainer.settings import TrainerSettings
+
+SQL = load_queries("codelupe_sql", "trainer")
+
+
+class Trainer:
+    """Trains one model at a time. ``device`` is held while a child computes; the gate waits for the same."""
+
+    def __init__(self, settings: TrainerSettings, device: anyio.Lock) -> None:
+        self._settings = settings
+        self._device = device
+
+    async def train(self, event: BatchReady, context: HandlerContext) -> None:
+        """Train a model on the batch, or go on from the checkpoint that an earlier attempt left.
+
+        Raises:
+            ChildFailed: training broke off; the next attempt resumes.
+            RetryLater: somebody stopped the child.
+        """
+        base = self._settings.base
+        model = await context.database.fetchval(SQL.start_model, model_id(base, event.batch_id), event.batch_id, base)
+        if model is None:
+            context.log.info("already_trained", batch=event.batch_id)
+            return
+        await context.emit_now(TrainingStarted(batch_id=event.batch_id, model_id=model, base=base))
+        folder, work = context.directories.models / model, context.directories.work / model
+        try:
+            record = model_folder.read_record(folder) or await self._produce(event.batch_id, folder, work, context)
+        except CannotSucceed as error:
+            await _record_failure(event.batch_id, model, str(error), context)
+            return
+        await _record_success(record, context)
+        await anyio.to_thread.run_sync(partial(shutil.rmtree, work, ignore_errors=True))
+
+    async def _produce(self, batch_id: int, folder: Path, work: Path, context: HandlerContext) -> ModelRecord:
+        await anyio.Path(work).mkdir(parents=True, exist_ok=True)
+        await export_files(context.database, SQL.batch_files_as_json, batch_id, to=work / FILES)
+        job = TrainJob(settings=self._settings, folder=work, bases=context.directories.models / "base")
+        async with self._device:
+            trained = await run_child(job, shown_in(context, "steps"))
+        assert isinstance(trained, Trained)
+        record = ModelRecord(
+            model_id=folder.name,
+            batch_id=batch_id,
+            settings=self._settings,
+            unused_files=len(trained.unused),
+            **trained.model_dump(exclude={"kind", "unused"}),
+        )
+        files = (file for file in read_files(work / FILES) if file.content_hash not in trained.unused)
+        return await anyio.to_thread.run_sync(model_folder.publish, folder, work / ADAPTER, record, files)
+
+
+async def _record_success(record: ModelRecord, context: HandlerContext) -> None:
+    losses = {"train": record.train_loss, "validation": record.validation_loss}
+    async with context.transaction() as connection:
+        await connection.execute(
+            SQL.finish_training, record.model_id, record.model_id, json.dumps(losses), record.steps, record.samples
+        )
+        context.emit(
+            TrainingCompleted(
+                batch_id=record.batch_id,
+                model_id=record.model_id,
+                path=record.model_id,
+                steps=record.steps,
+                samples=record.samples,
+                train_loss=record.train_loss,
+                validation_loss=record.validation_loss,
+                stopped_early=record.stopped_early,
+                seconds=record.seconds,
+            )
+        )
+    context.log.info(
+        "model_trained", model=record.model_id, steps=record.steps, seconds=round(record.seconds), **losses
+    )
+
+
+async def _record_failure(batch_id: int, model: str, error: str, context: HandlerContext) -> None:
+    async with context.transaction() as connection:
+        await connection.execute(SQL.fail_training, model, json.dumps([{"rule": "training", "detail": error}]))
+        context.emit(TrainingFailed(batch_id=batch_id, model_id=model, error=error))
+    context.log.error("training_failed", model=model, error=error)

@@ -1,0 +1,69 @@
+"""Every command with its arguments and options, and the exit codes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+
+from codelupe import cli
+from codelupe.errors import CodelupeError
+from codelupe.host import Host
+from scripts.reference_pages.text import doc_of, markdown, table
+
+
+def cli_page(host: Host) -> str:
+    """The page."""
+    parts = [
+        "# Command line",
+        "Data goes to standard output, progress and logs to standard error. Every command also takes `--help`.",
+    ]
+    for name, command in commands(command_tree(host)):
+        if name == "codelupe" or not hasattr(command, "commands"):
+            parts += _section(name, command)
+    exits = (inspect.getdoc(cli) or "").partition("Exit codes: ")[2]
+    return "\n\n".join([*parts, "## Exit codes", _sentence(exits), _errors()])
+
+
+def command_tree(host: Host) -> Any:
+    """The whole command line, without the commands of plugins that the host does not have."""
+    tree: Any = typer.main.get_command(cli.build_app())
+    for plugin in Host.discover().plugins:
+        if plugin.name not in {own.name for own in host.plugins}:
+            tree.commands.pop(plugin.name, None)
+    return tree
+
+
+def commands(command: Any, name: str = "codelupe") -> Iterator[tuple[str, Any]]:
+    """A command and all below it, each with its full name."""
+    yield name, command
+    for below, subcommand in getattr(command, "commands", {}).items():
+        yield from commands(subcommand, f"{name} {below}")
+
+
+def _section(name: str, command: Any) -> Iterator[str]:
+    context = command.context_class(command, info_name=name)
+    yield f"## `{name}`"
+    yield markdown(command.help)
+    yield f"```\n{command.get_usage(context)}\n```"
+    records = [parameter.get_help_record(context) for parameter in command.get_params(context)]
+    if rows := [(f"`{record[0]}`", record[1]) for record in records if record and record[0] != "--help"]:
+        yield table(("argument or option", "meaning"), rows)
+
+
+def _errors() -> str:
+    errors = sorted(_below(CodelupeError), key=lambda error: (error.exit_code, error.code))
+    rows = [(str(error.exit_code), f"`{error.code}`", doc_of(error)) for error in errors]
+    return table(("exit code", "error", "meaning"), rows)
+
+
+def _below(kind: type[CodelupeError]) -> Iterator[type[CodelupeError]]:
+    for subclass in kind.__subclasses__():
+        yield subclass
+        yield from _below(subclass)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+from codelupe_filters.walk import Listing, walk
+
+
+def make(root: Path, *paths: str) -> None:
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text("x = 1\n")
+
+
+def listed(root: Path, max_entries: int = 1000) -> Listing:
+    return walk(bytes(root), max_entries)
+
+
+def refusals(listing: Listing) -> dict[bytes, str | None]:
+    return {verdict.path: verdict.rejected_by for verdict in listing.refused}
+
+
+def test_files_come_sorted_and_without_the_git_folder(tmp_path: Path) -> None:
+    make(tmp_path, "b.py", "a/c.py", ".git/config", ".github/x.py")
+    assert listed(tmp_path).files == [b".github/x.py", b"a/c.py", b"b.py"]
+
+
+def test_an_empty_folder_has_nothing(tmp_path: Path) -> None:
+    assert listed(tmp_path) == Listing()
+
+
+def test_links_are_named_and_never_followed(tmp_path: Path) -> None:
+    make(tmp_path, "real/a.py")
+    (tmp_path / "passwd.py").symlink_to("/etc/passwd")
+    (tmp_path / "everything").symlink_to("/")
+    (tmp_path / "real" / "loop").symlink_to(tmp_path)
+    listing = listed(tmp_path)
+    assert listing.files == [b"real/a.py"]
+    assert refusals(listing) == dict.fromkeys((b"passwd.py", b"everything", b"real/loop"), "symbolic-link")
+
+
+def test_pipes_and_sockets_are_no_files(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.py")
+    with socket.socket(socket.AF_UNIX) as unix:
+        here = Path.cwd()
+        os.chdir(tmp_path)  # a socket's path has at most 108 bytes
+        try:
+            unix.bind("socket.py")
+        finally:
+            os.chdir(here)
+        assert refusals(listed(tmp_path)) == {b"pipe.py": "special-file", b"socket.py": "special-file"}
+
+
+def test_a_repository_inside_is_not_entered(tmp_path: Path) -> None:
+    make(tmp_path, "lib/.git", "lib/a.py", "other/.git/HEAD", "other/b.py", "c.py")
+    listing = listed(tmp_path)
+    assert listing.files == [b"c.py"]
+    assert refusals(listing) == {b"lib": "submodule", b"other": "submodule"}
+
+
+def test_names_are_taken_as_they_are(tmp_path: Path) -> None:
+    names = [b"two\nlines.py", b"caf\xe9.py", b"'quote\".py", b"-rf"]
+    for name in names:
+        (tmp_path / os.fsdecode(name)).write_text("x")
+    assert listed(tmp_path).files == sorted(names)
+
+
+def test_the_walk_stops_at_its_limit_and_says_so(tmp_path: Path) -> None:
+    make(tmp_path, *(f"{n}.py" for n in range(20)))
+    assert refusals(listed(tmp_path, 20)) == {}
+    stopped = listed(tmp_path, 19)
+    assert len(stopped.files) <= 20
+    assert refusals(stopped) == {b".": "too-many-files"}
+
+
+def test_a_tree_too_deep_for_the_system_is_left_where_it_gets_too_deep(tmp_path: Path) -> None:
+    make(tmp_path, "a.py")
+    here = os.open(tmp_path, os.O_RDONLY)
+    try:
+        for _ in range(3000):
+            os.mkdir("dd", dir_fd=here)
+            deeper = os.open("dd", os.O_RDONLY, dir_fd=here)
+            os.close(here)
+            here = deeper
+    finally:
+        os.close(here)
+    listing = listed(tmp_path, 10_000)
+    assert listing.files == [b"a.py"]
+    assert set(refusals(listing).values()) == {"unreadable"}
+
+
+def test_a_folder_that_is_gone_is_unreadable(tmp_path: Path) -> None:
+    assert refusals(listed(tmp_path / "nowhere")) == {b".": "unreadable"}

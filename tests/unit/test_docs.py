@@ -1,0 +1,156 @@
+"""What the documentation points to is there: links, commands, files it quotes, settings."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codelupe.config import Settings, settings_model
+from codelupe.host import Host
+from scripts.reference import first_party_plugins
+from scripts.reference_pages.cli import command_tree
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+
+_FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_INDENTED = re.compile(r"^ {4}(\S.*)$", re.MULTILINE)
+_SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+_QUOTED = re.compile(r"^<!-- file: (\S+) -->\n```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_COMMAND = re.compile(r"(?:^|[\s/])(codelupe (?!:).*)")
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=NAMES)
+
+
+@pytest.fixture(scope="module")
+def host() -> Host:
+    return first_party_plugins()
+
+
+@pytest.fixture(scope="module")
+def commands(host: Host) -> Any:
+    return command_tree(host)
+
+
+# --- links ---
+
+
+@every_page
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    assert [link for link in _links(page) if not _resolves(page, link)] == []
+
+
+def _links(page: Path) -> list[str]:
+    return [link for link in _LINK.findall(_FENCED.sub("", page.read_text())) if "://" not in link]
+
+
+def _resolves(page: Path, link: str) -> bool:
+    address, _, anchor = link.partition("#")
+    target = page.parent / address if address else page
+    return target.exists() and (not anchor or anchor in _anchors(target))
+
+
+def _anchors(page: Path) -> set[str]:
+    """As GitHub makes them of headings."""
+    headings = [heading.lower().replace("`", "") for heading in _HEADING.findall(_FENCED.sub("", page.read_text()))]
+    return {re.sub(r"[^\w -]", "", heading).replace(" ", "-") for heading in headings}
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    reached, waiting = set(), [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page not in reached:
+            reached.add(page)
+            targets = [(page.parent / link.partition("#")[0]).resolve() for link in _links(page)]
+            waiting += [target for target in targets if target.suffix == ".md"]
+    assert [str(page.relative_to(ROOT)) for page in PAGES if page not in reached] == []
+
+
+# --- commands ---
+
+
+@every_page
+def test_every_command_exists_with_its_options(page: Path, commands: Any) -> None:
+    assert [f"{line}: {fault}" for line in _command_lines(page.read_text()) if (fault := _fault(commands, line))] == []
+
+
+def _command_lines(text: str) -> Iterator[str]:
+    """Lines of shell and code spans that begin with ``codelupe``, with or without a path before it."""
+    prose = _FENCED.sub("", text)
+    shell = [line for language, block in _FENCED.findall(text) if language == "" for line in block.splitlines()]
+    for line in [*shell, *_INDENTED.findall(prose), *_SPAN.findall(prose)]:
+        if (found := _COMMAND.search(line)) and "codelupe" not in line[: found.start()].split():
+            yield found[1]
+
+
+def _fault(commands: Any, line: str) -> str | None:
+    """What is wrong with a command line; None if it could be typed like this."""
+    command, words = commands, shlex.split(line, comments=True)[1:]
+    if words and words[0].startswith(("<", "…")):
+        return None
+    while words and hasattr(command, "commands"):
+        word = words.pop(0)
+        if word.startswith("-"):
+            words.insert(0, word)
+            break
+        if word not in command.commands:
+            return f"{word} is not a command"
+        command = command.commands[word]
+    context = command.context_class(command, info_name=line)
+    known = {option for parameter in command.get_params(context) for option in parameter.opts}
+    unknown = [word for word in words if word.startswith("-") and word.partition("=")[0] not in known]
+    return f"{unknown[0]} is not an option" if unknown else None
+
+
+@pytest.mark.parametrize(
+    "line", ["codelupe stauts", "codelupe events tial", "codelupe run --until-ilde", "codelupe events tail --nmuber 3"]
+)
+def test_a_wrong_command_is_noticed(line: str, commands: Any) -> None:
+    assert _fault(commands, line) is not None
+
+
+# --- what is quoted ---
+
+
+@every_page
+def test_every_quoted_file_is_quoted_as_it_is(page: Path) -> None:
+    for name, text in _QUOTED.findall(page.read_text()):
+        assert text == (page.parent / name).read_text(), name
+
+
+@every_page
+def test_every_make_target_exists(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    text = page.read_text()
+    named = re.findall(r"(?:^ {4}|`)make ([a-z-]+)", text, re.MULTILINE)
+    assert set(named) <= targets
+
+
+@pytest.fixture
+def settings(host: Host, monkeypatch: pytest.MonkeyPatch) -> type[Settings]:
+    """The settings of our plugins and of those that the documentation shows."""
+    for folder in (ROOT / "docs/how-to/example-source", ROOT / "docs/tutorial/example-plugin"):
+        monkeypatch.syspath_prepend(folder)
+    examples = {
+        "mirrors": import_module("codelupe_mirrors").MirrorsSettings,
+        "optout": import_module("codelupe_optout").OptOutSettings,
+    }
+    return settings_model({**host.settings_models(), **examples})
+
+
+@every_page
+def test_every_piece_of_configuration_is_valid(page: Path, settings: type[Settings]) -> None:
+    for language, block in _FENCED.findall(_QUOTED.sub("", page.read_text())):
+        if language == "toml":
+            settings.model_validate(tomllib.loads(block), extra="forbid")

@@ -1,0 +1,88 @@
+"""The generated reference is fresh, and what it is made from is documented."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+import codelupe
+from codelupe.config import Settings
+from codelupe.host import Host
+from codelupe.postgres.migrate import own_migrations
+from codelupe_events import event_types
+from scripts.reference import first_party_plugins, pages, stale_pages
+from scripts.reference_pages.cli import command_tree, commands
+from scripts.reference_pages.events import families, structs
+from scripts.reference_pages.hooks import hooks
+
+
+@pytest.fixture(scope="module")
+def host() -> Host:
+    return first_party_plugins()
+
+
+def test_no_page_is_stale() -> None:
+    assert stale_pages() == [], "run `make docs`"
+
+
+def test_every_setting_says_what_it_means(host: Host) -> None:
+    models: list[tuple[str, type[BaseModel]]] = [("", Settings)]
+    models += [(f"plugins.{name}", model) for name, model in host.settings_models().items() if model is not None]
+    undescribed = [key for at, model in models for key in _undescribed(model, at)]
+    assert undescribed == []
+
+
+def _undescribed(model: type[BaseModel], at: str) -> Iterator[str]:
+    for name, info in model.model_fields.items():
+        if not info.description:
+            yield f"{at}.{name}"
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            yield from _undescribed(info.annotation, f"{at}.{name}")
+
+
+def test_every_settings_model_of_a_plugin_has_a_docstring(host: Host) -> None:
+    models = [model for model in host.settings_models().values() if model is not None and model is not BaseModel]
+    assert [model.__name__ for model in models if not model.__doc__] == []
+
+
+def test_every_hook_and_every_public_name_has_a_docstring() -> None:
+    assert [name for name, hook in hooks().items() if not inspect.getdoc(hook)] == []
+    ours = [getattr(codelupe, name) for name in codelupe.__all__]
+    documented = [it for it in ours if inspect.isclass(it) and it.__module__.startswith("codelupe")]
+    assert [it.__name__ for it in documented if not _own_docstring(it)] == []
+
+
+def _own_docstring(cls: type[Any]) -> bool:
+    """Whether somebody wrote one: a dataclass without gets its signature."""
+    return bool(cls.__doc__) and not str(cls.__doc__).startswith(f"{cls.__name__}(")
+
+
+def test_every_event_and_every_family_has_a_docstring() -> None:
+    assert [module.__name__ for module in families() if not module.__doc__] == []
+    described = [struct for module in families() for struct in structs(module)]
+    assert [struct.__name__ for struct in described if not _own_docstring(struct)] == []
+
+
+def test_every_event_is_on_its_page() -> None:
+    own = {event.__name__ for event in event_types() if event.__module__.startswith("codelupe_events.")}
+    assert own <= set(re.findall(r"^### `(\w+)`$", pages()["events.md"], re.MULTILINE))
+
+
+def test_every_command_and_every_option_says_what_it_does(host: Host) -> None:
+    silent = []
+    for name, command in commands(command_tree(host)):
+        context = command.context_class(command, info_name=name)
+        helps = {parameter.name: parameter.get_help_record(context) for parameter in command.get_params(context)}
+        silent += [f"{name} {option}" for option, record in helps.items() if record and not record[1].strip()]
+        silent += [] if command.help else [name]
+    assert silent == []
+
+
+def test_every_table_is_on_its_page() -> None:
+    made = {name for one in own_migrations() for name in re.findall(r"^create table (\w+)", one.sql, re.MULTILINE)}
+    assert made == set(re.findall(r"^### `(\w+)`$", pages()["database.md"], re.MULTILINE))
