@@ -102,6 +102,7 @@ class Daemon:
 
     async def run(self, watcher: Watcher | None = None) -> Outcome:
         """Work until a signal comes or, with ``until_idle``, until there is nothing left to do."""
+        journal.hide_service_manager()
         async with anyio.create_task_group() as group:
             self._stop = group.cancel_scope.cancel
             group.start_soon(self._obey_signals)

@@ -14,12 +14,16 @@ from codelupe.errors import StateDirectoryError
 
 
 def directories(settings: Settings) -> Directories:
-    """Where things lie, as absolute paths; nothing is created."""
-    state = settings.state_dir.expanduser().resolve()
+    """Where things lie, as absolute paths; nothing is created.
+
+    Raises:
+        StateDirectoryError: one lies in the home of somebody unknown, or in a circle of links.
+    """
+    state = _absolute(settings.state_dir)
     return Directories(
         state=state,
-        repositories=(settings.repositories_dir or state / "repos").expanduser().resolve(),
-        models=(settings.models_dir or state / "models").expanduser().resolve(),
+        repositories=_absolute(settings.repositories_dir or state / "repos"),
+        models=_absolute(settings.models_dir or state / "models"),
         work=state / "work",
     )
 
@@ -65,6 +69,15 @@ def held_by_one_daemon(state: Path) -> Iterator[None]:
         except OSError as error:
             raise _unusable(state, error) from error
         yield
+
+
+def _absolute(path: Path) -> Path:
+    try:
+        return path.expanduser().resolve()
+    except RuntimeError as error:
+        raise StateDirectoryError(
+            f"the directory {path} cannot be found: {error}", hint="Correct it in the settings or CODELUPE_STATE_DIR."
+        ) from error
 
 
 def _unusable(folder: Path, error: OSError) -> StateDirectoryError:

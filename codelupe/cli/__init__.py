@@ -1,6 +1,7 @@
 """The command line. Data on standard output, everything else on standard error.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 69 the database is not available, 78 the settings are wrong.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 69 the database is not available, 78 the settings are wrong, 130
+interrupted.
 """
 
 from __future__ import annotations

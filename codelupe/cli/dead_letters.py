@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from codelupe.cli.output import out, print_json, print_table
+from codelupe.cli.output import out, print_json, print_table, printable
 from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, with_session
 from codelupe.errors import CodelupeError
 from codelupe.log.dead_letters import DeadLetter, drop_parked, list_parked, retry_parked
@@ -56,7 +56,7 @@ def show_(
             print_json(letter)
         else:
             out.print(f"{letter.subscription} on {letter.stream} ({letter.type} {letter.event_id})", markup=False)
-            out.print(letter.traceback, markup=False, highlight=False)
+            out.print(printable(letter.traceback), markup=False, highlight=False, soft_wrap=True)
 
     with_session(config, profile, show)
 

@@ -7,10 +7,9 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.markup import escape
 from rich.tree import Tree
 
-from codelupe.cli.output import out, print_json, print_table
+from codelupe.cli.output import out, plain, print_json, print_table
 from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, with_session
 from codelupe.errors import CodelupeError
 from codelupe.log import Recorded
@@ -63,7 +62,7 @@ def _print(events: Sequence[Recorded], *, as_json: bool) -> None:
         else:
             out.print(
                 f"[dim]{event.position:>8} {event.recorded_at.astimezone():%m-%d %H:%M:%S}[/] "
-                f"[bold]{event.type}[/] {escape(event.stream)} [dim]{escape(event.data)}[/]",
+                f"[bold]{event.type}[/] {plain(event.stream)} [dim]{plain(event.data)}[/]",
                 soft_wrap=True,
                 highlight=False,
             )
@@ -120,7 +119,7 @@ async def _find(session: Session, reference: str) -> Recorded:
 
 def _model_tree(trace: dict[str, Any], *, all_files: bool) -> Tree:
     model, batch = trace["model"], trace["batch"]
-    tree = Tree(f"[bold]{escape(model['id'])}[/] {model['state']}, trained on {escape(model['base'])}")
+    tree = Tree(f"[bold]{plain(model['id'])}[/] {model['state']}, trained on {plain(model['base'])}")
     for event in trace["events"]:
         tree.add(f"[dim]{event['position']} {event['recorded_at'][:19]}[/] {event['type']}")
     branch = tree.add(
@@ -129,11 +128,11 @@ def _model_tree(trace: dict[str, Any], *, all_files: bool) -> Tree:
     for repository in trace["repositories"]:
         files = repository["files"]
         leaf = branch.add(
-            f"{escape(repository['full_name'])} [dim]at {repository['commit'][:12]}[/] "
-            f"{escape(repository['licence'] or 'licence unknown')}, {len(files):,} files"
+            f"{plain(repository['full_name'])} [dim]at {repository['commit'][:12]}[/] "
+            f"{plain(repository['licence'] or 'licence unknown')}, {len(files):,} files"
         )
         for file in files if all_files else files[:_FILES_SHOWN]:
-            leaf.add(f"[dim]{escape(file['path'])} {file['score']:.0f} {file['split']}[/]")
+            leaf.add(f"[dim]{plain(file['path'])} {file['score']:.0f} {file['split']}[/]")
         if not all_files and len(files) > _FILES_SHOWN:
             leaf.add(f"[dim]… {len(files) - _FILES_SHOWN:,} more[/]")
     return tree
@@ -144,7 +143,7 @@ def _chain_tree(chain: list[dict[str, Any]]) -> Tree:
     at: Tree | None = None
     for event in chain:
         place = f"[dim]{event['position']} {event['recorded_at'][:19]} {event['id']}[/]"
-        label = f"[bold]{event['type']}[/] {escape(event['stream'])} {place}"
+        label = f"[bold]{event['type']}[/] {plain(event['stream'])} {place}"
         if at is None:
             tree = at = Tree(label)
         else:

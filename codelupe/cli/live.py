@@ -15,6 +15,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from codelupe.cli.output import printable
 from codelupe.cli.summary import show_summary
 from codelupe.contracts import Progress
 from codelupe.daemon import Running
@@ -93,8 +94,7 @@ def _picture(stages: StageStates, running: Running) -> RenderableType:
     for stage in stages:
         work = running.board.of_stage(stage["name"])
         total = stage["waiting"] + stage["running"] + stage["done"] + stage["parked"]
-        inner = _mean([progress for _, progress in work if progress])
-        done = stage["done"] + inner * len(work)
+        done = stage["done"] + sum(_share(progress) for _, progress in work)
         table.add_row(
             Text(stage["name"], style="bold" if work else "dim" if not total else ""),
             ProgressBar(total=max(total, 1), completed=done, width=24),
@@ -105,9 +105,9 @@ def _picture(stages: StageStates, running: Running) -> RenderableType:
     return Group(table, *jobs)
 
 
-def _mean(progresses: list[Progress]) -> float:
-    shares = [min(1.0, progress.done / progress.total) for progress in progresses if progress.total]
-    return sum(shares) / len(shares) if shares else 0.0
+def _share(progress: Progress | None) -> float:
+    """From 0 to 1; 0 where nobody knows."""
+    return min(1.0, progress.done / progress.total) if progress and progress.total else 0.0
 
 
 def _now(stage: dict[str, Any], work: list[tuple[str, Progress | None]]) -> str:
@@ -116,12 +116,12 @@ def _now(stage: dict[str, Any], work: list[tuple[str, Progress | None]]) -> str:
         return parked
     stream, progress = max(work, key=lambda one: one[1] is not None)
     others = f" and {len(work) - 1} more" if len(work) > 1 else ""
-    return f"{parked}{stream.partition('/')[2] or stream} {_describe(progress)}{others}"
+    return printable(f"{parked}{stream.partition('/')[2] or stream} {_describe(progress)}".rstrip() + others)
 
 
 def _job_line(name: str, running: Running) -> Text:
     [(_, progress), *_] = running.board.of_stage(name)
-    return Text(f"{name}: {_describe(progress)}", style="cyan")
+    return Text(printable(f"{name}: {_describe(progress)}"), style="cyan")
 
 
 def _describe(progress: Progress | None) -> str:
@@ -153,7 +153,7 @@ class _LineView(View):
             counts = ", ".join(f"{stage[key]:,} {key}" for key in keys)
             work = _now({**stage, "parked": 0}, running.board.of_stage(name)) if stage["running"] else ""
             line = f"{counts}  {work}".rstrip()
-            is_due = time.monotonic() - self._spoke_at.get(name, 0) >= _LINE_SECONDS
+            is_due = time.monotonic() - self._spoke_at.get(name, -_LINE_SECONDS) >= _LINE_SECONDS
             if line and line != self._last.get(name) and (is_due or not stage["waiting"] + stage["running"]):
                 self._last[name], self._spoke_at[name] = line, time.monotonic()
                 self.console.print(f"{name}: {line}", highlight=False, soft_wrap=True, markup=False)

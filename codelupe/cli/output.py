@@ -9,7 +9,9 @@ from typing import Any
 
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 out = Console()
 err = Console(stderr=True)
@@ -38,7 +40,17 @@ def make_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: 
     return table
 
 
-def _cell(value: Any) -> str:
+def printable(text: str) -> str:
+    """The text with whatever could steer a terminal replaced: names and descriptions come from strangers."""
+    return "".join(each if each.isprintable() or each in "\n\t\xa0" else "\N{REPLACEMENT CHARACTER}" for each in text)
+
+
+def plain(text: str) -> str:
+    """The text as it goes between markup: :func:`printable`, and with no markup of its own."""
+    return escape(printable(text))
+
+
+def _cell(value: Any) -> str | Text:
     match value:
         case None:
             return ""
@@ -51,4 +63,4 @@ def _cell(value: Any) -> str:
         case datetime():
             return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
         case _:
-            return str(value).replace("[", r"\[")
+            return Text(printable(str(value)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -158,4 +159,5 @@ def with_session(config: Path | None, profile: str | None, action: Callable[[Ses
             await action(session)
 
     configure_logging("warning", "auto")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     anyio.run(run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from codelupe_events import Event, encode
 
 SQL = load_queries("codelupe_sql", "log")
 _PAGE = 1000
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+"""As JSON writes it: an odd number of backslashes before the digits."""
 MAX_EVENT_BYTES = 1_000_000
 
 
@@ -107,13 +110,13 @@ class EventLog:
 
     async def find(self, reference: str) -> Recorded | None:
         """The event with this position or id."""
-        if reference.isdigit():
-            row = await self.database.fetchrow(SQL.event_at, int(reference))
-        else:
-            try:
+        try:
+            if reference.isdecimal():
+                row = await self.database.fetchrow(SQL.event_at, int(reference))
+            else:
                 row = await self.database.fetchrow(SQL.event_by_id, uuid.UUID(reference))
-            except ValueError:
-                return None
+        except ValueError:
+            return None
         return Recorded.from_row(row) if row else None
 
     async def _with_earlier_positions(
@@ -153,6 +156,6 @@ def _data(event: Event) -> str:
             f"{name} has {len(data):,} bytes; the limit is {MAX_EVENT_BYTES:,}",
             hint="Put the data into a table and its key into the event.",
         )
-    if b"\\u0000" in data:
+    if _NUL.search(data):
         raise EventRefused(f"{name} holds a NUL character", hint="Remove it: Postgres text cannot hold one.")
     return data.decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import uuid
@@ -70,4 +71,4 @@ def uuid7() -> uuid.UUID:
 
 def derive_key(*parts: object) -> uuid.UUID:
     """The idempotency key for these parts: the same parts, the same key."""
-    return uuid.uuid5(NAMESPACE, "\x1f".join(str(part) for part in parts))
+    return uuid.uuid5(NAMESPACE, json.dumps([str(part) for part in parts]))

@@ -39,5 +39,5 @@ class NamedService:
 
 def backoff(policy: RetryPolicy, failures: int) -> timedelta:
     """How long to wait after the n-th failure: doubling, capped, with jitter so that retries do not come in step."""
-    doubled: timedelta = policy.base * 2 ** min(failures - 1, 30)
-    return min(policy.cap, doubled) * random.uniform(0.5, 1.0)
+    doubled = policy.base.total_seconds() * 2 ** min(failures - 1, 60)
+    return timedelta(seconds=min(policy.cap.total_seconds(), doubled) * random.uniform(0.5, 1.0))

@@ -295,12 +295,17 @@ class Worker:
 
 def describe(error: BaseException) -> str:
     """The error in one line, fit for a table: its type unless it is one of ours, and its first words."""
-    text = str(error).replace("\x00", "\N{SYMBOL FOR NULL}")[:2000]
+    text = _storable(str(error))[:2000]
     return text if isinstance(error, (Reject, RetryLater)) else f"{type(error).__name__}: {text}"
 
 
 def _traceback(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error)).replace("\x00", "\N{SYMBOL FOR NULL}")[-20_000:]
+    return _storable("".join(traceback.format_exception(error)))[-20_000:]
+
+
+def _storable(text: str) -> str:
+    """The text as Postgres can hold it: no NUL, and no lone surrogate of a file name that is not UTF-8."""
+    return text.replace("\x00", "\N{SYMBOL FOR NULL}").encode(errors="backslashreplace").decode()
 
 
 def _sole_cause(error: BaseException) -> BaseException:

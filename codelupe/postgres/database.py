@@ -59,6 +59,14 @@ def redact_url(url: str) -> str:
     return re.sub(r"(password=)[^&]*", r"\1***", url)
 
 
+_SESSION = {
+    "application_name": "codelupe",
+    "timezone": "UTC",
+    # Readers of the log wait for a transaction that has appended; a process that froze must not make them wait for ever.
+    "idle_in_transaction_session_timeout": "300s",
+}
+
+
 class Database:
     """A pool of connections to one Postgres database (15 or newer)."""
 
@@ -80,7 +88,7 @@ class Database:
                 max_size=self._connections,
                 command_timeout=None,
                 timeout=10,
-                server_settings={"application_name": "codelupe", "timezone": "UTC"},
+                server_settings=_SESSION,
             )
         return self
 

@@ -8,7 +8,14 @@ from datetime import timedelta
 import anyio
 
 from codelupe import Job, RetryPolicy, Subscription, hookimpl
-from codelupe_events import BatchReady, TrainingCompleted
+from codelupe_events import (
+    BatchReady,
+    ModelPromoted,
+    ModelRejected,
+    TrainingCompleted,
+    TrainingFailed,
+    TrainingStarted,
+)
 from codelupe_trainer.batcher import Batcher
 from codelupe_trainer.gate import Gate
 from codelupe_trainer.settings import TrainerSettings
@@ -24,7 +31,7 @@ def codelupe_settings() -> type[TrainerSettings]:
 
 @hookimpl
 def codelupe_jobs(settings: TrainerSettings) -> Iterable[Job]:
-    return [Job(name="batch", every=settings.every, run=Batcher(settings).freeze)]
+    return [Job(name="batch", every=settings.every, run=Batcher(settings).freeze, emits=(BatchReady,))]
 
 
 @hookimpl
@@ -32,6 +39,20 @@ def codelupe_subscriptions(settings: TrainerSettings) -> Iterable[Subscription]:
     device = anyio.Lock()
     trainer, gate = Trainer(settings, device), Gate(settings, device)
     return [
-        Subscription(name="train", events=(BatchReady,), handler=trainer.train, concurrency=1, retry=_RETRY),
-        Subscription(name="gate", events=(TrainingCompleted,), handler=gate.judge, concurrency=1, retry=_RETRY),
+        Subscription(
+            name="train",
+            events=(BatchReady,),
+            handler=trainer.train,
+            emits=(TrainingStarted, TrainingCompleted, TrainingFailed),
+            concurrency=1,
+            retry=_RETRY,
+        ),
+        Subscription(
+            name="gate",
+            events=(TrainingCompleted,),
+            handler=gate.judge,
+            emits=(ModelPromoted, ModelRejected),
+            concurrency=1,
+            retry=_RETRY,
+        ),
     ]

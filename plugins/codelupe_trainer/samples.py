@@ -80,7 +80,8 @@ class SampleMaker:
         draw = int(file.content_hash, 16)
         draw, choice = divmod(draw, len(INSTRUCTIONS))
         instruction = INSTRUCTIONS[choice].format(language=file.language or "source")
-        parts = _split(self._window(file.content, self._max_tokens - self._count_tokens([instruction])[0], draw))
+        budget = max(0, self._max_tokens - self._count_tokens([instruction])[0])
+        parts = _split(self._window(file.content, budget, draw))
         if parts is None:
             return None
         return Sample(file=file, instruction=instruction, context=parts[0], completion=parts[1])
@@ -88,9 +89,9 @@ class SampleMaker:
     def _window(self, text: str, budget: int, draw: int) -> list[str]:
         """As many whole lines in a row as the budget allows, from one of the places where they fill it."""
         lines = re.findall(r"[^\n]*\n|[^\n]+", text)
-        ends = list(itertools.accumulate(self._count_tokens(lines), initial=0)) if lines else [0]
-        last_start = bisect.bisect_left(ends, ends[-1] - budget) if ends[-1] > budget else 0
-        start = draw % (min(last_start, len(lines) - 1) + 1) if lines else 0
+        ends = list(itertools.accumulate(self._count_tokens(lines) if lines else [], initial=0))
+        last_start = bisect.bisect_left(ends, ends[-1] - budget)
+        start = draw % (last_start + 1)
         stop = bisect.bisect_right(ends, ends[start] + budget) - 1
         return lines[start:stop]
 

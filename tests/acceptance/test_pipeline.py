@@ -89,7 +89,7 @@ def source_folders() -> list[Path]:
 
 
 async def tables(url: str) -> dict[str, Any]:
-    """What a run leaves, without what may rightly differ: numbers drawn, times, and where a duplicate was seen first."""
+    """What a run leaves but for what may rightly differ: numbers, times, and which copy of a duplicate came first."""
     connection = await asyncpg.connect(url)
     try:
         rows = await connection.fetch("select type, stream, data from events order by position")
@@ -257,4 +257,3 @@ async def _until(url: str, event: str, process: subprocess.Popen[str]) -> None:
             time.sleep(0.02)
     finally:
         await connection.close()
-

@@ -14,7 +14,7 @@ import pytest
 
 from codelupe.config import Settings, settings_model
 from codelupe.host import Host
-from scripts.reference import first_party_plugins
+from scripts.reference import first_party_plugins, pages
 from scripts.reference_pages.cli import command_tree
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +27,7 @@ _SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _QUOTED = re.compile(r"^<!-- file: (\S+) -->\n```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_COMMAND = re.compile(r"(?:^|[\s/])(codelupe (?!:).*)")
+_COMMAND = re.compile(r"(?:\w+=\S+ )*(?:\S*/)?(codelupe .*)")
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=NAMES)
 
@@ -86,11 +86,11 @@ def test_every_command_exists_with_its_options(page: Path, commands: Any) -> Non
 
 
 def _command_lines(text: str) -> Iterator[str]:
-    """Lines of shell and code spans that begin with ``codelupe``, with or without a path before it."""
+    """Lines of shell and code spans that run ``codelupe``, with or without variables and a path before it."""
     prose = _FENCED.sub("", text)
     shell = [line for language, block in _FENCED.findall(text) if language == "" for line in block.splitlines()]
     for line in [*shell, *_INDENTED.findall(prose), *_SPAN.findall(prose)]:
-        if (found := _COMMAND.search(line)) and "codelupe" not in line[: found.start()].split():
+        if found := _COMMAND.fullmatch(line):
             yield found[1]
 
 
@@ -111,6 +111,12 @@ def _fault(commands: Any, line: str) -> str | None:
     known = {option for parameter in command.get_params(context) for option in parameter.opts}
     unknown = [word for word in words if word.startswith("-") and word.partition("=")[0] not in known]
     return f"{unknown[0]} is not an option" if unknown else None
+
+
+@every_page
+def test_every_stage_named_in_a_command_exists(page: Path) -> None:
+    named = re.findall(r"(?:codelupe replay|--stage) ([a-z_]+\.[a-z-]+)", page.read_text())
+    assert [stage for stage in named if f"`{stage}`" not in pages()["events.md"]] == []
 
 
 @pytest.mark.parametrize(

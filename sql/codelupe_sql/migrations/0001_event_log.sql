@@ -7,6 +7,8 @@
 
 create sequence events_position;
 
+-- The facts, in order, never changed. stream is what is handled in order; id never changes, wherever the log goes;
+-- metadata says which stage appended it ("by") and which event made it do so ("caused_by").
 create table events (
     position bigint not null,
     stream text not null,

@@ -10,6 +10,7 @@ create table batches (
     created_at timestamptz not null default now()
 );
 
+-- The files of each batch; split says whether a file is learned from or only watched.
 create table batch_files (
     file_id bigint primary key references processed_files (id),
     batch_id bigint not null references batches (id),
@@ -18,6 +19,7 @@ create table batch_files (
 
 create index batch_files_by_batch on batch_files (batch_id);
 
+-- One model a batch: a projection of the model events, with what the gate measured and decided.
 create table models (
     id text primary key,
     batch_id bigint not null unique references batches (id),

@@ -25,11 +25,14 @@ def under(folder: Path) -> Directories:
 
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system with no room left."""
+    """A file system with room for 64 KiB and twenty files."""
     place = tmp_path / "disk"
     place.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=64k,nr_inodes=20", "tmpfs", place],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if mounted.returncode != 0:
         pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
@@ -71,6 +74,13 @@ def test_folders_may_lie_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_the_home_of_nobody_known_is_an_error() -> None:
     with pytest.raises(StateDirectoryError, match="~no-such-user"):
         under(Path("~no-such-user/state"))
+
+
+def test_a_circle_of_links_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(StateDirectoryError, match=f"{tmp_path}/a cannot be found"):
+        under(tmp_path / "a")
 
 
 def test_all_folders_are_made_and_making_them_again_is_no_error(tmp_path: Path) -> None:
@@ -132,12 +142,8 @@ def test_no_write_access_of_ours_is_said(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_said_when_folders_are_made(tiny_disk: Path) -> None:
-    fill(tiny_disk)
-    for number in range(1000):  # the room for folders' own entries
-        try:
-            (tiny_disk / str(number)).mkdir()
-        except OSError:
-            break
+    for number in range(19):
+        (tiny_disk / str(number)).touch()
     with pytest.raises(StateDirectoryError, match="No space left on device"):
         state.create(under(tiny_disk / "state"))
 

@@ -2,7 +2,11 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from codelupe_filters.walk import Listing, walk
 
@@ -74,18 +78,23 @@ def test_the_walk_stops_at_its_limit_and_says_so(tmp_path: Path) -> None:
     assert refusals(stopped) == {b".": "too-many-files"}
 
 
-def test_a_tree_too_deep_for_the_system_is_left_where_it_gets_too_deep(tmp_path: Path) -> None:
+@pytest.fixture
+def deep_tree(tmp_path: Path) -> Iterator[Path]:
+    """A file beside 3,000 folders one in another: more than a path can name."""
     make(tmp_path, "a.py")
     here = os.open(tmp_path, os.O_RDONLY)
-    try:
-        for _ in range(3000):
-            os.mkdir("dd", dir_fd=here)
-            deeper = os.open("dd", os.O_RDONLY, dir_fd=here)
-            os.close(here)
-            here = deeper
-    finally:
+    for _ in range(3000):
+        os.mkdir("dd", dir_fd=here)
+        deeper = os.open("dd", os.O_RDONLY, dir_fd=here)
         os.close(here)
-    listing = listed(tmp_path, 10_000)
+        here = deeper
+    os.close(here)
+    yield tmp_path
+    subprocess.run(["rm", "-rf", tmp_path / "dd"], check=True)  # shutil.rmtree cannot
+
+
+def test_a_tree_too_deep_for_the_system_is_left_where_it_gets_too_deep(deep_tree: Path) -> None:
+    listing = listed(deep_tree, 10_000)
     assert listing.files == [b"a.py"]
     assert set(refusals(listing).values()) == {"unreadable"}
 

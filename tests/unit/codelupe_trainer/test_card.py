@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+
+from codelupe_events import Reason
+from codelupe_trainer.card import render_card
+from codelupe_trainer.jobs import Compared, Measured
+from codelupe_trainer.records import Comparison, ModelRecord, RepositoryShare
+from codelupe_trainer.settings import TrainerSettings
+
+
+def record(base: str = "org/base", **changes: object) -> ModelRecord:
+    values = {
+        "model_id": "base-0007",
+        "batch_id": 7,
+        "settings": TrainerSettings(base=base),
+        "steps": 30,
+        "samples": 480,
+        "validation_samples": 24,
+        "unused_files": 5,
+        "train_loss": 2.25,
+        "validation_loss": 2.125,
+        "stopped_early": True,
+        "seconds": 61.0,
+        "licences": {"MIT": 500, "unknown": 4},
+        "languages": {"Python": 504},
+        "repositories": [RepositoryShare(id="local:a", name="local/a", commit="c0ffee", files=504)],
+    }
+    return ModelRecord.model_validate(values | changes)
+
+
+def measured(loss: float, syntax_valid: float | None = 0.5) -> Measured:
+    return Measured(loss=loss, exact_match=0.125, edit_similarity=0.25, syntax_valid=syntax_valid)
+
+
+def front_matter(card: str) -> dict[str, object]:
+    lines = card.split("---\n")[1].splitlines()
+    return {name: json.loads(value) for name, _, value in (line.partition(": ") for line in lines)}
+
+
+def test_the_card_says_what_the_model_was_made_of() -> None:
+    card = render_card(record())
+    for fact in (
+        *("base-0007", "`org/base`", "2.2500 nats", "2.1250", "30 of 4 x 4 samples; stopped early"),
+        *("480 for training, 24 for validation", "rank 256, alpha 512", "Batch 7: 504 files of 1 repositories"),
+        *(
+            "5 more files of the batch were not used",
+            "MIT 500, unknown 4",
+            "Python 504",
+            "| local/a | `c0ffee` | 504 |",
+        ),
+        *("AutoPeftModelForCausalLM", "Not yet compared"),
+    ):
+        assert fact in card
+
+
+def test_a_hub_base_is_in_the_front_matter_and_others_are_not() -> None:
+    assert front_matter(render_card(record()))["base_model"] == "org/base"
+    assert "base_model" not in front_matter(render_card(record("package:some_model")))
+    assert "base_model" not in front_matter(render_card(record("/srv/base")))
+
+
+def test_a_packaged_base_is_explained() -> None:
+    assert "GGUF file of the Python package `some_model`" in render_card(record("package:some_model"))
+
+
+def test_a_promoted_model_shows_both_measurements() -> None:
+    both = Compared(samples=40, generations=8, current=measured(2.5), candidate=measured(2.25))
+    card = render_card(record(), Comparison(current="base-0003", measured=both, reasons=()))
+    assert "Promoted." in card
+    assert "40 files of repositories" in card
+    assert "|  | base-0003 | this model |" in card
+    assert "| loss, nats per completion token | 2.5000 | 2.2500 |" in card
+
+
+def test_figures_that_could_not_be_taken_are_left_out() -> None:
+    both = Compared(samples=40, generations=8, current=measured(2.5, None), candidate=measured(2.25, None))
+    assert "syntax" not in render_card(record(), Comparison(current="base", measured=both, reasons=()))
+
+
+def test_a_rejected_model_shows_why() -> None:
+    reason = Reason(rule="held-out-repositories", detail="no held-out repository to compare on")
+    card = render_card(record(), Comparison(current="base", measured=Compared(), reasons=(reason,)))
+    assert "Rejected:\n- held-out-repositories: no held-out repository to compare on" in card
+    assert "Measured on" not in card
+
+
+def test_hostile_names_cannot_break_out_of_the_table() -> None:
+    name = "a|b\n# [click](http://x) <img>`"
+    share = RepositoryShare(id="x", name=name, commit="c0ffee", files=1)
+    [line] = [line for line in render_card(record(repositories=[share])).splitlines() if "click" in line]
+    assert line.startswith("| a\\|b # \\[click\\]")
+    assert "\\<img\\>\\`" in line
+
+
+def test_a_long_list_of_repositories_is_cut() -> None:
+    shares = [RepositoryShare(id=str(n), name=f"r{n}", commit="c", files=1) for n in range(205)]
+    card = render_card(record(repositories=shares))
+    assert "| r199 |" in card
+    assert "r200" not in card
+    assert "and 5 more repositories" in card
