@@ -32,7 +32,8 @@ _PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
 """Syslog's, as syslog(3) numbers them."""
 _SECRET_WORDS = {"password", "passwd", "passphrase", "secret", "token", "authorization", "credential", "credentials"}
 _SECRET_NAMES = {"api_key", "apikey", "private_key", "access_key", "cookie"}
-_URL = re.compile(r"[A-Za-z][\w+.-]*://[^\s'\"<>]+")
+_URL = re.compile(r"[A-Za-z][\w+.-]{0,30}://[^\s'\"<>]+")
+"""Bounded, for a word of a million letters must not be searched from each of them to its end."""
 _BARE_TOKEN = re.compile(r"^(https?://)[^/:@]+@")
 _REDACTED = "***"
 _SYSTEMD_VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")

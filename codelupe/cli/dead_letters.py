@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from codelupe.cli.output import out, print_json, print_table, printable
+from codelupe.cli.output import out, plain, print_json, print_table, printable
 from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, with_session
 from codelupe.errors import CodelupeError
 from codelupe.log.dead_letters import DeadLetter, drop_parked, list_parked, retry_parked
@@ -55,7 +55,9 @@ def show_(
         if as_json:
             print_json(letter)
         else:
-            out.print(f"{letter.subscription} on {letter.stream} ({letter.type} {letter.event_id})", markup=False)
+            out.print(
+                f"{letter.subscription} on {plain(letter.stream)} ({letter.type} {letter.event_id})", soft_wrap=True
+            )
             out.print(printable(letter.traceback), markup=False, highlight=False, soft_wrap=True)
 
     with_session(config, profile, show)

@@ -12,7 +12,7 @@ import anyio
 import typer
 
 from codelupe import state
-from codelupe.cli.output import out, print_json
+from codelupe.cli.output import out, plain, print_json
 from codelupe.cli.session import AsJson, ConfigFile, Profile, Setup, load, open_session
 from codelupe.errors import CodelupeError
 from codelupe.journal import configure_logging
@@ -55,9 +55,9 @@ def doctor(config: ConfigFile = None, profile: Profile = None, as_json: AsJson =
 
 def _print(finding: Finding) -> None:
     mark = {"good": "[green]good[/]   ", "warning": "[yellow]warning[/]", "bad": "[red]bad[/]    "}[finding.verdict]
-    out.print(f"{mark} {finding.what}: {finding.detail}", highlight=False, soft_wrap=True)
+    out.print(f"{mark} {plain(finding.what)}: {plain(finding.detail)}", highlight=False, soft_wrap=True)
     if finding.hint:
-        out.print(f"        {finding.hint}", highlight=False, soft_wrap=True)
+        out.print(f"        {plain(finding.hint)}", highlight=False, soft_wrap=True)
 
 
 def _git() -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -13,7 +14,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-out = Console()
+_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140
+"""A pipe or a file has no width of its own; tables need one."""
+
+out = Console(width=_WIDTH)
 err = Console(stderr=True)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 
 import anyio
@@ -128,18 +128,39 @@ class Scheduler:
 
     @asynccontextmanager
     async def _leading(self, name: str, *, needed: bool = True) -> AsyncIterator[bool]:
-        """Hold the cluster's only lock of this name, on a connection whose end would free it."""
+        """Hold the cluster's only lock of this name, on a connection whose end would free it.
+
+        Raises:
+            DatabaseUnavailable: the connection ended meanwhile, so what went on under the lock was cancelled.
+        """
         if not needed:
             yield True
             return
         async with self._database.connection() as connection:
             leads = bool(await connection.fetchval(SQL.try_leader_lock, name))
             try:
-                yield leads
+                with anyio.CancelScope() as scope, _cancelling_with(connection, scope):
+                    yield leads
+                if scope.cancelled_caught:
+                    raise DatabaseUnavailable(f"the connection that held the lock of {name} broke")
             finally:
                 if leads and not connection.is_closed():
                     with anyio.CancelScope(shield=True):
                         await _unlock(connection, name)
+
+
+@contextmanager
+def _cancelling_with(connection: Connection, scope: anyio.CancelScope) -> Iterator[None]:
+    """Cancel the scope when the connection ends."""
+
+    def on_end(*_: object) -> None:
+        scope.cancel()
+
+    connection.add_termination_listener(on_end)
+    try:
+        yield
+    finally:
+        connection.remove_termination_listener(on_end)
 
 
 async def _unlock(connection: Connection, name: str) -> None:

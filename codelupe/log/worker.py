@@ -231,7 +231,18 @@ class Worker:
             await subscription.handler(recorded.decode(), context)
             await context.finish()
         except (Exception, SystemExit) as error:
-            await self._settle(stage, recorded, task, _sole_cause(error), context)
+            await self._settle_anyhow(stage, recorded, task, _sole_cause(error), context)
+
+    async def _settle_anyhow(
+        self, stage: Stage, recorded: Recorded, task: ClaimedTask, error: BaseException, context: HandlerContext
+    ) -> None:
+        """Settle it; an error that cannot be dealt with as what it claims to be parks the event."""
+        try:
+            await self._settle(stage, recorded, task, error, context)
+        except (Exception, SystemExit) as odd:
+            reason = Reject(f"{describe(error)} (and that cannot be obeyed: {describe(odd)})")
+            context.log.error("parked", error=str(reason), exc_info=odd)
+            await self._persist(lambda: self._park(stage, recorded, task, reason))
 
     async def _settle(
         self, stage: Stage, recorded: Recorded, task: ClaimedTask, error: BaseException, context: HandlerContext
@@ -295,7 +306,10 @@ class Worker:
 
 def describe(error: BaseException) -> str:
     """The error in one line, fit for a table: its type unless it is one of ours, and its first words."""
-    text = _storable(str(error))[:2000]
+    try:
+        text = _storable(str(error))[:2000]
+    except Exception:
+        text = "it cannot say what"
     return text if isinstance(error, (Reject, RetryLater)) else f"{type(error).__name__}: {text}"
 
 

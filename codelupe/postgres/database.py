@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import asyncpg
 
-from codelupe.errors import DatabaseUnavailable
+from codelupe.errors import ConfigurationError, DatabaseUnavailable
 
 if TYPE_CHECKING:
     Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
@@ -19,7 +19,8 @@ else:
     Connection = asyncpg.pool.PoolConnectionProxy
     _Pool = asyncpg.Pool
 
-_UNREACHABLE: tuple[type[Exception], ...] = (OSError, asyncio.TimeoutError)
+_UNREACHABLE: tuple[type[Exception], ...] = (OSError, asyncio.TimeoutError, asyncpg.PostgresError)
+"""Errors while a connection is made: no server, no such database or user, a wrong password."""
 _AWAY: tuple[type[Exception], ...] = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
@@ -55,20 +56,25 @@ def _unavailable(where: str, error: BaseException) -> DatabaseUnavailable:
 
 def redact_url(url: str) -> str:
     """The URL with any password replaced, whether it stands before the host or among the parameters."""
-    url = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
+    url = re.sub(r"(://[^:/@]*):(?:[^/]{0,1000}|[^@]{0,1000})@", r"\1:***@", url)
     return re.sub(r"(password=)[^&]*", r"\1***", url)
 
 
 _SESSION = {
     "application_name": "codelupe",
     "timezone": "UTC",
-    # Readers of the log wait for a transaction that has appended; a process that froze must not make them wait for ever.
+    # Readers of the log wait for a transaction that has appended; a frozen process must not hold them up for ever.
     "idle_in_transaction_session_timeout": "300s",
 }
 
 
 class Database:
-    """A pool of connections to one Postgres database (15 or newer)."""
+    """A pool of connections to one Postgres database (15 or newer).
+
+    Raises:
+        DatabaseUnavailable: when it is entered, and the database cannot be reached.
+        ConfigurationError: the URL is none.
+    """
 
     def __init__(self, url: str, *, connections: int = 10) -> None:
         self.url = url
@@ -82,14 +88,20 @@ class Database:
 
     async def __aenter__(self) -> Self:
         with reporting_absence(self.where, *_UNREACHABLE):
-            self._pool = await asyncpg.create_pool(
-                self.url,
-                min_size=1,
-                max_size=self._connections,
-                command_timeout=None,
-                timeout=10,
-                server_settings=_SESSION,
-            )
+            try:
+                self._pool = await asyncpg.create_pool(
+                    self.url,
+                    min_size=1,
+                    max_size=self._connections,
+                    command_timeout=None,
+                    timeout=10,
+                    server_settings=_SESSION,
+                )
+            except (ValueError, OverflowError):  # their text may hold a part of the password
+                raise ConfigurationError(
+                    "database_url is not the address of a Postgres database",
+                    hint="Write postgresql://user:password@host:5432/database, special characters percent-encoded.",
+                ) from None
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -17,7 +17,6 @@ TEACHING_WORDS = (
     "workshop",
     "exercises",
     "cheatsheet",
-    "boilerplate",
     "awesome",
     "leetcode",
 )

@@ -36,6 +36,13 @@ installed_packages = false
 min_files = 20
 max_steps = 4
 held_out_share = 0.3
+eval_every = 2
+max_validation_files = 2
+
+[plugins.trainer.gate]
+max_files = 4
+generations = 2
+generated_tokens = 8
 """
 
 
@@ -161,7 +168,8 @@ async def undisturbed(
 async def test_the_whole_pipeline_leads_from_packages_to_a_judged_model(undisturbed: tuple[Pipeline, str]) -> None:
     pipeline, output = undisturbed
     status = pipeline.ask("status")
-    assert all(stage["waiting"] == stage["running"] == stage["parked"] == 0 for stage in status["stages"])
+    assert pipeline.ask("dead-letters", "list") == []
+    assert all(stage["waiting"] == stage["running"] == 0 for stage in status["stages"])
     assert status["repositories"]["by_state"]["scored"] >= 6
     [batch] = status["batches"]
     [model] = status["models"]

@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from codelupe_trainer.base_models import NoSuchModel
@@ -43,8 +44,10 @@ def _take_over_output() -> Callable[[Said], None]:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
     def say(said: Said) -> None:
-        reports.write(said.model_dump_json() + "\n")
-        reports.flush()
+        # A daemon that is gone asks for nothing more, and the end of standard input says so.
+        with suppress(BrokenPipeError):
+            reports.write(said.model_dump_json() + "\n")
+            reports.flush()
 
     return say
 

@@ -1,0 +1,177 @@
+"""What a stage gave up on: kept with its cause, tried again or dropped by a person, and never a danger to the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+import structlog
+
+from codelupe import Database, HandlerContext, Reject, RetryLater, Subscription
+from codelupe.journal import configure_logging
+from codelupe.log.dead_letters import drop_parked, list_parked, retry_parked
+from codelupe.status import read_stages
+from codelupe_events import BatchReady, TaskParked
+from tests.conftest import RunUntilIdle
+from tests.plugins import FAST, batch, empty, make_plugin
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True)
+def logs_as_in_production() -> Iterator[None]:
+    configure_logging("info", "json")
+    yield
+    structlog.reset_defaults()
+
+
+class Stubborn:
+    """A handler that rejects events until somebody mends it."""
+
+    def __init__(self) -> None:
+        self.mended = False
+        self.handled: list[int] = []
+        self.attempts: list[int] = []
+
+    async def __call__(self, event: BatchReady, context: HandlerContext) -> None:
+        self.attempts.append(context.attempt)
+        if not self.mended:
+            raise Reject(f"cannot stand batch {event.batch_id}")
+        self.handled.append(event.files)
+        async with context.transaction():
+            context.emit(empty(event.batch_id))
+
+
+def stage_of(handler: Stubborn, name: str = "s") -> object:
+    return make_plugin(subscriptions=[Subscription(name=name, events=(BatchReady,), handler=handler, retry=FAST)])
+
+
+async def only_stage(database: Database) -> dict[str, object]:
+    [stage] = await read_stages(database)
+    return {key: value for key, value in stage.items() if key != "name" and value}
+
+
+async def test_a_dead_letter_says_what_and_why(run_until_idle: RunUntilIdle, database: Database) -> None:
+    events = await run_until_idle({"test": stage_of(Stubborn())}, events=[batch(7)])
+    [letter] = await list_parked(database)
+    assert (letter.subscription, letter.stream, letter.type) == ("test.s", "batch/7", "BatchReady")
+    assert (letter.position, letter.attempts, letter.losses) == (1, 1, 0)
+    assert letter.error == "cannot stand batch 7"
+    assert "Traceback" in letter.traceback
+    [said] = [event for event in events if isinstance(event, TaskParked)]
+    assert (said.event_id, said.error) == (str(letter.event_id), letter.error)
+
+
+async def test_dead_letters_come_oldest_first_and_by_stage(run_until_idle: RunUntilIdle, database: Database) -> None:
+    await run_until_idle({"a": stage_of(Stubborn())}, events=[batch(1)])
+    await run_until_idle({"b": stage_of(Stubborn())})
+    await run_until_idle({"a": stage_of(Stubborn())}, events=[batch(2)])
+    letters = await list_parked(database)
+    assert [(one.subscription, one.stream) for one in letters] == [
+        ("a.s", "batch/1"),
+        ("b.s", "batch/1"),
+        ("a.s", "batch/2"),
+    ]
+    assert [one.stream for one in await list_parked(database, "b.s")] == ["batch/1"]
+    assert await list_parked(database, "c.s") == []
+
+
+async def test_retried_it_is_the_same_task_with_all_its_attempts_before_it(
+    run_until_idle: RunUntilIdle, database: Database
+) -> None:
+    handler = Stubborn()
+    await run_until_idle({"test": stage_of(handler)}, events=[batch(1, 10), batch(1, 11)])
+    assert await only_stage(database) == {"waiting": 1, "parked": 1}
+    [letter] = await list_parked(database)
+    handler.mended = True
+    assert await retry_parked(database, [letter.id]) == 1
+    events = await run_until_idle({"test": stage_of(handler)})
+    assert handler.handled == [10, 11], "what waited behind it comes after it"
+    assert handler.attempts == [1, 1, 1]
+    assert events.count(empty(1)) == 2
+    assert await only_stage(database) == {"done": 2}
+
+
+async def test_retried_in_vain_it_is_parked_again(run_until_idle: RunUntilIdle, database: Database) -> None:
+    handler = Stubborn()
+    await run_until_idle({"test": stage_of(handler)}, events=[batch(1)])
+    [first] = await list_parked(database)
+    await retry_parked(database, [first.id])
+    events = await run_until_idle({"test": stage_of(handler)})
+    [second] = await list_parked(database)
+    assert second.id == first.id
+    assert second.parked_at > first.parked_at
+    assert len([event for event in events if isinstance(event, TaskParked)]) == 2
+
+
+async def test_dropped_it_lets_its_stream_go_on(run_until_idle: RunUntilIdle, database: Database) -> None:
+    handler = Stubborn()
+    await run_until_idle({"test": stage_of(handler)}, events=[batch(1, 10), batch(1, 11)])
+    [letter] = await list_parked(database)
+    handler.mended = True
+    assert await drop_parked(database, [letter.id]) == 1
+    events = await run_until_idle({"test": stage_of(handler)})
+    assert handler.handled == [11]
+    assert await list_parked(database) == []
+    assert events.count(batch(1, 10)) == 1, "the event stays in the log"
+    assert await only_stage(database) == {"done": 1}, "what was dropped is not counted as done"
+
+
+async def test_what_is_not_parked_is_neither_retried_nor_dropped(
+    run_until_idle: RunUntilIdle, database: Database
+) -> None:
+    handler = Stubborn()
+    await run_until_idle({"test": stage_of(handler)}, events=[batch(1, 10), batch(1, 11)])
+    [letter] = await list_parked(database)
+    [waiting] = [row["id"] for row in await database.fetch("select id from tasks where state = 'ready'")]
+    for act in (retry_parked, drop_parked):
+        assert await act(database, [waiting, 10**12]) == 0
+        assert await act(database, []) == 0
+    assert await only_stage(database) == {"waiting": 1, "parked": 1}
+    assert [one.id for one in await list_parked(database)] == [letter.id]
+
+
+class UnspeakableError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+ERRORS: dict[BaseException, tuple[int, str]] = {
+    RuntimeError("a file named \udcff.py"): (3, r"RuntimeError: a file named \udcff.py"),
+    RuntimeError("a\x00b"): (3, "RuntimeError: a\N{SYMBOL FOR NULL}b"),
+    RuntimeError(r"\u0000 cannot be converted to text"): (3, r"RuntimeError: \u0000 cannot be converted to text"),
+    RuntimeError("x" * 300_000): (3, "RuntimeError: " + "x" * 2000),
+    ExceptionGroup("several", [ValueError("one"), ValueError("two")]): (3, "ExceptionGroup: several"),
+    ExceptionGroup("sole", [Reject("no use")]): (1, "no use"),
+    SystemExit(3): (3, "SystemExit: 3"),
+    UnspeakableError(): (3, "UnspeakableError: it cannot say what"),
+    RetryLater("for ever", after=timedelta.max): (1, "for ever (and that cannot be obeyed: "),
+    RetryLater("soon", after=5): (1, "soon (and that cannot be obeyed: "),  # type: ignore[arg-type]
+}
+"""What a handler may raise; how often it is tried, and the words that are kept."""
+
+
+async def test_no_error_of_a_handler_harms_the_others(run_until_idle: RunUntilIdle, database: Database) -> None:
+    """Whatever it raises is retried or parked with its words, and its neighbours work on."""
+    errors = list(ERRORS)
+    seen: list[int] = []
+
+    async def fail(event: BatchReady, context: HandlerContext) -> None:
+        raise errors[event.batch_id]
+
+    async def see(event: BatchReady, context: HandlerContext) -> None:
+        seen.append(event.batch_id)
+
+    broken = make_plugin(
+        subscriptions=[Subscription(name="s", events=(BatchReady,), handler=fail, retry=FAST, concurrency=16)]
+    )
+    sound = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=see)])
+    await run_until_idle({"broken": broken, "sound": sound}, events=[batch(number) for number in range(len(errors))])
+    assert sorted(seen) == list(range(len(errors)))
+    letters = {int(letter.stream.removeprefix("batch/")): letter for letter in await list_parked(database)}
+    assert sorted(letters) == sorted(seen)
+    for number, error in enumerate(errors):
+        attempts, words = ERRORS[error]
+        assert letters[number].attempts == attempts, words
+        assert letters[number].error.startswith(words)

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import random
+import time
+
+from codelupe_scorers.repetition import Repetition
+from tests.unit.codelupe_scorers.samples import source
+
+
+def points(content: str) -> float:
+    return Repetition(1).score(source(content)).value
+
+
+def words(count: int) -> str:
+    numbers = random.Random(1)
+    return "\n".join(" ".join(f"w{numbers.randrange(10**6)}" for _ in range(8)) for _ in range(count // 8))
+
+
+def test_nothing_said_twice_has_nearly_all_points() -> None:
+    assert points(words(800)) > 95
+
+
+def test_the_same_line_over_and_over_has_none() -> None:
+    assert points("insert into table values one\n" * 100) == 0
+
+
+def test_a_block_that_comes_again_costs_points() -> None:
+    block = words(400)
+    assert points(words(800)) > points(block + "\n" + block) > points("\n".join([block] * 4))
+
+
+def test_the_reason_names_the_worst_share() -> None:
+    [reason] = Repetition(1).score(source("a b\n" * 80)).reasons
+    assert reason.startswith("most frequent")
+
+
+def test_short_and_empty_files_are_not_blamed() -> None:
+    assert points("") == points("}\n}\n}\n") == points("import a\nimport b\nimport c\n") == 100
+
+
+def test_braces_alone_are_no_repeated_lines() -> None:
+    assert points(words(160) + "\n}\n}\n}\n" * 50) > 90
+
+
+def test_a_huge_file_takes_bounded_time() -> None:
+    began = time.thread_time()
+    points("word " * 200_000)
+    assert time.thread_time() - began < 2
