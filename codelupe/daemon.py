@@ -15,7 +15,7 @@ import codelupe
 from codelupe import journal, state
 from codelupe.config import Settings
 from codelupe.contracts import Directories, Executor, SearchIndex
-from codelupe.errors import ConfigurationError
+from codelupe.errors import CodelupeError, ConfigurationError, DatabaseUnavailable
 from codelupe.executor import ProcessExecutor
 from codelupe.host import Gathered, Host
 from codelupe.log import EventLog
@@ -26,11 +26,14 @@ from codelupe.postgres import Database
 from codelupe.postgres.embedded import embedded_server
 from codelupe.postgres.migrate import migrate, own_migrations
 from codelupe.progress import ProgressBoard
+from codelupe.queries import load_queries
 
 T = TypeVar("T")
 
 log = structlog.get_logger("codelupe")
 
+_DATABASE = load_queries("codelupe_sql", "database")
+_LOOK_SECONDS = 1.0
 STALLED_SECONDS = 60.0
 """The watchdog is fed only while the feeder came round within this time."""
 
@@ -81,6 +84,21 @@ async def open_database(settings: Settings, folders: Directories) -> AsyncIterat
         Database(url, connections=settings.database_connections) as it,
     ):
         yield it
+
+
+async def keep_embedded_server(database: Database, folders: Directories) -> None:
+    """Start the embedded server again whenever it is gone, until cancelled."""
+    while True:
+        await anyio.sleep(_LOOK_SECONDS)
+        try:
+            await database.execute(_DATABASE.server_version)
+        except DatabaseUnavailable as error:
+            log.warning("embedded_server_gone", error=error.message)
+            try:
+                async with embedded_server(folders.state / "postgres"):
+                    log.warning("embedded_server_is_back")
+            except CodelupeError as failure:
+                log.error("embedded_server_stays_away", error=failure.message, hint=failure.hint)  # noqa: TRY400
 
 
 async def prepare_database(database: Database, host: Host) -> None:
@@ -137,6 +155,8 @@ class Daemon:
         async with anyio.create_task_group() as beside:
             beside.start_soon(event_log.wakeups.run)
             beside.start_soon(self._feed_watchdog, worker)
+            if self._settings.database_url is None:
+                beside.start_soon(keep_embedded_server, database, folders)
             if watcher is not None:
                 beside.start_soon(watcher.watch, running)
             self._say_ready(gathered)

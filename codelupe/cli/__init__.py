@@ -15,7 +15,7 @@ import typer
 from codelupe import __version__
 from codelupe.cli import config, db, dead_letters, events, models, plugins
 from codelupe.cli.doctor import doctor
-from codelupe.cli.output import err
+from codelupe.cli.output import ReaderLeft, err
 from codelupe.cli.replay import replay
 from codelupe.cli.run import run
 from codelupe.cli.search import search
@@ -77,7 +77,7 @@ def main() -> None:
         build_app()()
     except BaseExceptionGroup as group:
         _end_with(_find(group) or group)
-    except (CodelupeError, KeyboardInterrupt, BrokenPipeError) as error:
+    except (CodelupeError, KeyboardInterrupt, ReaderLeft) as error:
         _end_with(error)
 
 
@@ -85,7 +85,7 @@ def _find(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
     """Ours among the errors that a task group raised together."""
     for error in group.exceptions:
         found = _find(error) if isinstance(error, BaseExceptionGroup) else error
-        if isinstance(found, CodelupeError | KeyboardInterrupt | BrokenPipeError):
+        if isinstance(found, CodelupeError | KeyboardInterrupt | ReaderLeft):
             return found
     return None
 
@@ -97,7 +97,7 @@ def _end_with(error: BaseException) -> None:
             sys.exit(error.exit_code)
         case KeyboardInterrupt():
             sys.exit(130)
-        case BrokenPipeError():
+        case ReaderLeft():
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(0)
         case _:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-import msgspec
 import typer
 from rich.tree import Tree
 
@@ -58,7 +57,7 @@ async def _follow(session: Session, after: int, type_name: str | None, stream: s
 def _print(events: Sequence[Recorded], *, as_json: bool) -> None:
     for event in events:
         if as_json:
-            typer.echo(msgspec.json.encode(event.as_dict()))
+            print_json(event.as_dict(), on_one_line=True)
         else:
             out.print(
                 f"[dim]{event.position:>8} {event.recorded_at.astimezone():%m-%d %H:%M:%S}[/] "

@@ -17,14 +17,29 @@ from rich.text import Text
 _WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140
 """A pipe or a file has no width of its own; tables need one."""
 
-out = Console(width=_WIDTH)
+
+class ReaderLeft(Exception):
+    """Whoever read the output, such as ``head``, has enough; that is no failure."""
+
+
+class _Output(Console):
+    def on_broken_pipe(self) -> None:
+        raise ReaderLeft
+
+
+out = _Output(width=_WIDTH)
 err = Console(stderr=True)
 
 
-def print_json(data: Any) -> None:
-    """One JSON document, indented."""
-    text = msgspec.json.format(msgspec.json.encode(data, enc_hook=str), indent=2)
-    sys.stdout.write(text.decode() + "\n")
+def print_json(data: Any, *, on_one_line: bool = False) -> None:
+    """One JSON document, indented unless ``on_one_line``."""
+    encoded = msgspec.json.encode(data, enc_hook=str)
+    text = encoded if on_one_line else msgspec.json.format(encoded, indent=2)
+    try:
+        sys.stdout.write(text.decode() + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise ReaderLeft from None
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:

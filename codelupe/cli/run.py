@@ -46,7 +46,7 @@ def run(
         err.print("Stopped. The next run goes on from here.")
     for job, error in outcome.failed_jobs.items():
         err.print(f"{job} failed: {error}", style="red", markup=False)
-    raise typer.Exit(1 if outcome.failed_jobs else 0)
+    raise typer.Exit(1 if outcome.failed_jobs and not outcome.interrupted else 0)
 
 
 def _configure_logging(setup: Setup, *, is_watched: bool) -> None:

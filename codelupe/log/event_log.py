@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import asyncpg
 import msgspec
 
 from codelupe.errors import CodelupeError
@@ -115,7 +116,7 @@ class EventLog:
                 row = await self.database.fetchrow(SQL.event_at, int(reference))
             else:
                 row = await self.database.fetchrow(SQL.event_by_id, uuid.UUID(reference))
-        except ValueError:
+        except (ValueError, asyncpg.DataError):
             return None
         return Recorded.from_row(row) if row else None
 

@@ -78,11 +78,11 @@ class Worker:
     async def is_quiet(self) -> bool:
         """Whether every event has been handled or parked and nobody is about to append another."""
         settled = await self._surroundings.log.settled_position()
-        if settled < await self._surroundings.log.head_position():
-            return False
         blocks = [stage.subscription.parked_blocks_stream for stage in self._stages.values()]
         counts = await self._database.fetchrow(SQL.counts, list(self._stages), settled, blocks)
-        return counts is not None and counts["waiting"] == counts["running"] == 0 and counts["level"] is not False
+        is_done = counts is not None and counts["waiting"] == counts["running"] == 0 and counts["level"] is not False
+        # Looked at last: a handler that ended while we counted has moved the head.
+        return is_done and await self._surroundings.log.head_position() == settled
 
     # --- the lease ---
 

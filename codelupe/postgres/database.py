@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
+import anyio
 import asyncpg
 
 from codelupe.errors import ConfigurationError, DatabaseUnavailable
@@ -60,6 +61,8 @@ def redact_url(url: str) -> str:
     return re.sub(r"(password=)[^&]*", r"\1***", url)
 
 
+_FAREWELL_SECONDS = 5.0
+"""How long a connection may take to be put back or closed in order before it is cut."""
 _SESSION = {
     "application_name": "codelupe",
     "timezone": "UTC",
@@ -109,7 +112,8 @@ class Database:
         if pool is None:
             return
         try:
-            await asyncio.wait_for(pool.close(), timeout=5)
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait_for(pool.close(), timeout=_FAREWELL_SECONDS)
         except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             pool.terminate()
 
@@ -128,7 +132,8 @@ class Database:
             try:
                 yield connection
             finally:
-                await self._pool.release(connection)
+                with anyio.CancelScope(shield=True):
+                    await self._pool.release(connection, timeout=_FAREWELL_SECONDS)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:

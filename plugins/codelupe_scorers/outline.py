@@ -26,6 +26,7 @@ _LEGAL = re.compile(rb"copyright|licen[cs]e|spdx|all rights reserved", re.IGNORE
 _HEADER_ROWS = 5
 """A comment that begins in these rows and speaks of licences is no documentation."""
 _MAX_DECORATIONS = 20
+_MAX_INDENTATION = 200
 
 
 class NotParsed(Exception):
@@ -246,8 +247,13 @@ class _Walk:
             self._header_row = last
             return
         self._outline.documentation += _ink(text)
-        if not self._lines[first][: node.start_point.column].strip():
+        if self._has_row_to_itself(node):
             self._comment_ends.add(last)
+
+    def _has_row_to_itself(self, node: Node) -> bool:
+        """Whether only white space stands before it, not too far to the right."""
+        row, column = node.start_point
+        return column <= _MAX_INDENTATION and not self._lines[row][:column].strip()
 
     def _note_docstring(self, node: Node, parents: list[Node]) -> None:
         statement = parents[-1]

@@ -47,17 +47,21 @@ class Gate:
             ChildFailed: the comparison broke off.
             Reject: it can never be made, for instance because a model's folder is gone.
         """
-        if await context.database.fetchval(SQL.model_state, event.model_id) in {"promoted", "rejected"}:
+        row = await context.database.fetchrow(SQL.model_to_judge, event.model_id)
+        if row is None:
+            raise Reject(f"the model {event.model_id} is not in the table of models")
+        if row["state"] in {"promoted", "rejected"}:
             context.log.info("already_judged", model=event.model_id)
             return
+        settings = self._settings.model_copy(update={"base": row["base"]})
         candidate = context.directories.models / event.path
-        in_use = await self._model_in_use(event.model_id, context)
+        in_use = await _model_in_use(row["base"], event.model_id, context)
         for folder in filter(None, (candidate, in_use.adapter)):
             if not folder.is_dir():
                 raise Reject(f"{folder} is gone, so {event.model_id} cannot be compared with {in_use.name}")
         work = context.directories.work / f"{event.model_id}-gate"
-        compared = await self._compare(work, in_use, candidate, context)
-        reasons = objections(compared, self._settings.gate)
+        compared = await self._compare(settings, work, in_use.adapter, candidate, context)
+        reasons = objections(compared, settings.gate)
         comparison = Comparison(current=in_use.name, measured=compared, reasons=reasons)
         await anyio.to_thread.run_sync(model_folder.add_comparison, candidate, comparison)
         if comparison.promoted:
@@ -65,12 +69,9 @@ class Gate:
         await _record(event, comparison, context)
         await anyio.to_thread.run_sync(partial(shutil.rmtree, work, ignore_errors=True))
 
-    async def _model_in_use(self, candidate: str, context: HandlerContext) -> _InUse:
-        row = await context.database.fetchrow(SQL.model_in_use, self._settings.base, candidate)
-        return _InUse("base", None) if row is None else _InUse(row["id"], context.directories.models / row["path"])
-
-    async def _compare(self, work: Path, in_use: _InUse, candidate: Path, context: HandlerContext) -> Compared:
-        settings = self._settings
+    async def _compare(
+        self, settings: TrainerSettings, work: Path, current: Path | None, candidate: Path, context: HandlerContext
+    ) -> Compared:
         await anyio.Path(work).mkdir(parents=True, exist_ok=True)
         files = await export_files(
             context.database,
@@ -88,7 +89,7 @@ class Gate:
             settings=settings,
             folder=work,
             bases=context.directories.models / "base",
-            current=in_use.adapter,
+            current=current,
             candidate=candidate,
         )
         async with self._device:
@@ -98,6 +99,11 @@ class Gate:
                 raise Reject(str(error)) from error
         assert isinstance(result, Compared)
         return result
+
+
+async def _model_in_use(base: str, candidate: str, context: HandlerContext) -> _InUse:
+    row = await context.database.fetchrow(SQL.model_in_use, base, candidate)
+    return _InUse("base", None) if row is None else _InUse(row["id"], context.directories.models / row["path"])
 
 
 async def _record(event: TrainingCompleted, comparison: Comparison, context: HandlerContext) -> None:

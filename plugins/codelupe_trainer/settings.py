@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class LoraSettings(BaseModel):
@@ -92,3 +92,10 @@ class TrainerSettings(BaseModel):
 
     lora: LoraSettings = Field(default_factory=LoraSettings, description="The adapter's shape.")
     gate: GateSettings = Field(default_factory=GateSettings, description="When a model is promoted.")
+
+    @model_validator(mode="after")
+    def _limits_are_in_order(self) -> TrainerSettings:
+        for least, most in (("min_files", "max_files"), ("min_characters", "max_characters")):
+            if getattr(self, least) > getattr(self, most):
+                raise ValueError(f"{least} must not be above {most}")
+        return self

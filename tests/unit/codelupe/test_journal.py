@@ -65,10 +65,9 @@ def received_record(receiver: socket.socket) -> dict[str, str]:
 
 def raised(error: Exception) -> Exception:
     """The error as a handler finds it, with a traceback."""
-    try:
+    with pytest.raises(type(error)) as caught:
         raise error
-    except Exception as caught:
-        return caught
+    return caught.value
 
 
 def json_line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:

@@ -126,6 +126,7 @@ NASTY = {
     "decorations": "@a\n" * 10_000 + "fn f(){}" * 5_000,
     "one line": "a" * 200_000,
     "comments": "#\n" * 60_000 + "//\n" * 20_000,
+    "comments in one line": "/**/ " * 40_000,
     "nested templates": "`${" * 20_000,
 }
 
