@@ -227,6 +227,8 @@ def _find_entry_points() -> list[EntryPoint]:
     for distribution in distributions():
         name = "unnamed"
         try:
+            if f"[{GROUP}]" not in (distribution.read_text("entry_points.txt") or ""):
+                continue  # before its name is read, which takes much longer
             name = canonicalize_name(str(distribution.name))
             if name not in found:
                 found[name] = list(distribution.entry_points.select(group=GROUP))

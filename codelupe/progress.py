@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,14 +15,18 @@ class ProgressBoard:
 
     def __init__(self) -> None:
         self._work: dict[tuple[str, str], Progress | None] = {}
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        """How long each stage's handlers have run in this process, all together."""
 
     @contextmanager
     def working(self, stage: str, stream: str) -> Iterator[None]:
         """The stage works on the stream inside this block."""
         self._work[stage, stream] = None
+        began = time.monotonic()
         try:
             yield
         finally:
+            self.seconds[stage] += time.monotonic() - began
             self._work.pop((stage, stream), None)
 
     def report(self, stage: str, stream: str, progress: Progress) -> None:

@@ -72,7 +72,7 @@ def _add_plugin_commands(app: typer.Typer) -> None:
 
 def main() -> None:
     """The entry point ``codelupe``."""
-    configure_logging("warning", "auto")
+    configure_logging("critical", "auto")  # each command sets its own level, and says again what matters
     try:
         build_app()()
     except BaseExceptionGroup as group:

@@ -42,7 +42,7 @@ class Finding:
 
 def doctor(config: ConfigFile = None, profile: Profile = None, as_json: AsJson = False) -> None:
     """Look for whatever keeps CodeLupe from working; ends with 1 if something does."""
-    configure_logging("error", "auto")
+    configure_logging("critical", "auto")
     setup = load(config, profile)
     findings = [_git(), _state(setup), _disk(setup), *_plugins(setup), _training(), *anyio.run(_database, setup)]
     if as_json:

@@ -50,7 +50,8 @@ class View(ABC):
     async def conclude(self, running: Running) -> None:
         if self._summary is not None:
             status = await read_status(running.database, flow_order(running.gathered.stages))
-            show_summary(self._summary, status, running.directories, time.monotonic() - self._began)
+            took = time.monotonic() - self._began
+            show_summary(self._summary, status, running.directories, running.board.seconds, took)
 
     async def watch(self, running: Running) -> None:
         order = flow_order(running.gathered.stages)

@@ -78,7 +78,7 @@ def _cell(value: Any) -> str | Text:
         case int():
             return f"{value:,}"
         case float():
-            return f"{value:,.3f}"
+            return f"{value:,.1f}" if value == round(value, 1) else f"{value:,.3f}"
         case datetime():
             return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
         case _:

@@ -18,7 +18,7 @@ app = typer.Typer(no_args_is_help=True, help="Look at the plugins.")
 @app.command("list")
 def list_(config: ConfigFile = None, profile: Profile = None, as_json: AsJson = False) -> None:
     """List the plugins, what each offers, and why a broken one takes no part."""
-    configure_logging("error", "auto")
+    configure_logging("critical", "auto")
     setup = load(config, profile)
     gathered = setup.host.gather(setup.settings.plugins, Database("postgresql:///unused"), setup.directories)
     rows = [_row(plugin, gathered) for plugin in setup.host.plugins]

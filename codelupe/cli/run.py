@@ -32,6 +32,7 @@ def run(
     Ctrl-C or SIGTERM lets running work end and stops; a second one stops at once. Either way the next run goes on
     from there.
     """
+    configure_logging("warning", "auto")
     overrides = parse_overrides(settings or [])
     if source:
         assign(overrides, "plugins.crawler.sources", [_existing(one) for one in source])

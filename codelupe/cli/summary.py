@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -13,9 +14,11 @@ from codelupe.contracts import Directories
 Rows = list[tuple[Any, ...]]
 
 
-def show_summary(console: Console, status: dict[str, Any], folders: Directories, seconds: float) -> None:
-    """What happened at each stage, what it led to, and where everything lies."""
-    show_status(console, status)
+def show_summary(
+    console: Console, status: dict[str, Any], folders: Directories, seconds_of: Mapping[str, float], seconds: float
+) -> None:
+    """What happened at each stage and for how long, what it led to, and where everything lies."""
+    show_status(console, status, seconds_of)
     console.print()
     console.print(f"Finished in {timedelta(seconds=round(seconds))}. Where things lie:")
     places = {"repositories": folders.repositories, "models": folders.models, "everything else": folders.state}
@@ -23,10 +26,15 @@ def show_summary(console: Console, status: dict[str, Any], folders: Directories,
         console.print(f"  {name:16} {path}", soft_wrap=True, highlight=False)
 
 
-def show_status(console: Console, status: dict[str, Any]) -> None:
-    """The status as tables."""
+def show_status(console: Console, status: dict[str, Any], seconds_of: Mapping[str, float] | None = None) -> None:
+    """The status as tables, with the time that this run has spent in each stage's handlers if it is known."""
+    columns = ["stage", "waiting", "running", "done", "parked"]
     stages = [tuple(stage.values()) for stage in status["stages"]]
-    console.print(make_table(["stage", "waiting", "running", "done", "parked"], stages))
+    if seconds_of is not None:
+        jobs = [(job["name"], None, None, None, None) for job in status["jobs"]]
+        columns.append("seconds")
+        stages = [(*row, round(seconds_of.get(row[0], 0.0), 1)) for row in [*jobs, *stages]]
+    console.print(make_table(columns, stages))
     console.print()
     console.print(make_table(["", "count", "of which"], _counts(status)))
     if status["models"]:

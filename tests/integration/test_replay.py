@@ -65,32 +65,35 @@ async def test_a_raised_version_makes_what_is_emitted_new(run_until_idle: RunUnt
     assert len([event for event in events if isinstance(event, RepoEmpty)]) == 8
 
 
-@pytest.mark.parametrize(
-    ("after", "stream", "again"),
-    [
-        (0, None, ALL),
-        (2, None, [(1, 3), (2, 4)]),
-        (4, None, []),
-        (10**6, None, []),
-        (0, "batch/1", [(1, 1), (1, 3)]),
-        (1, "batch/1", [(1, 3)]),
-        (0, "batch/9", []),
-    ],
-)
-async def test_a_replay_may_begin_later_or_be_of_one_stream(
-    run_until_idle: RunUntilIdle, database: Database, after: int, stream: str | None, again: list[tuple[int, int]]
-) -> None:
+async def test_a_replay_may_begin_later_or_be_of_one_stream(run_until_idle: RunUntilIdle, database: Database) -> None:
     recorder = Recorder()
     await run_until_idle(recorder.plugins, events=EVENTS)
-    recorder.seen.clear()
-    plan = recorder.replay(after, stream)
-    assert await count_replay(database, plan) == len(again), "as many as it says beforehand"
-    await start_replay(database, plan)
-    await run_until_idle(recorder.plugins)
-    assert sorted(recorder.seen) == sorted(again)
-    for number in (1, 2):
-        handed = [files for one, files in recorder.seen if one == number]
-        assert handed == sorted(handed), "each stream in order"
+    plans: list[tuple[int, str | None, list[tuple[int, int]]]] = [
+        (2, None, [(1, 3), (2, 4)]),
+        (0, "batch/1", [(1, 1), (1, 3)]),
+        (1, "batch/1", [(1, 3)]),
+    ]
+    for after, stream, again in plans:
+        recorder.seen.clear()
+        plan = recorder.replay(after, stream)
+        assert await count_replay(database, plan) == len(again), "as many as it says beforehand"
+        await start_replay(database, plan)
+        await run_until_idle(recorder.plugins)
+        assert sorted(recorder.seen) == sorted(again)
+        for number in (1, 2):
+            handed = [files for one, files in recorder.seen if one == number]
+            assert handed == sorted(handed), "each stream in order"
+
+
+async def test_a_replay_of_nothing_hands_nothing_out(run_until_idle: RunUntilIdle, database: Database) -> None:
+    recorder = Recorder()
+    await run_until_idle(recorder.plugins, events=EVENTS)
+    head = await database.fetchval("select position from subscriptions")
+    for plan in (recorder.replay(head), recorder.replay(10**6), recorder.replay(0, "batch/9")):
+        assert await count_replay(database, plan) == 0
+        await start_replay(database, plan)
+        assert await database.fetchval("select count(*) from tasks") == 0
+        assert await database.fetchval("select position from subscriptions") == head
 
 
 async def test_other_stages_are_left_alone(run_until_idle: RunUntilIdle, database: Database) -> None:

@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from codelupe import Database, HandlerContext, Subscription
+from codelupe import Database, HandlerContext, Reject, Subscription
 from codelupe.log import EventLog
 from codelupe.trace import trace_event, trace_model
 from codelupe_events import (
@@ -174,11 +174,9 @@ async def test_the_word_about_a_parked_task_leads_to_the_event(
     run_until_idle: RunUntilIdle, database: Database
 ) -> None:
     async def fail(event: BatchReady, context: HandlerContext) -> None:
-        raise SystemError("no")
+        raise Reject("no")
 
-    from tests.plugins import FAST
-
-    it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=fail, retry=FAST)])
+    it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=fail)])
     await run_until_idle({"test": it}, events=[batch(1)])
     log = EventLog(database)
     [parked] = await log.latest(type_name=TaskParked.__name__)
