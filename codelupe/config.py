@@ -29,8 +29,7 @@ PREFIX = "CODELUPE_"
 CREDENTIAL = "credential"
 """First word of the origin of what came as one; it is never shown."""
 _NOT_SETTINGS = {"CODELUPE_CONFIG", "CODELUPE_PROFILE"}
-
-_LONGEST_SECONDS = 86_400
+_DAY = 86_400
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "console", "json", "journal"]
@@ -69,10 +68,10 @@ class Settings(PluginChoice):
         "auto", description="auto: journal under systemd, console on a terminal, JSON lines otherwise."
     )
     lease_seconds: float = Field(
-        60, ge=2, le=_LONGEST_SECONDS, description="After this long without a heartbeat others take the work over."
+        60, ge=2, le=_DAY, description="After this long without a heartbeat others take the work over."
     )
     drain_seconds: float = Field(
-        30, ge=0, le=_LONGEST_SECONDS, description="How long running handlers may go on after a request to stop."
+        30, ge=0, le=_DAY, description="How long running handlers may go on after a request to stop."
     )
     search_index: str = Field("postgres", description="Which plugin's search index is used.")
     executor: str = Field("processes", description="Where CPU-heavy work runs; `processes` is a pool on this machine.")
@@ -133,8 +132,7 @@ def read_settings(
     layers = []
     if profile is not None:
         layers.append(_profile_layer(profile))
-    if file is not None or DEFAULT_FILE.exists():
-        layers.append(_file_layer(file or DEFAULT_FILE))
+    layers.append(_file_layer(file or DEFAULT_FILE, must_exist=file is not None))
     return RawSettings([*layers, Layer("command line", overrides or {})])
 
 
@@ -209,10 +207,12 @@ def _profile_layer(name: str) -> Layer:
     return Layer(f"profile {name}", tomllib.loads((folder / f"{name}.toml").read_text(encoding="utf-8")))
 
 
-def _file_layer(path: Path) -> Layer:
+def _file_layer(path: Path, *, must_exist: bool) -> Layer:
     try:
         return Layer(str(path), tomllib.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
+        if not must_exist:
+            return Layer(str(path), {})
         raise ConfigurationError(f"there is no settings file {path}", hint="Create it or correct --config.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"the settings file {path} cannot be read: {error}") from error
@@ -228,12 +228,7 @@ def _environment_layers(model: type[BaseModel], environment: Mapping[str, str]) 
 
 def _variable_layer(model: type[BaseModel], name: str, value: str) -> Layer:
     _check_variable(name, model)
-    source = EnvSettingsSource(
-        model,  # type: ignore[arg-type]  # it reads the fields, which any model has
-        env_prefix=PREFIX,
-        env_nested_delimiter="__",
-        case_sensitive=False,
-    )
+    source = EnvSettingsSource(model, env_prefix=PREFIX, env_nested_delimiter="__")  # type: ignore[arg-type]
     source.env_vars = {name.lower(): value}
     try:
         values = source()

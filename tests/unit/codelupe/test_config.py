@@ -167,6 +167,11 @@ def test_the_file_of_the_system_is_read_unless_another_is_named(tmp_path: Path) 
     assert load(file=other).settings.drain_seconds == 30
 
 
+def test_a_file_of_the_system_that_cannot_be_read_is_no_missing_one(tmp_path: Path) -> None:
+    (tmp_path / "etc" / "codelupe.toml").mkdir(parents=True)
+    assert "codelupe.toml cannot be read" in refusal()
+
+
 def test_settings_are_frozen() -> None:
     settings = load().settings
     with pytest.raises(ValueError, match="frozen"):

@@ -53,3 +53,17 @@ def test_a_late_word_does_not_bring_finished_work_back() -> None:
         pass
     board.report("a", "repo/1", at(9))
     assert board.of_stage("a") == []
+
+
+def test_the_time_that_a_stage_works_adds_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("codelupe.progress.time.monotonic", lambda: now)
+    board = ProgressBoard()
+    with board.working("a", "repo/1"):
+        now += 2
+        with board.working("a", "repo/2"), board.working("b", "repo/1"):
+            now += 3
+    with pytest.raises(ValueError, match="bad"), board.working("b", "repo/1"):
+        now += 0.5
+        raise ValueError("bad")
+    assert dict(board.seconds) == {"a": 8.0, "b": 3.5}

@@ -244,13 +244,17 @@ async def test_the_stages_of_this_daemon_are_watched_in_the_order_of_the_flow(
 @pytest.mark.anyio
 async def test_the_summary_goes_to_its_own_console(database: Database, running: Running) -> None:
     running = await register(database, running)
+    await database.execute("insert into jobs (name, started_at) values ('c.crawl', now())")
+    running.board.seconds["d.clone"] = 12.34
+    running.board.seconds["c.crawl"] = 5.0
     console, summary = plain_console(), plain_console()
     await make_view(console, summary=summary).conclude(running)
     assert text(console) == ""
     lines = text(summary).splitlines()
-    assert [line.split() for line in lines if line.startswith(("d.clone", "t.train"))] == [
-        ["d.clone", "0", "0", "0", "0"],
-        ["t.train", "1", "0", "0", "0"],
+    assert [line.split() for line in lines if line.startswith(("c.crawl", "d.clone", "t.train"))] == [
+        ["c.crawl", "5.0"],
+        ["d.clone", "0", "0", "0", "0", "12.3"],
+        ["t.train", "1", "0", "0", "0", "0.0"],
     ]
     assert any("/nowhere/models" in line for line in lines)
 
