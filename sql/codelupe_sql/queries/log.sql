@@ -107,11 +107,6 @@ where id = $1 and token = $2 returning id
 -- Give tasks back untouched: the worker is stopping.
 update tasks set state = 'ready', worker = null, token = null where worker = $1
 
--- name: next_run
--- Seconds until the earliest task that waits for its retry.
-select extract(epoch from min(run_at) - now())::float from tasks
-where subscription = any($1) and state = 'ready' and run_at > now()
-
 -- name: register_worker
 insert into workers (id, lease_until, host, boot_id, pid, pid_started)
 values ($1, now() + $2::interval, $3, $4, $5, $6)

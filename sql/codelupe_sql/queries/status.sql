@@ -56,6 +56,3 @@ select processed_files.repository_id, processed_files.commit, processed_files.fi
 from batch_files join processed_files on processed_files.id = batch_files.file_id
 where batch_files.batch_id = $1
 order by processed_files.repository_id, processed_files.file_path
-
--- name: tables_exist
-select to_regclass('models') is not null
