@@ -28,6 +28,8 @@ class ModelRecord(_Record):
     """How a model was trained, and on what. Losses are means per completion token, in nats."""
 
     model_id: str
+    key: str
+    """The idempotency key of the training: batches of a lost database may have had the same numbers."""
     batch_id: int
     settings: TrainerSettings
     steps: int

@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from codelupe import HandlerContext, load_queries
+from codelupe import HandlerContext, Reject, load_queries
 from codelupe_events import BatchReady, TrainingCompleted, TrainingFailed, TrainingStarted
 from codelupe_trainer import model_folder
 from codelupe_trainer.base_models import model_id
@@ -45,7 +45,7 @@ class Trainer:
         await context.emit_now(TrainingStarted(batch_id=event.batch_id, model_id=model, base=base))
         folder, work = context.directories.models / model, context.directories.work / model
         try:
-            record = model_folder.read_record(folder) or await self._produce(event.batch_id, folder, work, context)
+            record = _finished(folder, context) or await self._produce(event.batch_id, folder, work, context)
         except CannotSucceed as error:
             await _record_failure(event.batch_id, model, str(error), context)
             return
@@ -61,6 +61,7 @@ class Trainer:
         assert isinstance(trained, Trained)
         record = ModelRecord(
             model_id=folder.name,
+            key=str(context.idempotency_key),
             batch_id=batch_id,
             settings=self._settings,
             unused_files=len(trained.unused),
@@ -68,6 +69,18 @@ class Trainer:
         )
         files = (file for file in read_files(work / FILES) if file.content_hash not in trained.unused)
         return await anyio.to_thread.run_sync(model_folder.publish, folder, work / ADAPTER, record, files)
+
+
+def _finished(folder: Path, context: HandlerContext) -> ModelRecord | None:
+    """What an earlier attempt has finished.
+
+    Raises:
+        Reject: the folder holds the model of another training.
+    """
+    record = model_folder.read_record(folder)
+    if record is not None and record.key != str(context.idempotency_key):
+        raise Reject(f"{folder} holds a model of another database's batch; move it away and retry this one")
+    return record
 
 
 async def _record_success(record: ModelRecord, context: HandlerContext) -> None:

@@ -28,6 +28,7 @@ from codelupe_events import (
     Event,
     ModelPromoted,
     ModelRejected,
+    TaskParked,
     TrainingCompleted,
     TrainingFailed,
     TrainingStarted,
@@ -406,6 +407,34 @@ async def test_files_become_a_model_that_is_compared_and_recorded(
     assert not list((models.parent / "work").iterdir())
 
     assert await run_until_idle({"trainer": codelupe_trainer}, {"trainer": trainer}) == events
+
+
+async def test_a_model_of_a_lost_database_is_not_taken_for_this_one(
+    run_until_idle: RunUntilIdle, database: Database, models: Path
+) -> None:
+    """Batch numbers begin again in a new database; the folder of an earlier batch 1 must not pass for its model."""
+    await store(database, list(islice(code_files("rich"), 20)))
+    folder = models / "smollm2-135m-instruct-0001"
+    folder.mkdir()
+    record = {
+        "model_id": folder.name,
+        "key": "of another training",
+        "batch_id": 1,
+        "settings": json.loads(settings().model_dump_json()),
+        "steps": 1,
+        "samples": 1,
+        "validation_samples": 1,
+        "unused_files": 0,
+        "train_loss": 1.0,
+        "validation_loss": 1.0,
+        "stopped_early": False,
+        "seconds": 1.0,
+    }
+    (folder / "training.json").write_text(json.dumps(record))
+    events = await run_until_idle({"trainer": codelupe_trainer}, {"trainer": SMALL | {"min_files": 20, "every": 1}})
+    [parked] = of_type(events, TaskParked)
+    assert str(folder) in parked.error
+    assert not of_type(events, TrainingCompleted)
 
 
 async def test_a_batch_takes_the_best_files_once_and_leaves_held_out_ones(

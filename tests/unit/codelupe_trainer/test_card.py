@@ -12,6 +12,7 @@ from codelupe_trainer.settings import TrainerSettings
 def record(base: str = "org/base", **changes: object) -> ModelRecord:
     values = {
         "model_id": "base-0007",
+        "key": "b5b1d1e6-2a5c-5a53-9d5c-6c1d2f6a7e11",
         "batch_id": 7,
         "settings": TrainerSettings(base=base),
         "steps": 30,

@@ -16,6 +16,7 @@ from codelupe_trainer.settings import TrainerSettings
 def record(**changes: object) -> ModelRecord:
     values = {
         "model_id": "base-0001",
+        "key": "b5b1d1e6-2a5c-5a53-9d5c-6c1d2f6a7e11",
         "batch_id": 1,
         "settings": TrainerSettings(base="org/base"),
         "steps": 3,
