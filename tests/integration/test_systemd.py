@@ -17,6 +17,7 @@ from tests.integration.systemd.sandbox import Sandbox, Unavailable, booted
 pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).parents[2]
+SOURCE = "/opt/codelupe-source"
 UNIT = REPOSITORY / "contrib/systemd/codelupe.service"
 WATCHDOG_S = 4
 SETTINGS = """
@@ -68,15 +69,16 @@ def sandbox() -> Iterator[Sandbox]:
     environment, python = Path(sys.prefix), Path(sys.executable).resolve()
     etc = {
         "systemd/system/codelupe.service": UNIT.read_text(),
-        "systemd/system/codelupe.service.d/test.conf": f"{drop_in(environment, python)}WatchdogSec={WATCHDOG_S}\n",
+        "systemd/system/codelupe.service.d/test.conf": f"{drop_in(python)}WatchdogSec={WATCHDOG_S}\n",
         "systemd/system/trivial.service": TRIVIAL,
         "systemd/system/probe.service": probe_unit(),
-        "systemd/system/probe.service.d/test.conf": drop_in(environment, python),
+        "systemd/system/probe.service.d/test.conf": drop_in(python),
         "codelupe/probe.py": PROBE,
         "codelupe/codelupe.toml": SETTINGS,
     }
     try:
-        with booted(etc, {environment: "/opt/codelupe"}, reachable=[environment, python, REPOSITORY]) as system:
+        binds = {environment: "/opt/codelupe", REPOSITORY: SOURCE}
+        with booted(etc, binds, reachable=[python]) as system:
             yield system
     except Unavailable as reason:
         if os.environ.get("CI") == "true":
@@ -84,11 +86,12 @@ def sandbox() -> Iterator[Sandbox]:
         pytest.skip(str(reason))
 
 
-def drop_in(*used: Path) -> str:
-    """ProtectHome goes where the environment of the tests lies in somebody's home."""
-    lies_in_a_home = any(path.is_relative_to(home) for path in (*used, REPOSITORY) for home in ("/root", "/home"))
+def drop_in(python: Path) -> str:
+    """What the tests' environment needs: its editable sources, which may lie in /tmp, and a Python in a home."""
+    lies_in_a_home = any(python.is_relative_to(home) for home in ("/root", "/home"))
     loosened = "ProtectHome=no\n" if lies_in_a_home else ""
-    return f"[Service]\n{loosened}"
+    roots = ":".join(f"{SOURCE}/{root}".rstrip("/") for root in ("", "events", "sql", "plugins"))
+    return f"[Service]\n{loosened}Environment=PYTHONPATH={roots}\n"
 
 
 def probe_unit() -> str:
