@@ -20,6 +20,8 @@ REPOSITORY = Path(__file__).parents[2]
 SOURCE = "/opt/codelupe-source"
 UNIT = REPOSITORY / "contrib/systemd/codelupe.service"
 WATCHDOG_S = 4
+START = "ExecStart=\nExecStart=/opt/codelupe/bin/python -m codelupe run\n"
+"""The script beside it names the Python of where the environment lies outside, perhaps in /tmp."""
 SETTINGS = """
 lease_seconds = 5
 [plugins.crawler]
@@ -69,7 +71,7 @@ def sandbox() -> Iterator[Sandbox]:
     environment, python = Path(sys.prefix), Path(sys.executable).resolve()
     etc = {
         "systemd/system/codelupe.service": UNIT.read_text(),
-        "systemd/system/codelupe.service.d/test.conf": f"{drop_in(python)}WatchdogSec={WATCHDOG_S}\n",
+        "systemd/system/codelupe.service.d/test.conf": f"{drop_in(python)}{START}WatchdogSec={WATCHDOG_S}\n",
         "systemd/system/trivial.service": TRIVIAL,
         "systemd/system/probe.service": probe_unit(),
         "systemd/system/probe.service.d/test.conf": drop_in(python),
