@@ -18,6 +18,7 @@ pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).parents[2]
 SOURCE = "/opt/codelupe-source"
+PYTHONPATH = f"{SOURCE}:{SOURCE}/events:{SOURCE}/sql:{SOURCE}/plugins"
 UNIT = REPOSITORY / "contrib/systemd/codelupe.service"
 WATCHDOG_S = 4
 START = "ExecStart=\nExecStart=/opt/codelupe/bin/python -m codelupe run\n"
@@ -92,8 +93,7 @@ def drop_in(python: Path) -> str:
     """What the tests' environment needs: its editable sources, which may lie in /tmp, and a Python in a home."""
     lies_in_a_home = any(python.is_relative_to(home) for home in ("/root", "/home"))
     loosened = "ProtectHome=no\n" if lies_in_a_home else ""
-    roots = ":".join(f"{SOURCE}/{root}".rstrip("/") for root in ("", "events", "sql", "plugins"))
-    return f"[Service]\n{loosened}Environment=PYTHONPATH={roots}\n"
+    return f"[Service]\n{loosened}Environment=PYTHONPATH={PYTHONPATH}\n"
 
 
 def probe_unit() -> str:
@@ -175,8 +175,9 @@ def test_the_watchdog_hears_of_it(service: Sandbox) -> None:
 
 def test_root_can_ask_the_running_daemon(service: Sandbox) -> None:
     """The database belongs to the service's own user, in a folder that only it and root can reach."""
-    environment = {"CODELUPE_STATE_DIR": "/var/lib/codelupe", "HOME": "/root"}
-    status = json.loads(service.run("/opt/codelupe/bin/codelupe", "status", "--json", environment=environment))
+    environment = {"CODELUPE_STATE_DIR": "/var/lib/codelupe", "HOME": "/root", "PYTHONPATH": PYTHONPATH}
+    program = ("/opt/codelupe/bin/python", "-m", "codelupe")
+    status = json.loads(service.run(*program, "status", "--json", environment=environment))
     assert {stage["parked"] for stage in status["stages"]} == {0}
     assert service.run("systemctl", "is-active", "codelupe").strip() == "active"
 
