@@ -19,6 +19,8 @@ from codelupe_trainer.samples import Message, Sample
 from codelupe_trainer.settings import TrainerSettings
 from codelupe_trainer.syntax import count_errors
 
+_GENERATED_AT_A_TIME = 8
+
 
 def compare(job: CompareJob, on_report: OnReport) -> Compared:
     """Loss on all samples of the job's files, and code generated for the first of them, by both models."""
@@ -101,9 +103,8 @@ class _Bench:
         return nats / tokens
 
     def _attempts(self) -> Iterator[_Attempt]:
-        size = self._settings.batch_size
-        for start in range(0, len(self.generated_for), size):
-            samples = self.generated_for[start : start + size]
+        for start in range(0, len(self.generated_for), _GENERATED_AT_A_TIME):
+            samples = self.generated_for[start : start + _GENERATED_AT_A_TIME]
             for sample, ids in zip(samples, self._generate(samples), strict=True):
                 yield self._attempt(sample, ids)
             self._advance(len(samples))
