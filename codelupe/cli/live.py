@@ -117,7 +117,7 @@ def _now(stage: dict[str, Any], work: list[tuple[str, Progress | None]]) -> str:
         return parked
     stream, progress = max(work, key=lambda one: one[1] is not None)
     others = f" and {len(work) - 1} more" if len(work) > 1 else ""
-    return printable(f"{parked}{stream.partition('/')[2] or stream} {_describe(progress)}".rstrip() + others)
+    return printable(f"{parked}{stream} {_describe(progress)}".rstrip() + others)
 
 
 def _job_line(name: str, running: Running) -> Text:

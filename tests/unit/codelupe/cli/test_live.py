@@ -118,7 +118,7 @@ def test_a_line_tells_what_is_worked_on_whatever_its_name(running: Running) -> N
         running.board.report("d.clone", f"repo/{name}", Progress(done=1200, total=4800.0, unit="objects"))
         make_view(console, summary=None).show([counts("d.clone", running=1)], running)
     shown = name.replace("\x1b", "\N{REPLACEMENT CHARACTER}")
-    assert text(console) == f"d.clone: 1 running  {shown} 1,200/4,800 objects\n"
+    assert text(console) == f"d.clone: 1 running  repo/{shown} 1,200/4,800 objects\n"
 
 
 # --- the live picture ---
