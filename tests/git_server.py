@@ -7,7 +7,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -124,6 +124,15 @@ def make_repository(folder: Path, files: dict[str, bytes], *, message: str = "fi
     repository.git.add("--all", "--force")
     repository.git.commit("--quiet", f"--message={message}")
     return repository
+
+
+def open_pipes() -> set[str]:
+    """The pipes that this process has open."""
+    links = set()
+    for entry in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            links.add(os.readlink(entry))
+    return {link for link in links if link.startswith("pipe:")}
 
 
 def processes_with(text: str) -> list[int]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import cast
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 from git import Git
 
@@ -64,16 +65,32 @@ async def head_of(url: str, *, within: float) -> str | None:
     process = start("ls-remote", "--quiet", "--", url, "HEAD")
     try:
         with anyio.fail_after(within):
-            stdout, stderr = await anyio.to_thread.run_sync(process.communicate, abandon_on_cancel=True)
+            stdout, stderr = await _communicate(process)
     except TimeoutError:
         raise GitFailed(f"no answer within {within:g} seconds") from None
-    finally:
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
     check(process, stderr)
     heads = [line.split("\t")[0] for line in stdout.decode().splitlines() if line.endswith("\tHEAD")]
     return heads[0] if heads else None
+
+
+async def _communicate(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+    """What the process writes until it ends; cancelling this kills it, and its pipes are closed either way."""
+
+    async def kill_when_cancelled() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            if process.returncode is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(kill_when_cancelled)
+        with anyio.CancelScope(shield=True):
+            written = await anyio.to_thread.run_sync(process.communicate)
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        group.cancel_scope.cancel()
+    return written
 
 
 def is_repository(folder: Path) -> bool:

@@ -159,8 +159,14 @@ async def _end(process: subprocess.Popen[bytes], mark: str) -> None:
     if process.returncode is None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        await anyio.to_thread.run_sync(process.wait)
-        await anyio.to_thread.run_sync(end_processes, mark)
+        await anyio.to_thread.run_sync(_bury, process, mark)
+
+
+def _bury(process: subprocess.Popen[bytes], mark: str) -> None:
+    """Wait for the killed process, kill what it left behind, and then close the pipes that they shared."""
+    with process:
+        process.wait()
+        end_processes(mark)
 
 
 def end_processes(mark: str) -> None:

@@ -32,7 +32,7 @@ from codelupe_trainer.jobs import (
 
 JOB_FILE = "job.json"
 LOG_FILE = "train.log"
-_LOG_TAIL = 2000
+_LOG_TAIL = 4000
 _AFTER_PAUSE = timedelta(seconds=5)
 _HOSTS_OWN = ("CODELUPE_", "NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_", "CREDENTIALS_DIRECTORY")
 

@@ -34,7 +34,7 @@ from codelupe_events import (
     TrainingStarted,
 )
 from codelupe_trainer.jobs import ADAPTER, FILES, Compared, CompareJob, Doing, Step, Trained, TrainJob
-from codelupe_trainer.process import CannotSucceed, ChildFailed, run_child
+from codelupe_trainer.process import LOG_FILE, CannotSucceed, ChildFailed, run_child
 from codelupe_trainer.samples import CodeFile
 from codelupe_trainer.settings import TrainerSettings
 from tests.conftest import RunUntilIdle
@@ -281,10 +281,13 @@ async def test_without_the_extra_the_message_says_what_to_install(
 async def test_a_broken_base_gives_its_cause_and_the_end_of_the_log(make_job: MakeJob, tmp_path: Path) -> None:
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "config.json").write_text("{")
+    job = make_job(base=str(tmp_path / "base"))
     with pytest.raises(ChildFailed) as caught:
-        await run_child(make_job(base=str(tmp_path / "base")), Recorder())
-    assert "config.json" in str(caught.value)
-    assert "Traceback" in str(caught.value)
+        await run_child(job, Recorder())
+    cause, _, end_of_log = str(caught.value).partition("\n")
+    assert "config.json" in cause
+    assert "is not a valid JSON file" in end_of_log
+    assert (job.folder / LOG_FILE).read_text().strip().endswith(end_of_log)
 
 
 async def test_a_child_that_is_killed_is_reported_as_such(make_job: MakeJob) -> None:

@@ -11,7 +11,7 @@ from git import Repo
 
 from codelupe_downloader.disk import TooLarge, watcher
 from codelupe_downloader.git import CloneFailed, RepositoryRefused, Watch, clone, end_processes
-from tests.git_server import GitServer, git_server, make_repository, processes_with
+from tests.git_server import GitServer, git_server, make_repository, open_pipes, processes_with
 
 pytestmark = pytest.mark.anyio
 
@@ -202,6 +202,14 @@ async def test_cancelling_leaves_no_process(tmp_path: Path, server: GitServer) -
         assert processes_with("CODELUPE_CLONE=clone")
         group.cancel_scope.cancel()
     assert processes_with("CODELUPE_CLONE=clone") == []
+
+
+async def test_a_clone_that_is_cancelled_before_it_is_read_leaves_no_pipe_open(tmp_path: Path, origin: Repo) -> None:
+    before = open_pipes()
+    with anyio.move_on_after(0) as scope:
+        await fetch(str(origin.working_dir), tmp_path / "clone")
+    assert scope.cancelled_caught
+    assert open_pipes() == before
 
 
 async def test_strays_of_an_earlier_process_are_found_and_ended() -> None:
