@@ -4,6 +4,7 @@ These names are what plugins build on; :mod:`codelupe.hookspecs` describes the h
 """
 
 from codelupe.contracts import (
+    BatchSubscription,
     Directories,
     Executor,
     FileRule,
@@ -24,11 +25,13 @@ from codelupe.contracts import (
 )
 from codelupe.errors import CodelupeError, LeaseLost, Reject, RetryLater
 from codelupe.hookspecs import hookimpl
-from codelupe.log.context import HandlerContext, JobContext
+from codelupe.log.context import BatchContext, HandlerContext, JobContext
 from codelupe.postgres import Connection, Database
 from codelupe.queries import Queries, load_queries
 
 __all__ = [
+    "BatchContext",
+    "BatchSubscription",
     "CodelupeError",
     "Connection",
     "Database",

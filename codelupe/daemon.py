@@ -20,8 +20,9 @@ from codelupe.executor import ProcessExecutor
 from codelupe.host import Gathered, Host
 from codelupe.log import EventLog
 from codelupe.log.context import Surroundings
+from codelupe.log.event_log import SQL
 from codelupe.log.schedule import Scheduler
-from codelupe.log.worker import SQL, Worker
+from codelupe.log.worker import Worker
 from codelupe.postgres import Database
 from codelupe.postgres.embedded import embedded_server
 from codelupe.postgres.migrate import migrate, own_migrations

@@ -24,6 +24,7 @@ import pluggy
 from pydantic import BaseModel
 
 from codelupe.contracts import (
+    BatchSubscription,
     Directories,
     Executor,
     FileRule,
@@ -69,8 +70,10 @@ def codelupe_commands() -> typer.Typer:
 
 
 @hookspec
-def codelupe_subscriptions(settings: BaseModel, database: Database, directories: Directories) -> Iterable[Subscription]:
-    """Handlers for events. The host calls each subscription ``<plugin>.<name>``."""
+def codelupe_subscriptions(
+    settings: BaseModel, database: Database, directories: Directories
+) -> Iterable[Subscription | BatchSubscription]:
+    """Handlers for events, one or many a call. The host calls each subscription ``<plugin>.<name>``."""
 
 
 @hookspec

@@ -22,6 +22,7 @@ from pydantic import BaseModel
 import codelupe
 from codelupe import hookspecs
 from codelupe.contracts import (
+    BatchSubscription,
     Directories,
     Executor,
     FileRule,
@@ -184,7 +185,7 @@ class Host:
         def ask(hook: str) -> Any:
             return self._call(plugin, hook, arguments) or ()
 
-        subscriptions = _named(plugin, ask("codelupe_subscriptions"), Subscription)
+        subscriptions = _named(plugin, ask("codelupe_subscriptions"), Subscription, BatchSubscription)
         jobs = _named(plugin, ask("codelupe_jobs"), Job)
         services = _named(plugin, ask("codelupe_services"), Service)
         index = ask("codelupe_search_index")
@@ -288,13 +289,13 @@ def _distribution(entry: EntryPoint) -> str:
     return (entry.dist.name if entry.dist else "") or ""
 
 
-def _named(plugin: Plugin, offered: Iterable[Any], kind: type[Any]) -> dict[str, Any]:
+def _named(plugin: Plugin, offered: Iterable[Any], *kinds: type[Any]) -> dict[str, Any]:
     """What is offered, under its full name."""
     found: dict[str, Any] = {}
     for each in offered:
-        name = f"{plugin.name}.{_checked(each, kind).name}"
+        name = f"{plugin.name}.{_checked(each, *kinds).name}"
         if name in found:
-            raise ValueError(f"offered two {kind.__name__}s with the name {each.name!r}")
+            raise ValueError(f"offered two {kinds[0].__name__}s with the name {each.name!r}")
         for event in (*getattr(each, "events", ()), *getattr(each, "emits", ())):
             if not (isinstance(event, type) and issubclass(event, Event)):
                 raise TypeError(f"{name} names {event!r} where an event class belongs")
@@ -302,7 +303,8 @@ def _named(plugin: Plugin, offered: Iterable[Any], kind: type[Any]) -> dict[str,
     return found
 
 
-def _checked(value: Any, kind: type[Any]) -> Any:
-    if not isinstance(value, kind):
-        raise TypeError(f"offered {value!r} where a {kind.__name__} belongs")
+def _checked(value: Any, *kinds: type[Any]) -> Any:
+    if not isinstance(value, kinds):
+        wanted = " or a ".join(kind.__name__ for kind in kinds)
+        raise TypeError(f"offered {value!r} where a {wanted} belongs")
     return value

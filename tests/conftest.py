@@ -22,6 +22,7 @@ from codelupe.postgres import Database
 from codelupe.postgres.embedded import embedded_server
 from codelupe.postgres.migrate import migrate, own_migrations
 from codelupe_events import Event
+from tests.clock import Clock
 
 _numbers = itertools.count(1)
 
@@ -116,6 +117,14 @@ def make_daemon(database_url: str, tmp_path: Path) -> Callable[..., Daemon]:
         return Daemon(configuration.settings, host, until_idle=until_idle)
 
     return make
+
+
+@pytest.fixture
+async def clock(database: Database) -> Clock:
+    """The database's clock, which stands still until the test moves it on."""
+    it = Clock(database)
+    await it.take_over()
+    return it
 
 
 @pytest.fixture

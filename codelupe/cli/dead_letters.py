@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from codelupe.cli.output import out, plain, print_json, print_table, printable
 from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, with_session
-from codelupe.errors import CodelupeError
-from codelupe.log.dead_letters import DeadLetter, drop_parked, list_parked, retry_parked
+from codelupe.log.dead_letters import Selection, count_parked, drop_parked, list_parked, retry_parked
 
 app = typer.Typer(no_args_is_help=True, help="See to the events that a stage gave up on.")
 
 Numbers = Annotated[list[int] | None, typer.Argument(help="The dead letters' numbers.")]
 Stage = Annotated[str | None, typer.Option("--stage", help="Only those of this stage.")]
-All = Annotated[bool, typer.Option("--all-matching", help="All of them, or all of the stage.")]
+Type = Annotated[str | None, typer.Option("--type", help="Only those of this event type.")]
+Stream = Annotated[str | None, typer.Option("--stream", help="Only those of this stream; * stands for anything.")]
+Error = Annotated[str | None, typer.Option("--error", metavar="TEXT", help="Only those whose error contains this.")]
+All = Annotated[bool, typer.Option("--all-matching", help="All that the other options let through.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 @app.command("list")
-def list_(config: ConfigFile = None, profile: Profile = None, as_json: AsJson = False, stage: Stage = None) -> None:
+def list_(
+    config: ConfigFile = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+    stage: Stage = None,
+    type_name: Type = None,
+    stream: Stream = None,
+    error: Error = None,
+) -> None:
     """List them, the oldest first."""
+    selection = Selection(subscription=stage, type=type_name, stream=stream, error=error)
 
     async def show(session: Session) -> None:
-        letters = await list_parked(session.database, stage)
+        letters = await list_parked(session.database, selection)
         if as_json:
             print_json(letters)
         elif not letters:
@@ -51,7 +62,7 @@ def show_(
     """Print one whole, with its traceback."""
 
     async def show(session: Session) -> None:
-        [letter] = await _chosen(session, [number], None, all_matching=False)
+        [letter] = await list_parked(session.database, Selection(ids=[number]))
         if as_json:
             print_json(letter)
         else:
@@ -68,15 +79,22 @@ def retry(
     numbers: Numbers = None,
     config: ConfigFile = None,
     profile: Profile = None,
+    as_json: AsJson = False,
     stage: Stage = None,
+    type_name: Type = None,
+    stream: Stream = None,
+    error: Error = None,
     all_matching: All = False,
 ) -> None:
     """Hand them to their stages again."""
+    selection = _selection(numbers, all_matching, subscription=stage, type=type_name, stream=stream, error=error)
 
     async def do(session: Session) -> None:
-        letters = await _chosen(session, numbers, stage, all_matching=all_matching)
-        done = await retry_parked(session.database, [one.id for one in letters])
-        out.print(f"{done} will be tried again.")
+        retried = await retry_parked(session.database, selection)
+        if as_json:
+            print_json({"retried": retried})
+        else:
+            out.print(f"{len(retried):,} will be tried again.")
 
     with_session(config, profile, do)
 
@@ -86,28 +104,35 @@ def drop(
     numbers: Numbers = None,
     config: ConfigFile = None,
     profile: Profile = None,
+    as_json: AsJson = False,
     stage: Stage = None,
+    type_name: Type = None,
+    stream: Stream = None,
+    error: Error = None,
     all_matching: All = False,
+    yes: Yes = False,
 ) -> None:
-    """Give them up for good; the events stay in the log."""
+    """Give them up for good; the events stay in the log. Asks before it drops more than one."""
+    selection = _selection(numbers, all_matching, subscription=stage, type=type_name, stream=stream, error=error)
 
     async def do(session: Session) -> None:
-        letters = await _chosen(session, numbers, stage, all_matching=all_matching)
-        done = await drop_parked(session.database, [one.id for one in letters])
-        out.print(f"{done} dropped.")
+        if not (yes or as_json or await _is_agreed(session, selection)):
+            return
+        dropped = await drop_parked(session.database, selection)
+        if as_json:
+            print_json({"dropped": dropped})
+        else:
+            out.print(f"{len(dropped):,} dropped.")
 
     with_session(config, profile, do)
 
 
-async def _chosen(
-    session: Session, numbers: Sequence[int] | None, stage: str | None, *, all_matching: bool
-) -> list[DeadLetter]:
+def _selection(numbers: list[int] | None, all_matching: bool, **filters: str | None) -> Selection:
     if bool(numbers) == all_matching:
         raise typer.BadParameter("name numbers, or say --all-matching")
-    letters = await list_parked(session.database, stage)
-    if all_matching:
-        return letters
-    unknown = set(numbers or ()) - {one.id for one in letters}
-    if unknown:
-        raise CodelupeError(f"there is no dead letter {min(unknown)}", hint="`codelupe dead-letters list` names them.")
-    return [one for one in letters if one.id in (numbers or ())]
+    return Selection(ids=numbers or None, **filters)
+
+
+async def _is_agreed(session: Session, selection: Selection) -> bool:
+    count = await count_parked(session.database, selection)
+    return count < 2 or typer.confirm(f"Drop {count:,} dead letters?", err=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import subprocess
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
@@ -13,19 +16,22 @@ import typer
 
 from codelupe import state
 from codelupe.cli.output import out, plain, print_json
-from codelupe.cli.session import AsJson, ConfigFile, Profile, Setup, load, open_session
+from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, Setup, load, open_session
 from codelupe.errors import CodelupeError
 from codelupe.journal import configure_logging
+from codelupe.metrics import SQL as _METRICS
+from codelupe.metrics import Consumer, Sample, read_sample
 from codelupe.postgres import Database
 from codelupe.postgres.migrate import own_migrations, pending_migrations
 from codelupe.queries import load_queries
-from codelupe.status import read_stages
+from codelupe_events import event_types
 
 _DATABASE = load_queries("codelupe_sql", "database")
-_LOG = load_queries("codelupe_sql", "log")
 _OLDEST_POSTGRES = 150000
 _LEAST_FREE_BYTES = 2 * 1024**3
 _LONG_TRANSACTION_SECONDS = 60.0
+_LATE_SECONDS = 600.0
+_NEWEST_EVENTS = 1000
 
 Verdict = Literal["good", "warning", "bad"]
 
@@ -107,8 +113,9 @@ def _training() -> Finding:
 async def _database(setup: Setup) -> list[Finding]:
     try:
         async with open_session(setup) as session:
-            database = session.database
-            return [await _server(database), await _schema(database), *await _work(database)]
+            found = [await _server(session.database), await _schema(session.database)]
+            is_usable = all(finding.verdict == "good" for finding in found)
+            return [*found, *(await _event_log(session) if is_usable else [])]
     except CodelupeError as error:
         verdict: Verdict = "warning" if "no database" in error.message else "bad"
         return [Finding("database", verdict, error.message, error.hint or "")]
@@ -119,6 +126,8 @@ async def _server(database: Database) -> Finding:
     detail = f"PostgreSQL {await database.fetchval(_DATABASE.server_version)} at {database.where}"
     if number < _OLDEST_POSTGRES:
         return Finding("database", "bad", detail, "PostgreSQL 15 or newer is needed.")
+    if await database.fetchval(_METRICS.is_read_only):
+        return Finding("database", "bad", f"{detail} takes no writes", "Name the primary, not a standby.")
     return Finding("database", "good", detail)
 
 
@@ -129,17 +138,98 @@ async def _schema(database: Database) -> Finding:
     return Finding("schema", "good", "up to date")
 
 
-async def _work(database: Database) -> list[Finding]:
-    if await pending_migrations(database, own_migrations()):
-        return []
-    parked = sum(stage["parked"] for stage in await read_stages(database))
-    letters = Finding("dead letters", "good", "none")
+async def _event_log(session: Session) -> list[Finding]:
+    sample = await read_sample(session.database)
+    gathered = session.host.gather(session.settings.plugins, session.database, session.directories)
+    return [
+        _oldest_fence(sample),
+        await _partitions(session.database),
+        await _vocabulary(session.database),
+        *_stages(sample, {stage.name for stage in gathered.stages}),
+        _dead_letters(sample),
+    ]
+
+
+def _oldest_fence(sample: Sample) -> Finding:
+    if not _is_held_back(sample):
+        detail = f"the oldest transaction that is appending is {sample.oldest_fence_seconds:.0f} s old"
+        return Finding("event log", "good", detail)
+    fence = sample.fences[0]
+    age = "of unknown age" if fence.seconds is None else f"{_duration(fence.seconds)} old"
+    holder, hint = "a prepared transaction", "See pg_prepared_xacts, and commit it or roll it back."
+    if fence.pid is not None:
+        holder = f"pid {fence.pid} ({fence.application or 'unknown'}, {fence.state or 'unknown'})"
+        hint = f"See pg_stat_activity; the last resort is select pg_terminate_backend({fence.pid})."
+    return Finding(
+        "event log",
+        "warning",
+        f"{holder} has appended in a transaction that is still open, {age}; all stages wait for it with what comes "
+        f"after position {sample.settled:,}, up to {sample.head - sample.settled:,} events by now",
+        hint,
+    )
+
+
+def _is_held_back(sample: Sample) -> bool:
+    seconds = sample.oldest_fence_seconds
+    return seconds > _LONG_TRANSACTION_SECONDS or math.isnan(seconds)
+
+
+async def _partitions(database: Database) -> Finding:
+    room = await database.fetchrow(_METRICS.room)
+    positions, partition = (room["positions"], room["partition"]) if room else (0, 0)
+    detail = f"the partitions that exist have room for {max(positions, 0):,} positions"
+    if positions <= 0:
+        return Finding("partitions", "bad", detail, "Nothing can be appended: a running daemon makes partitions.")
+    if positions < partition:
+        return Finding("partitions", "warning", detail, "A running daemon makes more: see its log for why it does not.")
+    return Finding("partitions", "good", detail)
+
+
+async def _vocabulary(database: Database) -> Finding:
+    known = {event.__name__: event.version for event in event_types()}
+    unknown = [
+        f"{row['events']:,} {row['type']} version {row['version']}"
+        for row in await database.fetch(_METRICS.newest_types, _NEWEST_EVENTS)
+        if not 1 <= row["version"] <= known.get(row["type"], 0)
+    ]
+    if unknown:
+        detail = f"of the newest {_NEWEST_EVENTS:,}, this code cannot read {', '.join(unknown)}"
+        return Finding("events", "warning", detail, "They stay in the log. Install what declares them, or newer code.")
+    return Finding("events", "good", f"this code can read the newest {_NEWEST_EVENTS:,}")
+
+
+def _stages(sample: Sample, active: AbstractSet[str]) -> list[Finding]:
+    late = [one for one in sample.consumers if one.seconds > _LATE_SECONDS and not (one.running and sample.workers)]
+    return [
+        Finding(
+            f"stage {one.name}",
+            "warning",
+            f"up to {one.lag:,} events wait, the oldest for {_duration(one.seconds)}, and nothing is running",
+            _why_late(one, sample, active),
+        )
+        for one in late
+    ] or [Finding("stages", "good", "nothing has been waiting for long")]
+
+
+def _why_late(consumer: Consumer, sample: Sample, active: AbstractSet[str]) -> str:
+    if consumer.name not in active:
+        return "No active plugin has this stage: see `codelupe plugins list`."
+    if not sample.workers:
+        return "No daemon is at work: `codelupe run` starts one."
+    if consumer.undelivered and _is_held_back(sample):
+        return "It waits for the open transaction that is named under event log."
+    if consumer.parked:
+        return f"A parked event may hold it back: `codelupe dead-letters list --stage {consumer.name}`."
+    return "It may wait for its next attempt: see the daemon's log."
+
+
+def _dead_letters(sample: Sample) -> Finding:
+    parked = {one.name: one.parked for one in sample.consumers if one.parked}
     if parked:
-        letters = Finding("dead letters", "warning", f"{parked}", "`codelupe dead-letters list` says why.")
-    fences = await database.fetch(_LOG.fences)
-    oldest = fences[0]["seconds"] if fences else 0.0
-    detail = f"the oldest transaction that is appending is {oldest:.0f} s old"
-    if oldest > _LONG_TRANSACTION_SECONDS:
-        hint = f"Readers wait for it: see pid {fences[0]['pid']} in pg_stat_activity."
-        return [letters, Finding("event log", "warning", detail, hint)]
-    return [letters, Finding("event log", "good", detail)]
+        detail = ", ".join(f"{count:,} of {name}" for name, count in parked.items())
+        return Finding("dead letters", "warning", detail, "`codelupe dead-letters list` says why.")
+    return Finding("dead letters", "good", "none")
+
+
+def _duration(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))

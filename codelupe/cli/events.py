@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
+import anyio
 import typer
 from rich.tree import Tree
 
@@ -50,8 +51,9 @@ async def _follow(session: Session, after: int, type_name: str | None, stream: s
         async for event in session.log.read(after=after):
             if type_name in (None, event.type) and stream in (None, event.stream):
                 _print([event], as_json=as_json)
+            after = event.position
         after = max(after, settled)
-        await session.log.wakeups.wait(0.5)
+        await anyio.sleep(0.5)
 
 
 def _print(events: Sequence[Recorded], *, as_json: bool) -> None:

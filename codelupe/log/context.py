@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -14,14 +15,12 @@ import structlog
 
 from codelupe.contracts import Directories, Executor, Offers, Progress, SearchIndex
 from codelupe.errors import LeaseLost, PluginError
-from codelupe.log.event_log import Entry, EventLog
-from codelupe.log.records import Recorded, derive_key
+from codelupe.log.event_log import FEW, SQL, Entry, EventLog
+from codelupe.log.records import Recorded, derive_key, emission_key
+from codelupe.log.tasks import Task, complete, finish
 from codelupe.postgres import Connection, Database
 from codelupe.progress import ProgressBoard
-from codelupe.queries import load_queries
 from codelupe_events import Event
-
-SQL = load_queries("codelupe_sql", "log")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +35,11 @@ class Surroundings:
     board: ProgressBoard
 
 
+def _logger(stage: str) -> structlog.stdlib.BoundLogger:
+    logger: structlog.stdlib.BoundLogger = structlog.get_logger(stage.partition(".")[0]).bind(stage=stage)
+    return logger
+
+
 class _Context:
     """What handlers and jobs share."""
 
@@ -46,7 +50,6 @@ class _Context:
         self.directories = surroundings.directories
         self.executor = surroundings.executor
         self._search_index = surroundings.search_index
-        self.log = structlog.get_logger(name.partition(".")[0]).bind(stage=name)
         self._log = surroundings.log
         self._board = surroundings.board
 
@@ -74,27 +77,36 @@ class HandlerContext(_Context):
     handled commit together or not at all. A handler that writes nothing need not open it.
     """
 
-    def __init__(
-        self, name: str, version: int, surroundings: Surroundings, recorded: Recorded, task: ClaimedTask
-    ) -> None:
-        super().__init__(name, surroundings)
-        self.recorded = recorded
+    def __init__(self, version: int, surroundings: Surroundings, task: Task) -> None:
+        super().__init__(task.subscription, surroundings)
+        self.recorded = task.recorded
         """The event as the log holds it: position, id, stream, time."""
         self.attempt = task.attempt
         """1 for the first try, also counting tries that ended with their process."""
-        self.idempotency_key = derive_key(name, version, recorded.id)
-        """The same at every attempt; give it to whatever outside must not be done twice."""
         self.saved: dict[str, Any] | None = task.progress
         """What an earlier attempt left with :meth:`save`."""
-        self.log = self.log.bind(stream=recorded.stream, attempt=self.attempt)
+        self._version = version
         self._task = task
-        self._outbox: list[Entry] = []
-        self._emitted: Counter[tuple[str, str]] = Counter()
+        self._outbox = Outbox(self.name, version)
         self._finished = False
+
+    @cached_property
+    def log(self) -> structlog.stdlib.BoundLogger:
+        """Says where it comes from: plugin, stage, stream, attempt."""
+        return _logger(self.name).bind(stream=self.recorded.stream, attempt=self.attempt)
+
+    @cached_property
+    def idempotency_key(self) -> uuid.UUID:
+        """The same at every attempt; give it to whatever outside must not be done twice."""
+        return derive_key(self.name, self._version, self.recorded.id)
 
     def emit(self, event: Event) -> None:
         """Append the event when the handling commits. Handling the same event again emits the same keys."""
-        self._outbox.append(self._entry(event))
+        self._outbox.add(event, self.recorded)
+
+    def hand_over(self, outbox: Outbox) -> None:
+        """Append these events, too, when the handling commits."""
+        self._outbox.entries.extend(outbox.entries)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -107,26 +119,24 @@ class HandlerContext(_Context):
         if self._finished:
             raise RuntimeError(f"{self.name} opened a second transaction; a handling has one")
         async with self.database.transaction() as connection:
-            await self._pass_fence(connection, SQL.finish)
             yield connection
-            await self._log.append(connection, self._outbox)
-        self._finished = True
-        self._log.wakeups.announce()
+            await self._complete(connection)
+        self._conclude()
 
     async def emit_now(self, event: Event) -> None:
         """Append the event at once, ahead of the handling's end; further attempts do not append it again."""
-        entry = self._entry(event)
+        entry = self._outbox.entry(event, self.recorded)
         async with self.database.transaction() as connection:
-            await self._pass_fence(connection, SQL.hold)
+            if not await connection.fetchval(SQL.hold, *self._task.key):
+                raise self._lost()
             await self._log.append(connection, [entry])
         self._log.wakeups.announce()
 
     async def save(self, progress: dict[str, Any]) -> None:
         """Leave something for the next attempt, such as the place of a checkpoint."""
-        async with self.database.connection() as connection:
-            text = msgspec.json.encode(progress).decode()
-            if not await connection.fetchval(SQL.save_progress, self._task.id, self._task.token, text):
-                raise self._lost()
+        text = msgspec.json.encode(progress).decode()
+        if not await self.database.fetchval(SQL.save_progress, *self._task.key, text):
+            raise self._lost()
 
     def progress(self, done: float, total: float | None, unit: str, **figures: float | str) -> None:
         """Show how far this is. Cheap; call it as often as it changes."""
@@ -135,25 +145,89 @@ class HandlerContext(_Context):
 
     async def finish(self) -> None:
         """Called by the host when the handler returns: commit, unless the handler's own transaction did."""
-        if not self._finished:
+        if self._finished:
+            return
+        if len(self._outbox.entries) > FEW:
             async with self.transaction():
-                pass
+                return
+        async with self.database.statement() as connection:
+            await self._complete(connection)
+        self._conclude()
 
-    def _entry(self, event: Event) -> Entry:
-        address = (type(event).__name__, event.stream())
-        self._emitted[address] += 1
-        return Entry(
-            event=event,
-            key=derive_key(self.idempotency_key, *address, self._emitted[address]),
-            metadata={"by": self.name, "caused_by": str(self.recorded.id)},
-        )
+    async def _complete(self, connection: Connection) -> None:
+        if len(self._outbox.entries) <= FEW:
+            await complete(connection, self._task, self._outbox.entries)
+        else:
+            await finish(connection, self._task)
+            await self._log.append(connection, self._outbox.entries)
 
-    async def _pass_fence(self, connection: Connection, query: str) -> None:
-        if not await connection.fetchval(query, self._task.id, self._task.token):
-            raise self._lost()
+    def _conclude(self) -> None:
+        self._finished = True
+        if self._outbox.entries:
+            self._log.wakeups.announce()
 
     def _lost(self) -> LeaseLost:
-        return LeaseLost(f"{self.name} on {self.recorded.stream}: another worker has the task by now")
+        return LeaseLost(f"{self.name} on {self.recorded.stream} is another worker's by now")
+
+
+class BatchContext(_Context):
+    """One call of a batch handler, inside the transaction that also says how far the subscription has come."""
+
+    def __init__(
+        self,
+        name: str,
+        version: int,
+        surroundings: Surroundings,
+        connection: Connection,
+        handed: Sequence[tuple[Event, Recorded]],
+    ) -> None:
+        super().__init__(name, surroundings)
+        self.connection = connection
+        """The transaction's; what is written through it commits with the batch or not at all."""
+        self._handed = handed
+        self.outbox = Outbox(name, version)
+
+    @cached_property
+    def log(self) -> structlog.stdlib.BoundLogger:
+        """Says where it comes from: plugin, stage."""
+        return _logger(self.name)
+
+    @cached_property
+    def recorded(self) -> Sequence[Recorded]:
+        """The events as the log holds them, in the order of the handler's events."""
+        return [recorded for _, recorded in self._handed]
+
+    def emit(self, event: Event, *, because: Event) -> None:
+        """Append the event when the batch commits; ``because`` is that one of the batch which it comes of."""
+        self.outbox.add(event, self._recorded_of[id(because)])
+
+    @cached_property
+    def _recorded_of(self) -> dict[int, Recorded]:
+        return {id(event): recorded for event, recorded in self._handed}
+
+
+class Outbox:
+    """Events to be appended, each with a key by which handling its cause again does not append it again."""
+
+    def __init__(self, name: str, version: int) -> None:
+        self._name = name
+        self._version = version
+        self._emitted: Counter[tuple[int, str, str]] = Counter()
+        self.entries: list[Entry] = []
+
+    def add(self, event: Event, cause: Recorded) -> None:
+        self.entries.append(self.entry(event, cause))
+
+    def entry(self, event: Event, cause: Recorded) -> Entry:
+        """The event with its key: the n-th of its type and stream that this stage emits because of that cause."""
+        kind, stream = type(event).__name__, event.stream()
+        self._emitted[cause.position, kind, stream] += 1
+        number = self._emitted[cause.position, kind, stream]
+        return Entry(
+            event=event,
+            key=emission_key(cause.position, self._name, self._version, kind, stream, number),
+            metadata={"by": self._name, "caused_by": str(cause.id)},
+        )
 
 
 class JobContext(_Context):
@@ -161,6 +235,7 @@ class JobContext(_Context):
 
     def __init__(self, name: str, surroundings: Surroundings) -> None:
         super().__init__(name, surroundings)
+        self.log = _logger(name)
         self.appended = 0
         """How many new events this run has brought."""
         self._outbox: list[Entry] = []
@@ -184,18 +259,3 @@ class JobContext(_Context):
     def progress(self, done: float, total: float | None, unit: str, **figures: float | str) -> None:
         """Show how far this is."""
         self._board.report(self.name, self.name, Progress(done=done, total=total, unit=unit, figures=figures))
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClaimedTask:
-    """A claim on a task: its number, the fencing token and what earlier attempts left."""
-
-    id: int
-    token: uuid.UUID
-    attempts: int
-    losses: int
-    progress: dict[str, Any] | None
-
-    @property
-    def attempt(self) -> int:
-        return self.attempts + self.losses + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,7 @@ import asyncpg
 import msgspec
 
 from codelupe.errors import CodelupeError
-from codelupe.log.records import Recorded, uuid7
+from codelupe.log.records import Recorded, uuid7s
 from codelupe.log.wakeups import Wakeups
 from codelupe.postgres import Connection, Database
 from codelupe.queries import load_queries
@@ -20,15 +21,26 @@ from codelupe_events import Event, encode
 
 SQL = load_queries("codelupe_sql", "log")
 _PAGE = 1000
+FEW = 16
+"""Up to so many events with keys go in by one statement; more are worth a COPY."""
+_COLUMNS = ("stream", "type", "version", "id", "data", "metadata")
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 """As JSON writes it: an odd number of backslashes before the digits."""
 MAX_EVENT_BYTES = 1_000_000
+MAX_STREAM_BYTES = 1_000
+"""An index row of Postgres holds 2,704 bytes, and a stream's name is in it with other columns."""
 
 
 class EventRefused(CodelupeError):
     """The log will not take this event: too large, or with text that Postgres cannot hold."""
 
     code = "event-refused"
+
+
+class StreamConflict(CodelupeError):
+    """A stream does not stand where the appender expected it; nothing was appended."""
+
+    code = "stream-conflict"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +57,13 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Appended:
-    """Where the event stands; ``duplicate`` if its key was known, then ``position`` is the earlier event's."""
+    """Where the event stands; ``duplicate`` if its key was known, then ``position`` is the earlier event's.
 
-    position: int
-    duplicate: bool
+    ``position`` is None where many events without keys went in by COPY, which does not tell.
+    """
+
+    position: int | None
+    duplicate: bool = False
 
 
 class EventLog:
@@ -58,26 +73,52 @@ class EventLog:
         self.database = database
         self.wakeups = Wakeups(database)
 
-    async def append(self, connection: Connection, entries: Sequence[Entry]) -> list[Appended]:
+    async def append(
+        self, connection: Connection, entries: Sequence[Entry], *, expected: Mapping[str, int] | None = None
+    ) -> list[Appended]:
         """Append within the caller's transaction, as its last statement: readers wait for its commit.
+
+        ``expected`` gives streams the version that they must have: how many events were appended to them under an
+        expectation before (0 for none). A stream needs all of its writers to give it.
 
         Raises:
             EventRefused: nothing was written.
+            StreamConflict: another appender was faster; read the stream again and decide anew.
         """
         if not entries:
             return []
-        rows = await connection.fetch(SQL.append, *_columns(entries))
-        appended = [Appended(position=row["position"], duplicate=row["duplicate"]) for row in rows]
-        if any(one.duplicate for one in appended):
-            return await self._with_earlier_positions(connection, entries, appended)
-        return appended
+        rows = rows_of(entries)
+        if expected is not None:
+            await _advance(connection, rows, expected)
+        keys = [entry.key for entry in entries]
+        if not any(keys):
+            return await _append_keyless(connection, rows)
+        if len(rows) <= FEW:
+            found = await connection.fetch(SQL.append_few, *columns_of(rows), keys)
+            return [Appended(position=row["position"], duplicate=row["duplicate"]) for row in found]
+        return await _append_many_keyed(connection, rows, keys)
 
     async def publish(
         self, event: Event, *, key: uuid.UUID | None = None, metadata: Mapping[str, Any] | None = None
     ) -> Appended:
         """Append one event in a transaction of its own and wake the subscriptions."""
-        async with self.database.transaction() as connection:
-            [appended] = await self.append(connection, [Entry(event=event, key=key, metadata=metadata or {})])
+        [appended] = await self.publish_all([Entry(event=event, key=key, metadata=metadata or {})])
+        return appended
+
+    async def publish_all(
+        self, entries: Sequence[Entry], *, expected: Mapping[str, int] | None = None
+    ) -> list[Appended]:
+        """Append the events in a transaction of their own, all or none, and wake the subscriptions.
+
+        Raises:
+            EventRefused, StreamConflict: as :meth:`append`.
+        """
+        if expected is None and (len(entries) == 1 or not any(entry.key for entry in entries)):
+            async with self.database.statement() as connection:  # one statement is a transaction of its own
+                appended = await self.append(connection, entries)
+        else:
+            async with self.database.transaction() as connection:
+                appended = await self.append(connection, entries, expected=expected)
         self.wakeups.announce()
         return appended
 
@@ -120,43 +161,84 @@ class EventLog:
             return None
         return Recorded.from_row(row) if row else None
 
-    async def _with_earlier_positions(
-        self, connection: Connection, entries: Sequence[Entry], appended: Sequence[Appended]
-    ) -> list[Appended]:
-        keys = [entry.key for entry in entries if entry.key is not None]
-        rows = await connection.fetch(SQL.earlier_positions, keys)
-        positions = {row["key"]: row["position"] for row in rows}
-        return [
-            Appended(position=positions[entry.key], duplicate=True) if one.duplicate and entry.key else one
-            for entry, one in zip(entries, appended, strict=True)
-        ]
+
+Row = tuple[str, str, int, uuid.UUID, str, str]
+"""stream, type, version, id, data, metadata"""
 
 
-def _columns(entries: Sequence[Entry]) -> tuple[list[Any], ...]:
-    return (
-        [uuid7() for _ in entries],
-        [entry.event.stream() for entry in entries],
-        [type(entry.event).__name__ for entry in entries],
-        [type(entry.event).version for entry in entries],
-        [_data(entry.event) for entry in entries],
-        [msgspec.json.encode(entry.metadata).decode() for entry in entries],
-        [entry.key for entry in entries],
-    )
+def rows_of(entries: Sequence[Entry]) -> list[Row]:
+    """What is to be inserted.
+
+    Raises:
+        EventRefused: one of the events is not fit for the log.
+    """
+    return [_row(entry, number) for entry, number in zip(entries, uuid7s(len(entries)), strict=True)]
 
 
-def _data(event: Event) -> str:
-    name = type(event).__name__
-    if type(event).version < 1:
+def columns_of(rows: Sequence[Row]) -> list[list[Any]]:
+    """The same by columns, as arrays for a function in the database."""
+    return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in _COLUMNS]
+
+
+def _row(entry: Entry, number: uuid.UUID) -> Row:
+    event = entry.event
+    name, version = type(event).__name__, type(event).version
+    if version < 1:
         raise EventRefused(f"{name} is not declared", hint="Decorate the class with codelupe_events.event().")
+    stream = event.stream()
+    if len(stream) > MAX_STREAM_BYTES // 4 and len(stream.encode(errors="replace")) > MAX_STREAM_BYTES:
+        raise EventRefused(
+            f"{name} names a stream of {len(stream):,} characters; the limit is {MAX_STREAM_BYTES:,} bytes",
+            hint="Name streams by a short, stable id.",
+        )
+    if "\x00" in stream:
+        raise EventRefused(f"{name} names a stream with a NUL character", hint="Name streams by a short, stable id.")
+    metadata = _text(f"the metadata of {name}", msgspec.json.encode(entry.metadata)) if entry.metadata else "{}"
     try:
-        data = encode(event)
+        return stream, name, version, number, _text(name, encode(event)), metadata
     except UnicodeEncodeError as error:
         raise EventRefused(f"{name} holds a lone surrogate: {error}", hint="Replace such characters first.") from error
+
+
+def _text(what: str, data: bytes) -> str:
     if len(data) > MAX_EVENT_BYTES:
         raise EventRefused(
-            f"{name} has {len(data):,} bytes; the limit is {MAX_EVENT_BYTES:,}",
+            f"{what} has {len(data):,} bytes; the limit is {MAX_EVENT_BYTES:,}",
             hint="Put the data into a table and its key into the event.",
         )
-    if _NUL.search(data):
-        raise EventRefused(f"{name} holds a NUL character", hint="Remove it: Postgres text cannot hold one.")
+    if b"\\u0000" in data and _NUL.search(data):
+        raise EventRefused(f"{what} holds a NUL character", hint="Remove it: Postgres text cannot hold one.")
     return data.decode()
+
+
+async def _append_keyless(connection: Connection, rows: Sequence[Row]) -> list[Appended]:
+    if len(rows) == 1:
+        return [Appended(position=await connection.fetchval(SQL.append_one, *rows[0]))]
+    await connection.copy_records_to_table("events", records=rows, columns=_COLUMNS)
+    return [Appended(position=None)] * len(rows)
+
+
+async def _append_many_keyed(
+    connection: Connection, rows: Sequence[Row], keys: Sequence[uuid.UUID | None]
+) -> list[Appended]:
+    reserved = await connection.fetch(SQL.reserve_positions, keys)
+    appended = [Appended(position=row["position"], duplicate=row["duplicate"]) for row in reserved]
+    fresh = [(one.position, *row) for one, row in zip(appended, rows, strict=True) if not one.duplicate]
+    await connection.copy_records_to_table("events", records=fresh, columns=("position", *_COLUMNS))
+    return appended
+
+
+async def _advance(connection: Connection, rows: Sequence[Row], expected: Mapping[str, int]) -> None:
+    added = Counter(row[0] for row in rows)
+    streams = list(expected)
+    advanced = await connection.fetch(
+        SQL.advance_streams, streams, list(expected.values()), [added[stream] for stream in streams]
+    )
+    behind = set(streams) - {row["stream"] for row in advanced}
+    if behind:
+        found = {row["stream"]: row["version"] for row in await connection.fetch(SQL.stream_versions, list(behind))}
+        stream = min(behind)
+        raise StreamConflict(
+            f"{stream} was expected at version {expected[stream]} and is at {found.get(stream, 0)}",
+            hint="Read the stream again and decide anew.",
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -11,6 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from asyncpg.pgproto.pgproto import UUID
 
 from codelupe_events import Event, decode
 
@@ -36,8 +38,16 @@ class Recorded:
 
     @classmethod
     def from_row(cls, row: asyncpg.Record) -> Recorded:
-        fields = ("position", "stream", "type", "version", "id", "data", "recorded_at")
-        return cls(metadata=msgspec.json.decode(row["metadata"]), **{name: row[name] for name in fields})
+        return cls(
+            position=row["position"],
+            stream=row["stream"],
+            type=row["type"],
+            version=row["version"],
+            id=row["id"],
+            data=row["data"],
+            metadata=msgspec.json.decode(row["metadata"]),
+            recorded_at=row["recorded_at"],
+        )
 
     def decode(self) -> Event:
         """The event, brought up to its newest version.
@@ -63,12 +73,35 @@ class Recorded:
 
 def uuid7() -> uuid.UUID:
     """A time-ordered UUID (RFC 9562, section 5.7), as :func:`uuid.uuid7` of Python 3.14 makes it."""
-    milliseconds = time.time_ns() // 1_000_000
-    random = int.from_bytes(os.urandom(10))
-    value = (milliseconds << 80) | (0x7 << 76) | ((random >> 68) << 64) | (0b10 << 62) | (random & ((1 << 62) - 1))
-    return uuid.UUID(int=value)
+    return uuid7s(1)[0]
+
+
+def uuid7s(count: int) -> list[uuid.UUID]:
+    """Many at once, all of this millisecond."""
+    milliseconds = (time.time_ns() // 1_000_000).to_bytes(6)
+    random = os.urandom(10 * count)
+    return [
+        UUID(
+            milliseconds
+            + bytes((0x70 | random[at] & 0x0F, random[at + 1], 0x80 | random[at + 2] & 0x3F))
+            + random[at + 3 : at + 10]
+        )
+        for at in range(0, 10 * count, 10)
+    ]
 
 
 def derive_key(*parts: object) -> uuid.UUID:
     """The idempotency key for these parts: the same parts, the same key."""
     return uuid.uuid5(NAMESPACE, json.dumps([str(part) for part in parts]))
+
+
+def emission_key(cause: int, *parts: object) -> uuid.UUID:
+    """The key of an event that came of the one at the position ``cause``, a UUID of version 8 (RFC 9562, section 5.8).
+
+    It begins with that position, so that the keys of one time lie side by side in their index, and ends with 62 bits
+    of a hash of the parts.
+    """
+    text = json.dumps([str(part) for part in parts]).encode()
+    digest = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) & ((1 << 62) - 1)
+    value = (cause >> 12 << 80) | (0x8 << 76) | ((cause & 0xFFF) << 64) | (0b10 << 62) | digest
+    return UUID(value.to_bytes(16))

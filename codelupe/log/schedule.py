@@ -13,8 +13,9 @@ import structlog
 from codelupe.contracts import RetryPolicy
 from codelupe.errors import DatabaseUnavailable
 from codelupe.log.context import JobContext, Surroundings
+from codelupe.log.handling import describe
 from codelupe.log.stages import NamedJob, NamedService, backoff
-from codelupe.log.worker import POLL_SECONDS, Worker, describe
+from codelupe.log.worker import POLL_SECONDS, Worker
 from codelupe.postgres import Connection
 from codelupe.queries import load_queries
 
@@ -33,6 +34,7 @@ class Scheduler:
         self._services = services
         self._surroundings = surroundings
         self._database = surroundings.log.database
+        self._bell = surroundings.log.wakeups.bell()
         self.failed: dict[str, str] = {}
         """Jobs whose last run raised, with the error."""
 
@@ -65,7 +67,7 @@ class Scheduler:
                     return
             except DatabaseUnavailable:
                 log.debug("quiet_unknown")
-            await self._surroundings.log.wakeups.wait(POLL_SECONDS / 4)
+            await self._bell.wait(POLL_SECONDS / 4)
 
     async def _brings_something(self, job: NamedJob) -> bool:
         while True:

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 from datetime import timedelta
 
-from codelupe.contracts import Job, RetryPolicy, Service, Subscription
+from codelupe.contracts import BatchSubscription, Job, RetryPolicy, Service, Subscription
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +14,7 @@ class Stage:
     """A subscription as the log knows it: ``<plugin>.<name>``."""
 
     name: str
-    subscription: Subscription
+    subscription: Subscription | BatchSubscription
 
     @property
     def event_types(self) -> list[str]:

@@ -1,11 +1,13 @@
 """Telling subscriptions that there is something new: in this process at once, in others by NOTIFY.
 
 Nothing depends on a notification: subscriptions also look by themselves about once a second. NOTIFY takes a lock
-over the whole cluster until its transaction commits, so it never runs in the transaction that appends, but 5 ms
-later on a connection of its own, once for all that was appended meanwhile.
+over the whole cluster until its transaction commits, so it never runs in the transaction that appends, but after it
+on a connection of its own, and at most once in 5 ms for all that was appended meanwhile.
 """
 
 from __future__ import annotations
+
+import math
 
 import anyio
 import asyncpg
@@ -17,10 +19,26 @@ from codelupe.queries import load_queries
 
 SQL = load_queries("codelupe_sql", "log")
 CHANNEL = "codelupe_log"
-_DEBOUNCE_SECONDS = 0.005
+_NOTIFY_INTERVAL_SECONDS = 0.005
 _RECONNECT_SECONDS = 1.0
 
 log = structlog.get_logger(__name__)
+
+
+class Bell:
+    """Rung for one waiter. A ring while he is busy is not lost: his next wait ends at once."""
+
+    def __init__(self) -> None:
+        self._rung = anyio.Event()
+
+    def ring(self) -> None:
+        self._rung.set()
+
+    async def wait(self, at_most: float = math.inf) -> None:
+        """Until it rings, or ``at_most`` seconds."""
+        with anyio.move_on_after(at_most):
+            await self._rung.wait()
+        self._rung = anyio.Event()
 
 
 class Wakeups:
@@ -28,24 +46,24 @@ class Wakeups:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._woken = anyio.Event()
-        self._outgoing = anyio.Event()
+        self._bells: list[Bell] = []
+        self._outgoing = Bell()
+
+    def bell(self) -> Bell:
+        """A bell that rings when something was appended, here or elsewhere."""
+        bell = Bell()
+        self._bells.append(bell)
+        return bell
 
     def announce(self) -> None:
         """Something was appended here: wake this process now and the others soon."""
         self.wake()
-        self._outgoing.set()
+        self._outgoing.ring()
 
     def wake(self) -> None:
         """Wake everyone in this process who waits."""
-        self._woken.set()
-        self._woken = anyio.Event()
-
-    async def wait(self, at_most: float) -> None:
-        """Until somebody wakes us, or ``at_most`` seconds."""
-        woken = self._woken
-        with anyio.move_on_after(at_most):
-            await woken.wait()
+        for bell in self._bells:
+            bell.ring()
 
     async def run(self) -> None:
         """Listen and notify until cancelled, over a database that may go away."""
@@ -58,17 +76,19 @@ class Wakeups:
                 await anyio.sleep(_RECONNECT_SECONDS)
 
     async def _converse(self, connection: Connection) -> None:
-        def heard(*_: object) -> None:
-            self.wake()
+        own = connection.get_server_pid()
+
+        def heard(_connection: object, pid: int, *_: object) -> None:
+            if pid != own:
+                self.wake()
 
         await connection.add_listener(CHANNEL, heard)
         try:
             self.wake()
             while True:
                 await self._outgoing.wait()
-                self._outgoing = anyio.Event()
-                await anyio.sleep(_DEBOUNCE_SECONDS)
                 await connection.execute(SQL.notify)
+                await anyio.sleep(_NOTIFY_INTERVAL_SECONDS)
         finally:
             if not connection.is_closed():
                 with anyio.CancelScope(shield=True):

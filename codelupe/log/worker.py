@@ -1,39 +1,40 @@
-"""One process at work on the log: it feeds cursors, claims tasks, runs handlers and records how they ended.
+"""The worker: takes events to their handlers, under a lease.
 
-Three loops share one lease. The feeder turns settled events into tasks. A consumer for each stage claims as many
-tasks as it may run at once. The reaper gives back what dead workers left. Handlers run beside the loops, so that
-the loops can stop first and the handlers drain.
+Loops share one lease. The feeder turns settled events into tasks. A consumer for each stage claims as many tasks as
+it may run at once; a batch subscription has a reader besides, which hands out events without making tasks of them.
+The reaper gives back what dead workers left. Handlers run beside the loops, so that the loops can stop first and the
+handlers drain.
 """
 
 from __future__ import annotations
 
-import traceback
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any
 
 import anyio
 import anyio.abc
-import asyncpg
-import msgspec
+import anyio.from_thread
+import anyio.lowlevel
+import anyio.to_thread
 import structlog
 
-from codelupe.contracts import RetryPolicy
-from codelupe.errors import DatabaseUnavailable, LeaseLost, Reject, RetryLater
-from codelupe.log.context import ClaimedTask, HandlerContext, Surroundings
-from codelupe.log.event_log import Entry
-from codelupe.log.leases import Heartbeat, ProcessIdentity, is_alive
-from codelupe.log.records import Recorded, uuid7
-from codelupe.log.stages import Stage, backoff
-from codelupe.queries import load_queries
-from codelupe_events import EventError, TaskParked
+from codelupe.errors import DatabaseUnavailable
+from codelupe.log.batches import BatchReader
+from codelupe.log.context import Surroundings
+from codelupe.log.event_log import SQL
+from codelupe.log.lanes import Lane
+from codelupe.log.leases import Heartbeat, ProcessIdentity
+from codelupe.log.records import uuid7
+from codelupe.log.stages import Stage
+from codelupe.log.tasks import Task, Tasks
 
-SQL = load_queries("codelupe_sql", "log")
 POLL_SECONDS = 1.0
 """How often a loop looks by itself, should no wake-up reach it."""
-_FEED_LIMIT = 1000
+_FEED_INTERVAL_SECONDS = 0.003
+"""Under a steady stream of events the feeder takes together what came within this time."""
+_PARTITIONS_SECONDS = 10.0
 _AWAY_PAUSE_SECONDS = 0.5
 
 log = structlog.get_logger("codelupe")
@@ -45,16 +46,17 @@ class Worker:
     def __init__(
         self, stages: Sequence[Stage], surroundings: Surroundings, *, lease: timedelta, drain: timedelta
     ) -> None:
-        self._stages = {stage.name: stage for stage in stages}
         self._surroundings = surroundings
         self._database = surroundings.log.database
-        self._wakeups = surroundings.log.wakeups
+        self._tasks = Tasks(self._database)
+        self._lanes = {stage.name: Lane(stage, surroundings, self._tasks) for stage in stages}
         self._lease = lease
         self._drain = drain
         self._stopping = anyio.Event()
         self.stopped = anyio.Event()
         """Set when everything has drained and the lease is given back."""
-        self._running: dict[str, int] = dict.fromkeys(self._stages, 0)
+        self._wakeups = surroundings.log.wakeups
+        self._bell = self._wakeups.bell()
         self.alive_at = anyio.current_time()
         """When the feeder last came round; the watchdog looks at it."""
 
@@ -78,8 +80,8 @@ class Worker:
     async def is_quiet(self) -> bool:
         """Whether every event has been handled or parked and nobody is about to append another."""
         settled = await self._surroundings.log.settled_position()
-        blocks = [stage.subscription.parked_blocks_stream for stage in self._stages.values()]
-        counts = await self._database.fetchrow(SQL.counts, list(self._stages), settled, blocks)
+        blocks = [lane.stage.subscription.parked_blocks_stream for lane in self._lanes.values()]
+        counts = await self._database.fetchrow(SQL.counts, list(self._lanes), settled, blocks)
         is_done = counts is not None and counts["waiting"] == counts["running"] == 0 and counts["level"] is not False
         # Looked at last: a handler that ended while we counted has moved the head.
         return is_done and await self._surroundings.log.head_position() == settled
@@ -116,9 +118,7 @@ class Worker:
 
     async def _leave(self, worker: uuid.UUID) -> None:
         try:
-            async with self._database.transaction() as connection:
-                await connection.execute(SQL.release, worker)
-                await connection.execute(SQL.delete_workers, [worker])
+            await self._tasks.release(worker)
         except DatabaseUnavailable:
             log.warning("leaving_without_release", worker=str(worker))
 
@@ -128,9 +128,12 @@ class Worker:
         async with anyio.create_task_group() as handlers:
             async with anyio.create_task_group() as loops:
                 loops.start_soon(self._reap, worker)
+                loops.start_soon(self._keep_partitions)
                 loops.start_soon(self._feed)
-                for stage in self._stages.values():
-                    loops.start_soon(self._consume, stage, worker, handlers)
+                for lane in self._lanes.values():
+                    loops.start_soon(self._consume, lane, worker, handlers)
+                    if lane.reader is not None:
+                        loops.start_soon(self._read, lane.reader, lane)
                 await _first(self._stopping, lost)
                 loops.cancel_scope.cancel()
             if not lost.is_set():
@@ -138,195 +141,100 @@ class Worker:
             handlers.cancel_scope.cancel()
 
     async def _drain_handlers(self) -> None:
-        if busy := {name: count for name, count in self._running.items() if count}:
+        if busy := {name: lane.running for name, lane in self._lanes.items() if lane.running}:
             log.info("draining", running=busy, at_most_seconds=self._drain.total_seconds())
         with anyio.move_on_after(self._drain.total_seconds()):
-            while any(self._running.values()):
-                await self._wakeups.wait(POLL_SECONDS)
+            while self._is_busy():
+                await self._bell.wait(POLL_SECONDS)
+
+    def _is_busy(self) -> bool:
+        return any(lane.running for lane in self._lanes.values())
 
     async def _feed(self) -> None:
         while True:
             self.alive_at = anyio.current_time()
             try:
-                await self._feed_all()
+                is_level = await self._feed_hungry([lane for lane in self._lanes.values() if lane.is_hungry])
             except DatabaseUnavailable as error:
                 log.warning("database_unavailable", error=error.message)
                 await anyio.sleep(_AWAY_PAUSE_SECONDS)
                 continue
-            await self._wakeups.wait(POLL_SECONDS)
+            await anyio.sleep(_FEED_INTERVAL_SECONDS)
+            if is_level:
+                await self._bell.wait(POLL_SECONDS)
 
-    async def _feed_all(self) -> None:
-        settled = await self._surroundings.log.settled_position()
-        fed = 0
-        for stage in self._stages.values():
-            seen = _FEED_LIMIT
-            while seen == _FEED_LIMIT:
-                seen = await self._database.fetchval(SQL.feed, stage.name, settled, stage.event_types, _FEED_LIMIT) or 0
-                fed += seen
-        if fed:
-            self._wakeups.wake()
+    async def _feed_hungry(self, lanes: Sequence[Lane]) -> bool:
+        """Whether nothing is left to make tasks of for those that are still hungry."""
+        if not lanes:
+            return True
+        fed = await self._tasks.feed([lane.stage for lane in lanes])
+        made = sum(lane.note_feed(fed[lane.stage.name]) for lane in lanes)
+        if made > sum(lane.free for lane in lanes):
+            self._wakeups.announce()  # other processes may have a hand free
+        return all(fed[lane.stage.name].level for lane in lanes if lane.is_hungry)
 
-    async def _consume(self, stage: Stage, worker: uuid.UUID, handlers: anyio.abc.TaskGroup) -> None:
-        subscription = stage.subscription
-        while True:
-            free = subscription.concurrency - self._running[stage.name]
-            rows: list[asyncpg.Record] = []
-            if free:
-                try:
-                    rows = await self._database.fetch(
-                        SQL.claim, stage.name, worker, free, subscription.parked_blocks_stream
-                    )
-                except (DatabaseUnavailable, asyncpg.UniqueViolationError):
-                    rows = []
-            for row in rows:
-                self._running[stage.name] += 1
-                handlers.start_soon(self._run_task, stage, row)
-            if not rows:
-                await self._wakeups.wait(POLL_SECONDS)
-
-    async def _reap(self, worker: uuid.UUID) -> None:
-        identity = ProcessIdentity.of_this_process()
+    async def _read(self, reader: BatchReader, lane: Lane) -> None:
         while True:
             try:
-                await self._reap_once(worker, identity)
-                await self._database.fetchval(SQL.create_partitions)
+                await reader.read_all(on_tasks=lane.bell.ring)
+            except DatabaseUnavailable as error:
+                log.warning("database_unavailable", error=error.message)
+                await anyio.sleep(_AWAY_PAUSE_SECONDS)
+                continue
+            await lane.news.wait(POLL_SECONDS)
+
+    async def _consume(self, lane: Lane, worker: uuid.UUID, handlers: anyio.abc.TaskGroup) -> None:
+        while True:
+            for task in await self._claim(lane, worker):
+                lane.running += 1
+                handlers.start_soon(self._run, lane, task)
+            await lane.wait(POLL_SECONDS)
+
+    async def _claim(self, lane: Lane, worker: uuid.UUID) -> list[Task]:
+        free = lane.free
+        if not free:
+            return []
+        try:
+            tasks = await self._tasks.claim(lane.stage, worker, free)
+        except DatabaseUnavailable:
+            log.debug("claim_postponed", stage=lane.stage.name)
+            return []
+        if lane.note_claim(free, len(tasks)):
+            self._bell.ring()
+        return tasks
+
+    async def _run(self, lane: Lane, task: Task) -> None:
+        try:
+            with self._surroundings.board.working(task.subscription, task.recorded.stream):
+                await lane.handling.run(task)
+        finally:
+            lane.running -= 1
+            lane.bell.ring()
+            if not self._is_busy():
+                self._wakeups.wake()
+
+    async def _reap(self, worker: uuid.UUID) -> None:
+        while True:
+            try:
+                workers, tasks = await self._tasks.reap(worker)
+                if workers or tasks:
+                    log.warning("workers_lost", workers=workers, tasks_requeued=tasks)
+                    self._ring_lanes()
             except DatabaseUnavailable:
                 log.debug("reaping_postponed")
             await anyio.sleep(self._lease.total_seconds() / 4)
 
-    async def _reap_once(self, worker: uuid.UUID, identity: ProcessIdentity) -> None:
-        neighbours = await self._database.fetch(SQL.workers_on_this_machine, identity.host, identity.boot_id, worker)
-        dead = [row["id"] for row in neighbours if not is_alive(row["pid"], row["pid_started"])]
-        async with self._database.transaction() as connection:
-            lost = [row["id"] for row in await connection.fetch(SQL.lock_lost_workers, dead)]
-            if not lost:
-                return
-            requeued = await connection.execute(SQL.requeue_lost_tasks, lost)
-            await connection.execute(SQL.delete_workers, lost)
-        log.warning("workers_lost", workers=len(lost), tasks_requeued=int(requeued.split()[-1]))
-        self._wakeups.wake()
+    def _ring_lanes(self) -> None:
+        for lane in self._lanes.values():
+            lane.bell.ring()
 
-    # --- one task ---
-
-    async def _run_task(self, stage: Stage, row: asyncpg.Record) -> None:
-        task = ClaimedTask(
-            id=row["task_id"],
-            token=row["token"],
-            attempts=row["attempts"],
-            losses=row["losses"],
-            progress=msgspec.json.decode(row["progress"]) if row["progress"] else None,
-        )
-        recorded = Recorded.from_row(row)
-        try:
-            with self._surroundings.board.working(stage.name, recorded.stream):
-                await self._handle(stage, recorded, task)
-        finally:
-            self._running[stage.name] -= 1
-            self._wakeups.wake()
-
-    async def _handle(self, stage: Stage, recorded: Recorded, task: ClaimedTask) -> None:
-        subscription = stage.subscription
-        context = HandlerContext(stage.name, subscription.version, self._surroundings, recorded, task)
-        try:
-            await subscription.handler(recorded.decode(), context)
-            await context.finish()
-        except (Exception, SystemExit) as error:
-            await self._settle_anyhow(stage, recorded, task, _sole_cause(error), context)
-
-    async def _settle_anyhow(
-        self, stage: Stage, recorded: Recorded, task: ClaimedTask, error: BaseException, context: HandlerContext
-    ) -> None:
-        """Settle it; an error that cannot be dealt with as what it claims to be parks the event."""
-        try:
-            await self._settle(stage, recorded, task, error, context)
-        except (Exception, SystemExit) as odd:
-            reason = Reject(f"{describe(error)} (and that cannot be obeyed: {describe(odd)})")
-            context.log.error("parked", error=str(reason), exc_info=odd)
-            await self._persist(lambda: self._park(stage, recorded, task, reason))
-
-    async def _settle(
-        self, stage: Stage, recorded: Recorded, task: ClaimedTask, error: BaseException, context: HandlerContext
-    ) -> None:
-        policy, failures = stage.subscription.retry, task.attempts + 1
-        match error:
-            case LeaseLost():
-                context.log.warning("result_discarded", reason=error.message)
-            case DatabaseUnavailable():
-                await self._persist(lambda: self._retry(task, error, timedelta(seconds=1), counts=False))
-            case RetryLater():
-                context.log.warning("retry_later", reason=str(error), after_seconds=error.after.total_seconds())
-                await self._persist(lambda: self._retry(task, error, error.after, counts=error.counts))
-            case Reject() | EventError():
-                context.log.error("parked", error=describe(error))
-                await self._persist(lambda: self._park(stage, recorded, task, error))
-            case _ if failures >= policy.attempts:
-                context.log.error("parked", error=describe(error), exc_info=error)
-                await self._persist(lambda: self._park(stage, recorded, task, error))
-            case _:
-                await self._fail(policy, failures, task, error, context)
-
-    async def _fail(
-        self, policy: RetryPolicy, failures: int, task: ClaimedTask, error: BaseException, context: HandlerContext
-    ) -> None:
-        after = backoff(policy, failures)
-        context.log.warning(
-            "attempt_failed", error=describe(error), retry_in_seconds=round(after.total_seconds(), 1), exc_info=error
-        )
-        await self._persist(lambda: self._retry(task, error, after, counts=True))
-
-    async def _persist(self, record: Callable[[], Awaitable[Any]]) -> None:
-        """Record how a handling ended, however long the database is away; the lease's end cancels this."""
+    async def _keep_partitions(self) -> None:
         while True:
             try:
-                await record()
+                await self._database.execute(SQL.keep_partitions)
             except DatabaseUnavailable:
-                await anyio.sleep(_AWAY_PAUSE_SECONDS)
-            else:
-                return
-
-    async def _retry(self, task: ClaimedTask, error: BaseException, after: timedelta, *, counts: bool) -> None:
-        await self._database.fetchval(
-            SQL.retry, task.id, task.token, int(counts), after, describe(error), _traceback(error)
-        )
-
-    async def _park(self, stage: Stage, recorded: Recorded, task: ClaimedTask, error: BaseException) -> None:
-        event = TaskParked(
-            subscription=stage.name,
-            event_id=str(recorded.id),
-            event_type=recorded.type,
-            attempts=task.attempts + 1,
-            error=describe(error),
-        )
-        metadata = {"by": stage.name, "caused_by": str(recorded.id)}
-        async with self._database.transaction() as connection:
-            if await connection.fetchval(SQL.park, task.id, task.token, describe(error), _traceback(error)):
-                await self._surroundings.log.append(connection, [Entry(event=event, metadata=metadata)])
-        self._wakeups.announce()
-
-
-def describe(error: BaseException) -> str:
-    """The error in one line, fit for a table: its type unless it is one of ours, and its first words."""
-    try:
-        text = _storable(str(error))[:2000]
-    except Exception:
-        text = "it cannot say what"
-    return text if isinstance(error, (Reject, RetryLater)) else f"{type(error).__name__}: {text}"
-
-
-def _traceback(error: BaseException) -> str:
-    return _storable("".join(traceback.format_exception(error)))[-20_000:]
-
-
-def _storable(text: str) -> str:
-    """The text as Postgres can hold it: no NUL, and no lone surrogate of a file name that is not UTF-8."""
-    return text.replace("\x00", "\N{SYMBOL FOR NULL}").encode(errors="backslashreplace").decode()
-
-
-def _sole_cause(error: BaseException) -> BaseException:
-    """A handler's own task group wraps its error; what counts is the error inside."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
+                log.debug("partitions_postponed")
+            await anyio.sleep(_PARTITIONS_SECONDS)
 
 
 async def _first(*events: anyio.Event) -> None:

@@ -83,6 +83,7 @@ class Database:
         self.url = url
         self._connections = connections
         self._pool: _Pool | None = None
+        self._to_be_reset: set[int] = set()
 
     @property
     def where(self) -> str:
@@ -99,6 +100,7 @@ class Database:
                     command_timeout=None,
                     timeout=10,
                     server_settings=_SESSION,
+                    reset=self._reset,
                 )
             except (ValueError, OverflowError):  # their text may hold a part of the password
                 raise ConfigurationError(
@@ -119,7 +121,20 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A connection of one's own, outside a transaction.
+        """A connection of one's own, outside a transaction; its session is like new for whoever has it next.
+
+        Raises:
+            DatabaseUnavailable: also when the connection breaks while it is used.
+        """
+        async with self.statement() as connection:
+            self._to_be_reset.add(connection.get_server_pid())
+            yield connection
+
+    @asynccontextmanager
+    async def statement(self) -> AsyncIterator[Connection]:
+        """A connection for a statement or a transaction that leaves nothing behind in the session.
+
+        Asking the server to forget what was set costs as much as a statement, so it is not asked here.
 
         Raises:
             DatabaseUnavailable: also when the connection breaks while it is used.
@@ -135,28 +150,38 @@ class Database:
                 with anyio.CancelScope(shield=True), reporting_absence(self.where, TimeoutError):
                     await self._pool.release(connection, timeout=_FAREWELL_SECONDS)
 
+    async def _reset(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        """Called by the pool when a connection comes back to it."""
+        pid = connection.get_server_pid()
+        if pid in self._to_be_reset:
+            self._to_be_reset.discard(pid)
+            await connection.execute(connection.get_reset_query())
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """A READ COMMITTED transaction that commits when the block ends and rolls back when it raises."""
-        async with self.connection() as connection, connection.transaction():
+        """A READ COMMITTED transaction that commits when the block ends and rolls back when it raises.
+
+        What it sets for its session, it sets with SET LOCAL.
+        """
+        async with self.statement() as connection, connection.transaction():
             yield connection
 
     async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
         """All rows of one statement."""
-        async with self.connection() as connection:
+        async with self.statement() as connection:
             return await connection.fetch(query, *arguments)
 
     async def fetchrow(self, query: str, *arguments: Any) -> asyncpg.Record | None:
         """The first row of one statement, or None."""
-        async with self.connection() as connection:
+        async with self.statement() as connection:
             return await connection.fetchrow(query, *arguments)
 
     async def fetchval(self, query: str, *arguments: Any) -> Any:
         """The first column of the first row of one statement, or None."""
-        async with self.connection() as connection:
+        async with self.statement() as connection:
             return await connection.fetchval(query, *arguments)
 
     async def execute(self, query: str, *arguments: Any) -> str:
         """Run one statement; returns its command tag."""
-        async with self.connection() as connection:
+        async with self.statement() as connection:
             return await connection.execute(query, *arguments)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
@@ -88,6 +89,14 @@ def event_types() -> Iterator[type[Event]]:
     return (_declarations[name].cls for name in sorted(_declarations))
 
 
+_encoder = msgspec.json.Encoder()
+
+
+@lru_cache(maxsize=None)
+def _decoder(cls: type[Event]) -> msgspec.json.Decoder[Event]:
+    return msgspec.json.Decoder(cls)
+
+
 def encode(event: Event) -> bytes:
     """The event's data as JSON.
 
@@ -95,8 +104,8 @@ def encode(event: Event) -> bytes:
         InvalidEventData: a value does not fit its field, so that nobody could read the event (JSON has no NaN).
     """
     try:
-        data = msgspec.json.encode(event)
-        msgspec.json.decode(data, type=type(event))
+        data = _encoder.encode(event)
+        _decoder(type(event)).decode(data)
     except (TypeError, OverflowError, msgspec.MsgspecError) as error:
         raise InvalidEventData(f"{type(event).__name__} version {event.version}: {error}") from error
     return data
@@ -116,7 +125,7 @@ def decode(type_name: str, version: int, data: str | bytes) -> Event:
         raise UnknownEventVersion(f"{type_name} version {version} was recorded; this code knows versions 1 to {newest}")
     try:
         if version == newest:
-            return msgspec.json.decode(data, type=declaration.cls)
+            return _decoder(declaration.cls).decode(data)
         return msgspec.convert(_upcast(declaration, version, msgspec.json.decode(data)), type=declaration.cls)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise InvalidEventData(f"{type_name} version {version}: {error}") from error

@@ -7,10 +7,13 @@
 
 create sequence events_position;
 
+-- The log's own clock: leases, waits and schedules go by it alone, never by a worker's. Tests replace it.
+create function log_time() returns timestamptz language sql stable as $$ select now() $$;
+
 -- The facts, in order, never changed. stream is what is handled in order; id never changes, wherever the log goes;
 -- metadata says which stage appended it ("by") and which event made it do so ("caused_by").
 create table events (
-    position bigint not null,
+    position bigint not null default nextval('events_position') primary key,
     stream text not null,
     type text not null,
     version integer not null,
@@ -20,71 +23,31 @@ create table events (
     recorded_at timestamptz not null default clock_timestamp()
 ) partition by range (position);
 
-create index events_by_position on events (position);
-create index events_by_stream on events (stream, position);
-create index events_by_id on events (id);
+-- What is looked up now and then costs the appender next to nothing: ids and times grow with the position, and the
+-- streams of each range of pages are kept as a Bloom filter. A full partition gets a proper index by stream.
+create index events_in_ranges on events using brin (id, recorded_at, stream text_bloom_ops)
+    with (pages_per_range = 64, autosummarize = on);
 
--- Partitions hold ten million positions each; two lie ahead of the newest event at any time.
-create function create_event_partitions() returns integer language plpgsql as $$
-declare
-    size constant bigint := 10000000;
-    head bigint;
-    first bigint;
-    created integer := 0;
-begin
-    select last_value into head from events_position;
-    for step in 0..2 loop
-        first := (head / size + step) * size;
-        if to_regclass(format('events_%s', first)) is null then
-            execute format(
-                'create table if not exists events_%s partition of events for values from (%s) to (%s)',
-                first, first, first + size);
-            created := created + 1;
-        end if;
-    end loop;
-    return created;
-end $$;
-
-select create_event_partitions();
-
--- An idempotency key names one event for ever. Uniqueness cannot live on a table partitioned by position.
-create table event_keys (
-    key uuid primary key,
-    position bigint not null
-);
-
--- Appends events in the order given and returns one row for each: its position, and whether the key was there
--- already (then nothing is written and the position is the earlier event's). Call it last in a transaction: the
--- fence stands until commit and holds readers back.
-create function append_events(
-    ids uuid[], streams text[], types text[], versions integer[], datas jsonb[], metadatas jsonb[], keys uuid[]
-) returns table (id uuid, "position" bigint, duplicate boolean) language plpgsql as $$
-#variable_conflict use_column
+-- The fence, once a transaction: whatever appends to the log, an INSERT by hand too, passes it before it draws.
+create function raise_fence() returns void language plpgsql as $$
 declare
     last_position bigint;
 begin
+    if current_setting('codelupe.fenced', true) = 'yes' then
+        return;
+    end if;
     select case when is_called then last_value else 0 end into last_position from events_position;
     perform pg_advisory_xact_lock_shared(20260, (last_position & 2147483647)::integer);
-    return query
-    with numbered as materialized (
-        select nextval('events_position') as position, entry.*
-        from unnest(ids, streams, types, versions, datas, metadatas, keys)
-            as entry (id, stream, type, version, data, metadata, key)
-    ), claimed as (
-        insert into event_keys (key, position)
-        select key, position from numbered where key is not null order by key, position
-        on conflict do nothing
-        returning position
-    ), inserted as (
-        insert into events (position, stream, type, version, id, data, metadata)
-        select position, stream, type, version, id, data, metadata from numbered
-        where key is null or position in (select position from claimed)
-        returning position
-    )
-    select numbered.id, numbered.position, inserted.position is null
-    from numbered left join inserted using (position)
-    order by numbered.position;
+    perform set_config('codelupe.fenced', 'yes', true);
 end $$;
+
+create function raise_fence_before_append() returns trigger language plpgsql as $$
+begin
+    perform raise_fence();
+    return null;
+end $$;
+
+create trigger fence before insert on events for each statement execute function raise_fence_before_append();
 
 -- The highest position up to which no open transaction can still commit an event. Volatile on purpose: each
 -- statement sees its own moment. Keys are the low 31 bits of a position, so they are read as the position nearest
@@ -106,14 +69,119 @@ begin
     return least(head, lowest);
 end $$;
 
--- How far each subscription has turned events into tasks. "delivered" counts the tasks ever made, so that what is
--- done is delivered less what is still in tasks; nothing is counted while handling.
+-- Partitions, as from which position up to which (not included).
+create view event_partitions as
+select oid as partition, relname as name,
+       (regexp_match(pg_get_expr(relpartbound, oid), 'FROM \(''(\d+)''\)'))[1]::bigint as first,
+       (regexp_match(pg_get_expr(relpartbound, oid), 'TO \(''(\d+)''\)'))[1]::bigint as last
+from pg_class join pg_inherits on inhrelid = oid
+where inhparent = 'events'::regclass;
+
+-- Keeps three empty partitions ahead of the newest event. A new size holds from the next partition on.
+create function create_event_partitions(size bigint default 2000000) returns integer language plpgsql as $$
+declare
+    head bigint;
+    first bigint;
+    created integer := 0;
+begin
+    select last_value into head from events_position;
+    select coalesce(max(last), 0) into first from event_partitions;
+    while first <= head + 3 * size loop
+        execute format(
+            'create table if not exists events_%s partition of events for values from (%s) to (%s)',
+            first, first, first + size);
+        first := first + size;
+        created := created + 1;
+    end loop;
+    return created;
+end $$;
+
+select create_event_partitions();
+
+-- Gives partitions that can grow no more their index by stream; returns how many.
+create function index_full_partitions() returns integer language plpgsql as $$
+declare
+    settled constant bigint := settled_position();
+    full_one record;
+    indexed integer := 0;
+begin
+    for full_one in
+        select name from event_partitions
+        where last <= settled and to_regclass(name || '_by_stream') is null order by first
+    loop
+        execute format('create index %I on %I (stream, position)', full_one.name || '_by_stream', full_one.name);
+        indexed := indexed + 1;
+    end loop;
+    return indexed;
+end $$;
+
+-- An idempotency key names one event for ever. Uniqueness cannot live on a table partitioned by position.
+create table event_keys (
+    key uuid primary key,
+    position bigint not null
+);
+
+-- How many events a stream has, for streams whose writers say how many they expect.
+create table stream_heads (
+    stream text primary key,
+    version bigint not null
+);
+
+-- Draws a position for each key and claims the keys; a null key is nobody's. A key that was claimed before comes back
+-- with the earlier event's position. What is new is the caller's to insert, in this transaction.
+create function reserve_positions(keys uuid[]) returns table ("position" bigint, duplicate boolean)
+language plpgsql as $$
+#variable_conflict use_column
+declare
+    drawn bigint[];
+begin
+    perform raise_fence();
+    drawn := array(select nextval('events_position') from unnest(keys));
+    insert into event_keys (key, position)
+    select key, position from unnest(keys, drawn) as fresh (key, position) where key is not null order by key, position
+    on conflict do nothing;
+    return query
+    select coalesce(event_keys.position, asked.position), coalesce(event_keys.position <> asked.position, false)
+    from unnest(keys, drawn) with ordinality as asked (key, position, ordinal)
+    left join event_keys using (key)
+    order by asked.ordinal;
+end $$;
+
+-- Appends a few events in the order given and returns one row for each: its position, and whether the key was there
+-- already (then nothing is written and the position is the earlier event's). Call it last in a transaction: the
+-- fence stands until commit and holds readers back.
+create function append_events(
+    streams text[], types text[], versions integer[], ids uuid[], datas jsonb[], metadatas jsonb[], keys uuid[]
+) returns table ("position" bigint, duplicate boolean) language plpgsql as $$
+#variable_conflict use_column
+begin
+    perform raise_fence();
+    for i in 1 .. cardinality(ids) loop
+        position := nextval('events_position');
+        duplicate := false;
+        if keys[i] is not null then
+            insert into event_keys (key, position) values (keys[i], position) on conflict do nothing;
+            if not found then
+                duplicate := true;
+                select position into position from event_keys where key = keys[i];
+            end if;
+        end if;
+        if not duplicate then
+            insert into events (position, stream, type, version, id, data, metadata)
+            values (position, streams[i], types[i], versions[i], ids[i], datas[i], metadatas[i]);
+        end if;
+        return next;
+    end loop;
+end $$;
+
+-- How far each subscription has come. "delivered" counts the events ever handed to it: those whose tasks were made,
+-- and for batches those handled, so that what is done is delivered less what is still in tasks.
 create table subscriptions (
     name text primary key,
     position bigint not null,
     delivered bigint not null default 0,
-    created_at timestamptz not null default now()
-);
+    created_at timestamptz not null default log_time()
+) with (fillfactor = 50);
 
 -- One row a running process. Its lease is kept by a heartbeat, judged by the database's clock alone.
 create table workers (
@@ -123,21 +191,22 @@ create table workers (
     boot_id text not null,
     pid integer not null,
     pid_started text not null,
-    started_at timestamptz not null default now()
-);
+    started_at timestamptz not null default log_time()
+) with (fillfactor = 50);
 
 -- What is to be done: small, since a task that is done is deleted. The token is the fence: it changes with every
--- claim, and a completion names the token it was given.
+-- claim, and a completion names the token it was given. No foreign keys: they would be looked up at every claim, and
+-- a claim whose worker is gone is found by the reaper anyway.
 create table tasks (
-    id bigint generated always as identity primary key,
-    subscription text not null references subscriptions (name),
+    subscription text not null,
     stream text not null,
     position bigint not null,
+    id bigint generated always as identity,
     state text not null default 'ready' check (state in ('ready', 'running', 'parked')),
     attempts integer not null default 0,
     losses integer not null default 0,
-    run_at timestamptz not null default now(),
-    worker uuid references workers (id),
+    run_at timestamptz not null default log_time(),
+    worker uuid,
     token uuid,
     started_at timestamptz,
     parked_at timestamptz,
@@ -145,12 +214,119 @@ create table tasks (
     error text,
     traceback text,
     check ((state = 'running') = (worker is not null and token is not null)),
-    unique (subscription, stream, position)
+    primary key (subscription, stream, position)
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
 
 create index tasks_ready on tasks (subscription, position) where state = 'ready';
-create index tasks_by_worker on tasks (worker) where worker is not null;
-create unique index tasks_one_running_per_stream on tasks (subscription, stream) where state = 'running';
+create unique index tasks_running on tasks (subscription, stream) where state = 'running';
+create index tasks_parked on tasks (id) where state = 'parked';
+
+-- Turns settled events into tasks and moves the cursors, for each stage that wants types[i] of stages[i], looking at
+-- no more than fifty times at_most positions. A cursor that another process moves is left alone. Returns how many
+-- tasks each stage ever had, and whether it has seen all there is. That a crash forgets it does no harm: cursor and
+-- tasks are forgotten together.
+create function feed_tasks(stages text[], types text[], at_most integer)
+returns table (stage text, delivered bigint, level boolean) language plpgsql as $$
+#variable_conflict use_column
+declare
+    settled constant bigint := settled_position();
+    cursor record;
+    horizon bigint;
+begin
+    perform set_config('synchronous_commit', 'off', true);
+    for cursor in
+        select name, position from subscriptions where name = any(stages) and position < settled
+        order by name for update skip locked
+    loop
+        horizon := least(settled, cursor.position + 50 * at_most);
+        with batch as materialized (
+            select events.position, events.stream from events
+            where events.position > cursor.position and events.position <= horizon
+              and events.type in (
+                  select wanted.type from unnest(stages, types) as wanted (stage, type)
+                  where wanted.stage = cursor.name)
+            order by events.position limit at_most
+        ), made as (
+            insert into tasks (subscription, stream, position)
+            select cursor.name, stream, position from batch
+            on conflict do nothing
+            returning 1
+        )
+        update subscriptions set
+            position = case when (select count(*) from batch) < at_most
+                            then horizon else (select max(position) from batch) end,
+            delivered = delivered + (select count(*) from made)
+        where name = cursor.name;
+    end loop;
+    return query select name, delivered, position >= settled from subscriptions where name = any(stages);
+end $$;
+
+-- Takes ready tasks at the head of their streams. A parked task holds its stream back if parked_blocks. A claim that
+-- a crash forgets is made again, and the work under the forgotten one cannot be completed.
+create function claim_tasks(stage text, claimer uuid, at_most integer, parked_blocks boolean)
+returns table (
+    task_token uuid, attempts integer, losses integer, progress jsonb, "position" bigint, stream text, type text,
+    version integer, id uuid, data jsonb, metadata jsonb, recorded_at timestamptz
+) language plpgsql as $$
+#variable_conflict use_column
+begin
+    perform set_config('synchronous_commit', 'off', true);
+    return query
+    with ready as materialized (
+        select stream, position from tasks
+        where subscription = stage and state = 'ready' and run_at <= log_time()
+          and not exists (
+              select from tasks as earlier
+              where earlier.subscription = tasks.subscription and earlier.stream = tasks.stream
+                and earlier.position < tasks.position and (parked_blocks or earlier.state <> 'parked')
+          )
+        order by position limit at_most for update skip locked
+    ), claimed as (
+        update tasks set state = 'running', worker = claimer, token = gen_random_uuid(), started_at = log_time()
+        from ready
+        where subscription = stage and tasks.stream = ready.stream and tasks.position = ready.position
+          and exists (select from workers where id = claimer)
+        returning tasks.token, tasks.attempts, tasks.losses, tasks.progress, tasks.position
+    )
+    select claimed.token, claimed.attempts, claimed.losses, claimed.progress, events.position, events.stream,
+           events.type, events.version, events.id, events.data, events.metadata, events.recorded_at
+    from claimed join events on events.position = claimed.position order by events.position;
+end $$;
+
+-- Deletes a task that is done, or fails with CL001: it belongs to somebody else by now.
+create function finish_task(of_subscription text, of_stream text, at_position bigint, by_token uuid)
+returns void language plpgsql as $$
+begin
+    delete from tasks
+    where subscription = of_subscription and stream = of_stream and position = at_position and token = by_token;
+    if not found then
+        raise exception 'the task belongs to another worker' using errcode = 'CL001';
+    end if;
+end $$;
+
+-- Finishes a task and appends what came of it, in one go.
+create function complete_task(
+    of_subscription text, of_stream text, at_position bigint, by_token uuid,
+    streams text[], types text[], versions integer[], ids uuid[], datas jsonb[], metadatas jsonb[], keys uuid[]
+) returns table ("position" bigint, duplicate boolean) language plpgsql as $$
+begin
+    perform finish_task(of_subscription, of_stream, at_position, by_token);
+    if cardinality(ids) > 0 then
+        return query select * from append_events(streams, types, versions, ids, datas, metadatas, keys);
+    end if;
+end $$;
+
+-- Locks a subscription's cursor for this transaction, unless another process has it. Returns where it stands, up to
+-- where it may read, and whether some of its events have become tasks.
+create function open_cursor(of_subscription text) returns table (after bigint, settled bigint, has_tasks boolean)
+language plpgsql as $$
+declare
+    horizon constant bigint := settled_position();
+begin
+    return query
+    select position, horizon, exists(select from tasks where subscription = of_subscription)
+    from subscriptions where name = of_subscription for update skip locked;
+end $$;
 
 -- When each job last began and ended, so that a schedule survives a restart.
 create table jobs (

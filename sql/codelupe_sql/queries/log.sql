@@ -1,11 +1,29 @@
 -- The event log's statements. Positions are bigint, leases and waits are measured by the database's clock.
 
--- name: append
-select id, position, duplicate from append_events($1, $2, $3, $4, $5::text[]::jsonb[], $6::text[]::jsonb[], $7)
+-- name: append_one
+insert into events (stream, type, version, id, data, metadata) values ($1, $2, $3, $4, $5::text::jsonb, $6::text::jsonb)
+returning position
 
--- name: earlier_positions
--- Where the events with these idempotency keys stand.
-select key, position from event_keys where key = any($1)
+-- name: append_few
+select position, duplicate from append_events($1, $2, $3, $4, $5::text[]::jsonb[], $6::text[]::jsonb[], $7)
+
+-- name: reserve_positions
+select position, duplicate from reserve_positions($1)
+
+-- name: advance_streams
+-- Count events onto streams that stand where the caller expects; a stream that does not is not among the rows.
+insert into stream_heads (stream, version)
+select stream, expected + added from unnest($1::text[], $2::bigint[], $3::bigint[]) as wanted (stream, expected, added)
+where expected = 0 or exists (select from stream_heads where stream_heads.stream = wanted.stream)
+order by stream
+on conflict (stream) do update set version = excluded.version
+where stream_heads.version = (
+    select expected from unnest($1::text[], $2::bigint[]) as wanted (stream, expected)
+    where wanted.stream = stream_heads.stream)
+returning stream
+
+-- name: stream_versions
+select stream, version from stream_heads where stream = any($1)
 
 -- name: settled_position
 select settled_position()
@@ -13,16 +31,21 @@ select settled_position()
 -- name: head_position
 select case when is_called then last_value else 0 end from events_position
 
--- name: create_partitions
-select create_event_partitions()
+-- name: keep_partitions
+-- Make room ahead, index what is full; one process at a time, the others have nothing to do.
+select case when pg_try_advisory_xact_lock(20263) then create_event_partitions() + index_full_partitions() end
 
 -- name: read_all
 select position, stream, type, version, id, data, metadata, recorded_at
 from events where position > $1 and position <= $2 order by position limit $3
 
 -- name: read_stream
-select position, stream, type, version, id, data, metadata, recorded_at
-from events where stream = $1 and position > $2 order by position limit $3
+-- First found, then sorted: else the planner may walk along all positions until it has enough of the stream.
+with found as materialized (
+    select position, stream, type, version, id, data, metadata, recorded_at
+    from events where stream = $1 and position > $2
+)
+select position, stream, type, version, id, data, metadata, recorded_at from found order by position limit $3
 
 -- name: read_latest
 -- The newest events, newest first, of a type if one is given.
@@ -40,92 +63,81 @@ insert into subscriptions (name, position) values ($1, case when $2 then settled
 on conflict (name) do nothing
 
 -- name: feed
--- Turn settled events into tasks and move the cursor, in one statement. A cursor that another process moves is
--- left alone. Returns the number of events looked at; fewer than the limit means that the subscription is level.
-with cursor as materialized (
-    select name, position from subscriptions where name = $1 and position < $2 for update skip locked
-), batch as materialized (
-    select events.position, events.stream
-    from events, cursor
-    where events.position > cursor.position and events.position <= $2 and events.type = any($3)
-    order by events.position limit $4
-), made as (
-    insert into tasks (subscription, stream, position)
-    select $1, stream, position from batch
-    on conflict do nothing
-    returning 1
-)
-update subscriptions set
-    position = case when (select count(*) from batch) < $4 then $2 else (select max(position) from batch) end,
-    delivered = delivered + (select count(*) from made)
-from cursor where subscriptions.name = cursor.name
-returning (select count(*) from batch)
+select stage, delivered, level from feed_tasks($1, $2, $3)
 
 -- name: claim
--- Take ready tasks at the head of their streams. A parked task holds its stream back if $4 says so.
-with ready as materialized (
-    select id from tasks
-    where subscription = $1 and state = 'ready' and run_at <= now()
-      and not exists (
-          select from tasks as earlier
-          where earlier.subscription = tasks.subscription and earlier.stream = tasks.stream
-            and earlier.position < tasks.position and (earlier.state <> 'parked' or $4)
-      )
-    order by position limit $3 for update skip locked
-), claimed as (
-    update tasks set state = 'running', worker = $2, token = gen_random_uuid(), started_at = now()
-    from ready where tasks.id = ready.id
-    returning tasks.id, tasks.token, tasks.position, tasks.attempts, tasks.losses, tasks.progress
-)
-select claimed.id as task_id, claimed.token, claimed.attempts, claimed.losses, claimed.progress,
-       events.position, events.stream, events.type, events.version, events.id, events.data, events.metadata,
-       events.recorded_at
-from claimed join events using (position) order by position
+select task_token, attempts, losses, progress, position, stream, type, version, id, data, metadata, recorded_at
+from claim_tasks($1, $2, $3, $4)
+
+-- name: complete
+select complete_task($1, $2, $3, $4, $5, $6, $7, $8, $9::text[]::jsonb[], $10::text[]::jsonb[], $11)
 
 -- name: finish
--- The fence: no row means that the task belongs to somebody else by now.
-delete from tasks where id = $1 and token = $2 returning id
+select finish_task($1, $2, $3, $4)
 
 -- name: hold
 -- The fence for a transaction that does not finish the task.
-select id from tasks where id = $1 and token = $2 for update
+select 1 from tasks where subscription = $1 and stream = $2 and position = $3 and token = $4 for update
 
 -- name: save_progress
-update tasks set progress = $3::text::jsonb where id = $1 and token = $2 returning id
+update tasks set progress = $5::text::jsonb
+where subscription = $1 and stream = $2 and position = $3 and token = $4 returning 1
 
 -- name: retry
-update tasks set state = 'ready', worker = null, token = null, attempts = attempts + $3::integer,
-    run_at = now() + $4::interval, error = $5, traceback = $6
-where id = $1 and token = $2 returning id
+update tasks set state = 'ready', worker = null, token = null, attempts = attempts + $5::integer,
+    run_at = log_time() + $6::interval, error = $7, traceback = $8
+where subscription = $1 and stream = $2 and position = $3 and token = $4 returning 1
 
 -- name: park
-update tasks set state = 'parked', worker = null, token = null, attempts = attempts + 1, parked_at = now(),
-    error = $3, traceback = $4
-where id = $1 and token = $2 returning id
+update tasks set state = 'parked', worker = null, token = null, attempts = attempts + 1, parked_at = log_time(),
+    error = $5, traceback = $6
+where subscription = $1 and stream = $2 and position = $3 and token = $4 returning 1
 
 -- name: release
 -- Give tasks back untouched: the worker is stopping.
-update tasks set state = 'ready', worker = null, token = null where worker = $1
+update tasks set state = 'ready', worker = null, token = null where state = 'running' and worker = $1
 
 -- name: register_worker
 insert into workers (id, lease_until, host, boot_id, pid, pid_started)
-values ($1, now() + $2::interval, $3, $4, $5, $6)
+values ($1, log_time() + $2::interval, $3, $4, $5, $6)
 
 -- name: heartbeat
-update workers set lease_until = now() + $2::interval where id = $1 returning id
+update workers set lease_until = log_time() + $2::interval where id = $1 returning id
 
 -- name: workers_on_this_machine
 select id, pid, pid_started from workers where host = $1 and boot_id = $2 and id <> $3
 
 -- name: lock_lost_workers
 -- Workers whose lease ran out, and those known to be dead. Locking them first waits for claims in flight.
-select id from workers where lease_until < now() or id = any($1) for update
+select id from workers where lease_until < log_time() or id = any($1) for update
 
 -- name: requeue_lost_tasks
-update tasks set state = 'ready', worker = null, token = null, losses = losses + 1 where worker = any($1)
+-- Also those that a lost worker claimed while it was being deleted.
+update tasks set state = 'ready', worker = null, token = null, losses = losses + 1
+where state = 'running' and (worker = any($1) or not exists (select from workers where id = tasks.worker))
+returning subscription
 
 -- name: delete_workers
 delete from workers where id = any($1)
+
+-- name: open_cursor
+select after, settled, has_tasks from open_cursor($1)
+
+-- name: read_batch
+select position, stream, type, version, id, data, metadata, recorded_at
+from events where position > $1 and position <= $2 and type = any($3) order by position limit $4
+
+-- name: streams_with_tasks
+-- Streams of which something still waits; a parked task counts if $3 says so.
+select distinct stream from tasks where subscription = $1 and stream = any($2) and ($3 or state <> 'parked')
+
+-- name: make_tasks
+insert into tasks (subscription, stream, position) select $1, stream, position from unnest($2::text[], $3::bigint[])
+    as batch (stream, position)
+on conflict do nothing returning 1
+
+-- name: move_cursor
+update subscriptions set position = $2, delivered = delivered + $3 where name = $1
 
 -- name: counts
 -- What is left to do for these subscriptions, and whether each has seen everything up to a position. What waits
@@ -153,17 +165,17 @@ group by subscriptions.name order by subscriptions.name
 
 -- name: job_begin
 -- Take the job if it is due (or if $3) and mark its beginning.
-insert into jobs (name, started_at) values ($1, now())
-on conflict (name) do update set started_at = now(), error = null
-where $3 or jobs.finished_at is null or jobs.finished_at + $2::interval <= now()
+insert into jobs (name, started_at) values ($1, log_time())
+on conflict (name) do update set started_at = log_time(), error = null
+where $3 or jobs.finished_at is null or jobs.finished_at + $2::interval <= log_time()
 returning name
 
 -- name: job_end
-update jobs set finished_at = now(), error = $2 where name = $1
+update jobs set finished_at = log_time(), error = $2 where name = $1
 
 -- name: job_due
 -- Seconds until the job is due; below zero when it is late.
-select coalesce(extract(epoch from finished_at + $2::interval - now()), 0)::float from jobs where name = $1
+select coalesce(extract(epoch from finished_at + $2::interval - log_time()), 0)::float from jobs where name = $1
 
 -- name: job_states
 select name, started_at, finished_at, error from jobs order by name
@@ -203,19 +215,21 @@ where subscriptions.name = $1 and events.type = any($2) and events.position > $3
   and events.position <= subscriptions.position and ($4::text is null or events.stream = $4)
 
 -- name: position_at_time
--- The last position recorded before a moment.
-select coalesce(max(position), 0) from events where recorded_at < $1
+-- The last position before all that was recorded since a moment.
+select coalesce((select min(position) - 1 from events where recorded_at >= $1),
+                (select case when is_called then last_value else 0 end from events_position))
 
 -- name: rewind
 update subscriptions set position = least(position, $2) where name = $1 returning position
 
 -- name: redeliver_stream
--- Hand the events of one stream out again; the cursor stays.
-with made as (
+-- Hand the events of one stream out again; the cursor stays, and is held meanwhile so that nothing overtakes them.
+with cursor as materialized (
+    select name, position from subscriptions where name = $1 for update
+), made as (
     insert into tasks (subscription, stream, position)
-    select subscriptions.name, events.stream, events.position from events, subscriptions
-    where subscriptions.name = $1 and events.type = any($2) and events.position > $3 and events.stream = $4
-      and events.position <= subscriptions.position
+    select cursor.name, events.stream, events.position from events, cursor
+    where events.type = any($2) and events.position > $3 and events.stream = $4 and events.position <= cursor.position
     on conflict do nothing
     returning 1
 )

@@ -327,8 +327,8 @@ def test_a_bad_name_is_refused(install: Install, name: str) -> None:
         ("def codelupe_subscriptions(): raise SystemExit('leaving')", "SystemExit: leaving"),
         ("def codelupe_subscriptions(settings): return settings.absent", "AttributeError"),
         ("def codelupe_subscriptions(): return 5", "TypeError"),
-        ("def codelupe_subscriptions(): return [5]", "offered 5 where a Subscription belongs"),
-        ("def codelupe_subscriptions(): yield from [handle]", "where a Subscription belongs"),
+        ("def codelupe_subscriptions(): return [5]", "offered 5 where a Subscription or a BatchSubscription belongs"),
+        ("def codelupe_subscriptions(): yield from [handle]", "where a Subscription or a BatchSubscription belongs"),
         (
             "def codelupe_subscriptions(): return [Subscription(name='s', events=('BatchReady',), handler=handle)]",
             "broken.s names 'BatchReady' where an event class belongs",

@@ -1,0 +1,137 @@
+"""Handing a batch subscription its events: many a call, read at its cursor, in one transaction with their effect.
+
+The lock on the cursor's row is the claim and the fence in one: while a process holds it nobody else reads there, and
+it falls with the transaction. Events that cannot be handled in a batch become tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from codelupe.contracts import BatchSubscription, Handler
+from codelupe.errors import DatabaseUnavailable
+from codelupe.log.context import BatchContext, HandlerContext, Surroundings
+from codelupe.log.event_log import SQL
+from codelupe.log.records import Recorded
+from codelupe.log.stages import Stage
+from codelupe.postgres import Connection
+from codelupe_events import Event
+
+_SCANNED_PER_EVENT = 50
+"""How many positions at most are looked at for each event that a batch may have."""
+_SMALLER = 8
+
+log = structlog.get_logger("codelupe")
+
+
+class BatchReader:
+    """Takes a batch subscription forward, one transaction after another."""
+
+    def __init__(self, stage: Stage, subscription: BatchSubscription, surroundings: Surroundings) -> None:
+        self._stage = stage
+        self._subscription = subscription
+        self._surroundings = surroundings
+        self._size = subscription.size
+
+    async def read_all(self, on_tasks: Callable[[], None]) -> None:
+        """Handle what there is; ``on_tasks`` is called when events were made tasks.
+
+        Raises:
+            DatabaseUnavailable: what was under way is rolled back and comes again.
+        """
+        while True:
+            try:
+                more = await self._read_one(on_tasks)
+            except DatabaseUnavailable:
+                raise
+            except (Exception, SystemExit) as error:
+                more = True
+                await self._after_failure(error, on_tasks)
+            else:
+                self._size = min(self._size * _SMALLER, self._subscription.size)
+            if not more:
+                return
+
+    async def _read_one(self, on_tasks: Callable[[], None]) -> bool:
+        database = self._surroundings.log.database
+        async with database.transaction() as connection:
+            cursor = await connection.fetchrow(SQL.open_cursor, self._stage.name)
+            if cursor is None or cursor["after"] >= cursor["settled"]:
+                return False
+            horizon = min(cursor["settled"], cursor["after"] + _SCANNED_PER_EVENT * self._size)
+            batch = await self._fetch(connection, cursor["after"], horizon)
+            reached = batch[-1].position if len(batch) == self._size else horizon
+            at_once, queued = await self._split(connection, batch) if cursor["has_tasks"] else (batch, [])
+            emitted = await self._handle(connection, at_once)
+            made = await self._make_tasks(connection, queued)
+            await connection.execute(SQL.move_cursor, self._stage.name, reached, len(at_once) + made)
+        if emitted:
+            self._surroundings.log.wakeups.announce()
+        if made:
+            on_tasks()
+        return bool(reached < cursor["settled"])
+
+    async def _fetch(self, connection: Connection, after: int, horizon: int) -> list[Recorded]:
+        rows = await connection.fetch(SQL.read_batch, after, horizon, self._stage.event_types, self._size)
+        return [Recorded.from_row(row) for row in rows]
+
+    async def _handle(self, connection: Connection, batch: Sequence[Recorded]) -> bool:
+        if not batch:
+            return False
+        name, version = self._stage.name, self._subscription.version
+        handed = [(recorded.decode(), recorded) for recorded in batch]
+        context = BatchContext(name, version, self._surroundings, connection, handed)
+        await self._subscription.handler([event for event, _ in handed], context)
+        await self._surroundings.log.append(connection, context.outbox.entries)
+        return bool(context.outbox.entries)
+
+    # --- events that become tasks ---
+
+    async def _split(
+        self, connection: Connection, batch: Sequence[Recorded]
+    ) -> tuple[Sequence[Recorded], Sequence[Recorded]]:
+        """What may be handled now, and what has to queue behind tasks of its stream."""
+        streams = [recorded.stream for recorded in batch]
+        blocks = self._subscription.parked_blocks_stream
+        rows = await connection.fetch(SQL.streams_with_tasks, self._stage.name, streams, blocks)
+        busy = {row["stream"] for row in rows}
+        return [one for one in batch if one.stream not in busy], [one for one in batch if one.stream in busy]
+
+    async def _make_tasks(self, connection: Connection, events: Sequence[Recorded]) -> int:
+        if not events:
+            return 0
+        streams, positions = [one.stream for one in events], [one.position for one in events]
+        return len(await connection.fetch(SQL.make_tasks, self._stage.name, streams, positions))
+
+    async def _after_failure(self, error: BaseException, on_tasks: Callable[[], None]) -> None:
+        """Try a smaller batch next; an event that failed alone becomes a task, which has retries and can be parked."""
+        name = self._stage.name
+        if self._size > 1:
+            self._size = max(1, self._size // _SMALLER)
+            log.warning("batch_failed", stage=name, error=type(error).__name__, next_size=self._size, exc_info=error)
+            return
+        async with self._surroundings.log.database.transaction() as connection:
+            cursor = await connection.fetchrow(SQL.open_cursor, name)
+            if cursor is None:
+                return
+            batch = await self._fetch(connection, cursor["after"], cursor["settled"])
+            if not batch:
+                return
+            made = await self._make_tasks(connection, batch)
+            await connection.execute(SQL.move_cursor, name, batch[-1].position, made)
+        on_tasks()
+
+
+def one_by_one(subscription: BatchSubscription, surroundings: Surroundings) -> Handler:
+    """The same handler for a single event, under the protocol of tasks."""
+
+    async def handle(event: Event, context: HandlerContext) -> None:
+        async with context.transaction() as connection:
+            handed = [(event, context.recorded)]
+            single = BatchContext(context.name, subscription.version, surroundings, connection, handed)
+            await subscription.handler([event], single)
+            context.hand_over(single.outbox)
+
+    return handle

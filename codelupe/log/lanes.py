@@ -1,0 +1,77 @@
+"""What a worker knows about one of its stages while it runs: who is at work, and whether there is more to do."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import anyio
+
+from codelupe.contracts import BatchSubscription, Handler, Subscription
+from codelupe.log.batches import BatchReader, one_by_one
+from codelupe.log.context import Surroundings
+from codelupe.log.handling import Handling
+from codelupe.log.stages import Stage
+from codelupe.log.tasks import FEED_LIMIT, Fed, Tasks
+from codelupe.log.wakeups import Bell
+
+_TROUBLED_AT_ONCE = 4
+"""How many events of a batch subscription are handled at once when they have become tasks."""
+
+
+class Lane:
+    """One stage's place in a worker."""
+
+    def __init__(self, stage: Stage, surroundings: Surroundings, tasks: Tasks) -> None:
+        self.stage = stage
+        self.bell = Bell()
+        """Rings when a claim may bring something."""
+        self.news = surroundings.log.wakeups.bell()
+        """Rings when the log may have something for the reader."""
+        self.running = 0
+        subscription = stage.subscription
+        self.reader: BatchReader | None = None
+        handler: Handler
+        if isinstance(subscription, BatchSubscription):
+            self.reader = BatchReader(stage, subscription, surroundings)
+            handler, self._concurrency = one_by_one(subscription, surroundings), _TROUBLED_AT_ONCE
+        else:
+            assert isinstance(subscription, Subscription)
+            handler, self._concurrency = subscription.handler, subscription.concurrency
+        self.handling = Handling(stage, handler, surroundings, tasks, self._expect)
+        self._hungry = self.reader is None
+        self._taken = 0
+        self._delivered = -1
+        self._due: list[float] = []
+
+    @property
+    def free(self) -> int:
+        """How many more tasks may run."""
+        return self._concurrency - self.running
+
+    @property
+    def is_hungry(self) -> bool:
+        """Whether the feeder should make tasks; that it does not before most are taken keeps the table small."""
+        return self._hungry
+
+    def note_claim(self, asked: int, got: int) -> bool:
+        """Returns whether the lane has become hungry."""
+        self._taken += got
+        was, self._hungry = self._hungry, self.reader is None and (got < asked or self._taken >= FEED_LIMIT // 2)
+        return self._hungry and not was
+
+    def note_feed(self, fed: Fed) -> int:
+        """Returns how many tasks were made since the last look, here or by another process."""
+        made = fed.delivered - self._delivered
+        if made:
+            self._delivered, self._hungry, self._taken = fed.delivered, False, 0
+            self.bell.ring()
+        return made
+
+    async def wait(self, at_most: float) -> None:
+        """Until the bell rings or a task of this lane is to be tried again."""
+        now = anyio.current_time()
+        self._due = [due for due in self._due if due > now]
+        await self.bell.wait(min([at_most, *(due - now for due in self._due)]))
+
+    def _expect(self, after: timedelta) -> None:
+        self._due.append(anyio.current_time() + after.total_seconds())

@@ -1,0 +1,148 @@
+"""The protocol of tasks: fed from the log, claimed under a lease, completed by token, retried, parked, reaped."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from codelupe.errors import LeaseLost
+from codelupe.log.event_log import SQL, Entry, columns_of, rows_of
+from codelupe.log.leases import ProcessIdentity, is_alive
+from codelupe.log.records import Recorded
+from codelupe.log.stages import Stage
+from codelupe.postgres import Connection, Database
+
+FEED_LIMIT = 1000
+"""So many tasks are made at a time for one stage, and no more before most of them are taken."""
+_TASK_LOST = "CL001"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fed:
+    """What a stage has been given so far, and whether that is all there is."""
+
+    delivered: int
+    level: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A claim on a task: its event, the token that fences it, and what earlier attempts left."""
+
+    subscription: str
+    token: uuid.UUID
+    recorded: Recorded
+    attempts: int
+    losses: int
+    progress: dict[str, Any] | None
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first try, also counting tries that ended with their process."""
+        return self.attempts + self.losses + 1
+
+    @property
+    def key(self) -> tuple[str, str, int, uuid.UUID]:
+        """What the statements about a claimed task begin with."""
+        return self.subscription, self.recorded.stream, self.recorded.position, self.token
+
+
+class Tasks:
+    """The tasks in one database. Each call is one statement or one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def feed(self, stages: Collection[Stage]) -> dict[str, Fed]:
+        """Turn settled events into tasks, for each stage at most :data:`FEED_LIMIT`."""
+        pairs = [(stage.name, name) for stage in stages for name in stage.event_types]
+        names, types = [name for name, _ in pairs], [name for _, name in pairs]
+        rows = await self._database.fetch(SQL.feed, names, types, FEED_LIMIT)
+        return {row["stage"]: Fed(delivered=row["delivered"], level=row["level"]) for row in rows}
+
+    async def claim(self, stage: Stage, worker: uuid.UUID, at_most: int) -> list[Task]:
+        """Take ready tasks, each at the head of its stream; none if another worker was faster with some of them."""
+        blocks = stage.subscription.parked_blocks_stream
+        try:
+            rows = await self._database.fetch(SQL.claim, stage.name, worker, at_most, blocks)
+        except asyncpg.UniqueViolationError:
+            return []
+        return [_task(stage.name, row) for row in rows]
+
+    async def retry(self, task: Task, *, after: timedelta, counts: bool, error: str, traceback: str) -> bool:
+        """Make the task ready again ``after`` a while; False if it is somebody else's by now."""
+        return bool(await self._database.fetchval(SQL.retry, *task.key, int(counts), after, error, traceback))
+
+    async def park(self, connection: Connection, task: Task, *, error: str, traceback: str) -> bool:
+        """Put the task aside, within the caller's transaction; False if it is somebody else's by now."""
+        return bool(await connection.fetchval(SQL.park, *task.key, error, traceback))
+
+    async def release(self, worker: uuid.UUID) -> None:
+        """Give back what the worker holds, and the worker itself."""
+        async with self._database.transaction() as connection:
+            await connection.execute(SQL.release, worker)
+            await connection.execute(SQL.delete_workers, [worker])
+
+    async def reap(self, worker: uuid.UUID) -> tuple[int, int]:
+        """Give the tasks of lost workers back: of those whose lease ran out, and of dead processes on this machine.
+
+        Returns how many workers and tasks.
+        """
+        identity = ProcessIdentity.of_this_process()
+        neighbours = await self._database.fetch(SQL.workers_on_this_machine, identity.host, identity.boot_id, worker)
+        dead = [row["id"] for row in neighbours if not is_alive(row["pid"], row["pid_started"])]
+        async with self._database.transaction() as connection:
+            # Locking them first waits for a heartbeat that is under way.
+            lost = [row["id"] for row in await connection.fetch(SQL.lock_lost_workers, dead)]
+            requeued = await connection.fetch(SQL.requeue_lost_tasks, lost)
+            await connection.execute(SQL.delete_workers, lost)
+        return len(lost), len(requeued)
+
+
+async def complete(connection: Connection, task: Task, entries: Sequence[Entry]) -> None:
+    """Finish the task and append a few events, in one statement.
+
+    Raises:
+        LeaseLost: the task is another worker's by now; nothing is done.
+    """
+    with _fenced(task):
+        keys = [entry.key for entry in entries]
+        await connection.execute(SQL.complete, *task.key, *columns_of(rows_of(entries)), keys)
+
+
+async def finish(connection: Connection, task: Task) -> None:
+    """Finish the task.
+
+    Raises:
+        LeaseLost: the task is another worker's by now.
+    """
+    with _fenced(task):
+        await connection.execute(SQL.finish, *task.key)
+
+
+@contextmanager
+def _fenced(task: Task) -> Iterator[None]:
+    try:
+        yield
+    except asyncpg.PostgresError as error:
+        if getattr(error, "sqlstate", None) == _TASK_LOST:
+            raise LeaseLost(f"{task.subscription} on {task.recorded.stream} is another worker's by now") from error
+        raise
+
+
+def _task(subscription: str, row: asyncpg.Record) -> Task:
+    return Task(
+        subscription=subscription,
+        token=row["task_token"],
+        recorded=Recorded.from_row(row),
+        attempts=row["attempts"],
+        losses=row["losses"],
+        progress=msgspec.json.decode(row["progress"]) if row["progress"] else None,
+    )

@@ -1,0 +1,55 @@
+-- How far the log and its readers are: what the metrics and `codelupe doctor` show.
+
+-- name: positions
+-- The highest position ever drawn, up to where readers may go, and how many processes hold a lease.
+select settled_position() as settled,
+       (select case when is_called then last_value else 0 end from events_position) as head,
+       (select count(*) from workers where lease_until > log_time()) as workers
+
+-- name: fences
+-- Open transactions that have appended, which hold readers back; the oldest first. Of another role's transaction a
+-- role without pg_read_all_stats sees the pid only; one that is prepared has none.
+select pid, application_name as application, state, extract(epoch from log_time() - xact_start)::float as seconds
+from pg_locks left join pg_stat_activity using (pid)
+where locktype = 'advisory' and classid = 20260 and objsubid = 2
+  and database = (select oid from pg_database where datname = current_database())
+order by xact_start nulls first
+
+-- name: consumers
+-- Each subscription's positions after its cursor, its tasks, and the age of the oldest event that waits: of any type
+-- after the cursor, or of a task that is ready or running.
+select subscriptions.name,
+       (select case when is_called then last_value else 0 end from events_position) - subscriptions.position
+           as undelivered,
+       coalesce(ready, 0) as ready, coalesce(running, 0) as running, coalesce(parked, 0) as parked,
+       coalesce(greatest(extract(epoch from log_time() - least(
+           (select recorded_at from events where events.position > subscriptions.position order by position limit 1),
+           (select recorded_at from events where events.position = (
+               select min(position) from tasks where subscription = subscriptions.name and state = 'ready')),
+           (select recorded_at from events where events.position = (
+               select min(position) from tasks where subscription = subscriptions.name and state = 'running'))
+       )), 0), 0)::float as seconds
+from subscriptions left join (
+    select subscription,
+           count(*) filter (where state = 'ready') as ready,
+           count(*) filter (where state = 'running') as running,
+           count(*) filter (where state = 'parked') as parked
+    from tasks group by subscription
+) as tally on subscription = subscriptions.name
+order by subscriptions.name
+
+-- name: newest_types
+-- Types and versions among the newest events.
+select type, version, count(*) as events, max(position) as newest
+from (select type, version, position from events order by position desc limit $1) as newest
+group by type, version order by type, version
+
+-- name: room
+-- How many positions the partitions that exist have left, and how many the last of them holds.
+select last - 1 - (select case when is_called then last_value else 0 end from events_position) as positions,
+       last - first as partition
+from event_partitions order by last desc limit 1
+
+-- name: is_read_only
+-- A standby, or a database whose default says so.
+select current_setting('transaction_read_only')::boolean
