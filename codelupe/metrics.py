@@ -15,7 +15,7 @@ import asyncpg
 import structlog
 from anyio.abc import TaskStatus
 from prometheus_client import CollectorRegistry, start_http_server
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from codelupe.errors import CodelupeError, DatabaseUnavailable
@@ -60,6 +60,8 @@ class Consumer:
     ready: int
     running: int
     parked: int
+    handled: int
+    """Events ever handled to effect."""
     seconds: float
     """Age of the oldest event after its cursor or in a task that is ready or running; 0 if there is none."""
 
@@ -200,13 +202,17 @@ def _of_the_consumers(consumers: list[Consumer]) -> Iterator[Metric]:
         "that is ready or running. 0 if there is none. What waits behind a parked event counts, the parked one not.",
         labels=["subscription"],
     )
+    handled = CounterMetricFamily(
+        "eventlog_handled", "Events that the subscription has handled to effect.", labels=["subscription"]
+    )
     tasks = GaugeMetricFamily("eventlog_tasks", "The subscription's tasks by state.", labels=["subscription", "state"])
     for one in consumers:
         events.add_metric([one.name], one.lag)
         seconds.add_metric([one.name], one.seconds)
+        handled.add_metric([one.name], one.handled)
         for state, count in {"ready": one.ready, "running": one.running, "parked": one.parked}.items():
             tasks.add_metric([one.name, state], count)
-    return iter([events, seconds, tasks])
+    return iter([events, seconds, handled, tasks])
 
 
 def _gauge(name: str, meaning: str, value: float) -> Metric:

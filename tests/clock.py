@@ -25,4 +25,4 @@ class Clock:
     async def advance(self, by: timedelta) -> None:
         """Let time pass; whoever waits for it hears of it at once."""
         await self._database.execute("update test_clock set at = at + $1::interval", by)
-        await self._database.execute("notify codelupe_log")
+        await self._database.execute("notify codelupe_log, 'tasks'")

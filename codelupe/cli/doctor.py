@@ -31,6 +31,7 @@ _OLDEST_POSTGRES = 150000
 _LEAST_FREE_BYTES = 2 * 1024**3
 _LONG_TRANSACTION_SECONDS = 60.0
 _LATE_SECONDS = 600.0
+_LOOK_AGAIN_SECONDS = 1.0
 _NEWEST_EVENTS = 1000
 
 Verdict = Literal["good", "warning", "bad"]
@@ -145,7 +146,7 @@ async def _event_log(session: Session) -> list[Finding]:
         _oldest_fence(sample),
         await _partitions(session.database),
         await _vocabulary(session.database),
-        *_stages(sample, {stage.name for stage in gathered.stages}),
+        *await _stages(session.database, sample, {stage.name for stage in gathered.stages}),
         _dead_letters(sample),
     ]
 
@@ -198,8 +199,8 @@ async def _vocabulary(database: Database) -> Finding:
     return Finding("events", "good", f"this code can read the newest {_NEWEST_EVENTS:,}")
 
 
-def _stages(sample: Sample, active: AbstractSet[str]) -> list[Finding]:
-    late = [one for one in sample.consumers if one.seconds > _LATE_SECONDS and not (one.running and sample.workers)]
+async def _stages(database: Database, sample: Sample, active: AbstractSet[str]) -> list[Finding]:
+    late = await _late_and_idle(database, sample)
     return [
         Finding(
             f"stage {one.name}",
@@ -208,7 +209,25 @@ def _stages(sample: Sample, active: AbstractSet[str]) -> list[Finding]:
             _why_late(one, sample, active),
         )
         for one in late
-    ] or [Finding("stages", "good", "nothing has been waiting for long")]
+    ] or [Finding("stages", "good", "nothing waits for long without being worked on")]
+
+
+async def _late_and_idle(database: Database, sample: Sample) -> list[Consumer]:
+    """Those where within a second nothing was handled or running; catching up with old events is no fault."""
+    before = {one.name: one.handled for one in sample.consumers if one.seconds > _LATE_SECONDS}
+    if not before:
+        return []
+    await anyio.sleep(_LOOK_AGAIN_SECONDS)
+    at_rest = {row["name"] for row in await database.fetch(_METRICS.cursors_at_rest, list(before))}
+    now = await read_sample(database)
+    return [
+        one
+        for one in now.consumers
+        if one.name in at_rest
+        and one.seconds > _LATE_SECONDS
+        and one.handled == before[one.name]
+        and not (one.running and now.workers)
+    ]
 
 
 def _why_late(consumer: Consumer, sample: Sample, active: AbstractSet[str]) -> str:

@@ -10,6 +10,7 @@ import typer
 from codelupe.cli.output import out, print_json
 from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, with_session
 from codelupe.errors import CodelupeError
+from codelupe.log.projections import begin_rebuild
 from codelupe.log.replay import Replay, count_replay, position_before, start_replay
 from codelupe.log.stages import Stage
 
@@ -21,6 +22,9 @@ def replay(
     from_position: Annotated[int, typer.Option("--from-position", min=1, help="Begin with this position.")] = 1,
     since: Annotated[datetime | None, typer.Option("--since", help="Begin at this time (UTC).")] = None,
     stream: Annotated[str | None, typer.Option("--stream", help="Only events of this stream.")] = None,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Fill the stage's tables anew beside the live ones, then swap them.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many events it would be.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: AsJson = False,
@@ -29,6 +33,8 @@ def replay(
 
     async def do(session: Session) -> None:
         after = from_position - 1 if since is None else await position_before(session.database, _utc(since))
+        if rebuild and (after or stream):
+            raise typer.BadParameter("--rebuild takes all events, from the beginning")
         plan = Replay(stage=_stage(session, stage), after=after, stream=stream)
         events = await count_replay(session.database, plan)
         if as_json:
@@ -37,7 +43,7 @@ def replay(
             mood = "would be" if dry_run else "will be"
             out.print(f"{events:,} events after position {after:,} {mood} handled again.")
         if not dry_run and (yes or as_json or typer.confirm("Go on?", err=True)):
-            await start_replay(session.database, plan)
+            await (begin_rebuild(session.database, plan.stage) if rebuild else start_replay(session.database, plan))
 
     with_session(config, profile, do)
 

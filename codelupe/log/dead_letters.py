@@ -92,7 +92,7 @@ async def _act(database: Database, statement: str, selection: Selection) -> list
     async with database.transaction() as connection:
         done = sorted(row["id"] for row in await connection.fetch(statement, *selection.as_arguments()))
         _require_all(selection, done)
-    await database.execute(_LOG.notify)
+    await database.execute(_LOG.notify_of_tasks)
     return done
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import timedelta
+from functools import partial
 
 import anyio
+import anyio.lowlevel
 
 from codelupe.contracts import BatchSubscription, Handler, Subscription
 from codelupe.log.batches import BatchReader, one_by_one
 from codelupe.log.context import Surroundings
 from codelupe.log.handling import Handling
+from codelupe.log.projections import finish_rebuild, rebuilding
 from codelupe.log.stages import Stage
 from codelupe.log.tasks import FEED_LIMIT, Fed, Tasks
 from codelupe.log.wakeups import Bell
@@ -18,15 +22,36 @@ _TROUBLED_AT_ONCE = 4
 """How many events of a batch subscription are handled at once when they have become tasks."""
 
 
+def lanes_of(stages: Sequence[Stage], surroundings: Surroundings, tasks: Tasks) -> Iterator[Lane]:
+    """A lane for each stage, and one for the rebuilding of each projection."""
+    database = surroundings.log.database
+    for stage in stages:
+        yield Lane(stage, surroundings, tasks)
+        subscription = stage.subscription
+        if isinstance(subscription, BatchSubscription) and subscription.projects_to:
+            swap = partial(finish_rebuild, database, stage, subscription)
+            yield Lane(rebuilding(stage, subscription), surroundings, tasks, news=Bell(), when_level=swap)
+
+
 class Lane:
     """One stage's place in a worker."""
 
-    def __init__(self, stage: Stage, surroundings: Surroundings, tasks: Tasks) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        surroundings: Surroundings,
+        tasks: Tasks,
+        *,
+        news: Bell | None = None,
+        when_level: Callable[[], Awaitable[object]] = anyio.lowlevel.checkpoint,
+    ) -> None:
         self.stage = stage
-        self.bell = Bell()
+        self.when_level = when_level
+        """To be done whenever the reader has read all there is."""
+        self.bell = surroundings.log.wakeups.task_bell()
         """Rings when a claim may bring something."""
-        self.news = surroundings.log.wakeups.bell()
-        """Rings when the log may have something for the reader."""
+        self.news = news or surroundings.log.wakeups.bell()
+        """Rings when the log may have something for the reader; a rebuilding looks by itself."""
         self.running = 0
         subscription = stage.subscription
         self.reader: BatchReader | None = None

@@ -47,4 +47,4 @@ async def start_replay(database: Database, replay: Replay) -> None:
         await database.execute(SQL.rewind, stage.name, replay.after)
     else:
         await database.execute(SQL.redeliver_stream, stage.name, stage.event_types, replay.after, replay.stream)
-    await database.execute(SQL.notify)
+    await database.execute(SQL.notify_of_tasks)

@@ -47,12 +47,17 @@ class Wakeups:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._bells: list[Bell] = []
+        self._task_bells: list[Bell] = []
         self._outgoing = Bell()
 
     def bell(self) -> Bell:
         """A bell that rings when something was appended, here or elsewhere."""
-        bell = Bell()
-        self._bells.append(bell)
+        self._bells.append(bell := Bell())
+        return bell
+
+    def task_bell(self) -> Bell:
+        """A bell that rings when another process has changed what waits in tasks, such as a person with a retry."""
+        self._task_bells.append(bell := Bell())
         return bell
 
     def announce(self) -> None:
@@ -78,9 +83,12 @@ class Wakeups:
     async def _converse(self, connection: Connection) -> None:
         own = connection.get_server_pid()
 
-        def heard(_connection: object, pid: int, *_: object) -> None:
+        def heard(_connection: object, pid: int, _channel: str, what: object) -> None:
             if pid != own:
                 self.wake()
+            if what == "tasks":
+                for bell in self._task_bells:
+                    bell.ring()
 
         await connection.add_listener(CHANNEL, heard)
         try:

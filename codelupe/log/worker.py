@@ -24,7 +24,7 @@ from codelupe.errors import DatabaseUnavailable
 from codelupe.log.batches import BatchReader
 from codelupe.log.context import Surroundings
 from codelupe.log.event_log import SQL
-from codelupe.log.lanes import Lane
+from codelupe.log.lanes import Lane, lanes_of
 from codelupe.log.leases import Heartbeat, ProcessIdentity
 from codelupe.log.records import uuid7
 from codelupe.log.stages import Stage
@@ -49,7 +49,7 @@ class Worker:
         self._surroundings = surroundings
         self._database = surroundings.log.database
         self._tasks = Tasks(self._database)
-        self._lanes = {stage.name: Lane(stage, surroundings, self._tasks) for stage in stages}
+        self._lanes = {lane.stage.name: lane for lane in lanes_of(stages, surroundings, self._tasks)}
         self._lease = lease
         self._drain = drain
         self._stopping = anyio.Event()
@@ -177,6 +177,7 @@ class Worker:
         while True:
             try:
                 await reader.read_all(on_tasks=lane.bell.ring)
+                await lane.when_level()
             except DatabaseUnavailable as error:
                 log.warning("database_unavailable", error=error.message)
                 await anyio.sleep(_AWAY_PAUSE_SECONDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+import uuid
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -11,10 +12,14 @@ import pytest
 
 from codelupe import Database, HandlerContext, Job, JobContext, Reject, RetryLater, RetryPolicy, Subscription, hookimpl
 from codelupe.daemon import Daemon
+from codelupe.errors import LeaseLost
 from codelupe.log import Entry, EventLog
-from codelupe.log.event_log import EventRefused
-from codelupe.log.records import derive_key
+from codelupe.log.event_log import SQL, EventRefused
+from codelupe.log.records import derive_key, uuid7
+from codelupe.log.stages import Stage
+from codelupe.log.tasks import Tasks, complete
 from codelupe_events import BatchReady, Event, RepoEmpty, TaskParked
+from tests.clock import Clock
 from tests.conftest import RunUntilIdle
 
 pytestmark = pytest.mark.anyio
@@ -399,3 +404,71 @@ async def test_an_event_of_newer_code_is_parked_not_lost(run_until_idle: RunUnti
     types_ = [recorded.type async for recorded in log.read()]
     assert types_ == ["BatchReady", "TaskParked"]
     assert "version 99" in await database.fetchval("select error from tasks where state = 'parked'")
+
+
+async def test_a_failed_attempt_waits_for_its_time(database: Database, clock: Clock) -> None:
+    tasks, stage, worker = await one_claimable_task(database)
+    [task] = await tasks.claim(stage, worker, 10)
+    assert await tasks.retry(task, after=timedelta(hours=1), counts=True, error="e", traceback="t")
+    await clock.advance(timedelta(minutes=59))
+    assert await tasks.claim(stage, worker, 10) == []
+    await clock.advance(timedelta(minutes=1))
+    [again] = await tasks.claim(stage, worker, 10)
+    assert (again.recorded, again.attempt) == (task.recorded, 2)
+
+
+async def test_a_lease_lasts_as_long_as_the_database_s_clock_says(database: Database, clock: Clock) -> None:
+    tasks, stage, worker = await one_claimable_task(database)
+    [task] = await tasks.claim(stage, worker, 10)
+    await clock.advance(timedelta(seconds=60))
+    assert await tasks.reap(uuid7()) == (0, 0)
+    await clock.advance(timedelta(seconds=1))
+    assert await tasks.reap(uuid7()) == (1, 1)
+    with pytest.raises(LeaseLost):
+        async with database.transaction() as connection:
+            await complete(connection, task, [])
+    assert await tasks.claim(stage, worker, 10) == [], "a worker that is gone claims nothing"
+
+
+async def test_a_claim_made_while_its_worker_was_given_up_comes_back(database: Database, clock: Clock) -> None:
+    tasks, stage, worker = await one_claimable_task(database)
+    await tasks.claim(stage, worker, 10)
+    await database.execute("delete from workers")
+    assert await tasks.reap(uuid7()) == (0, 1)
+    assert await database.fetchval("select losses from tasks") == 1
+
+
+async def test_an_event_over_which_workers_keep_dying_is_parked(
+    run_until_idle: RunUntilIdle, database: Database
+) -> None:
+    calls = []
+
+    async def handle(event: BatchReady, context: HandlerContext) -> None:
+        calls.append(event)
+
+    log = EventLog(database)
+    await log.publish(batch(1))
+    await database.execute("insert into subscriptions (name, position) values ('test.s', 1)")
+    await database.execute(
+        "insert into tasks (subscription, stream, position, losses) values ('test.s', 'batch/1', 1, 3)"
+    )
+    retry = RetryPolicy(losses=3)
+    it = plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle, retry=retry)])
+    await run_until_idle({"test": it})
+    assert calls == []
+    assert await database.fetchval("select error from tasks") == "3 workers died while they handled it"
+
+
+async def one_claimable_task(database: Database) -> tuple[Tasks, Stage, uuid.UUID]:
+    """A stage with one event to handle, and a worker whose lease lasts a minute."""
+
+    async def handle(*_: object) -> None: ...
+
+    stage = Stage(name="test.s", subscription=Subscription(name="s", events=(BatchReady,), handler=handle))
+    worker = uuid7()
+    await EventLog(database).publish(batch(1))
+    await database.execute(SQL.register_subscription, stage.name, False)
+    await database.execute(SQL.register_worker, worker, timedelta(minutes=1), "elsewhere", "", 1, "")
+    tasks = Tasks(database)
+    await tasks.feed([stage])
+    return tasks, stage, worker

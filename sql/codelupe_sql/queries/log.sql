@@ -141,10 +141,14 @@ update subscriptions set position = $2, delivered = delivered + $3 where name = 
 
 -- name: counts
 -- What is left to do for these subscriptions, and whether each has seen everything up to a position. What waits
--- behind a parked task of its stream is not left to do: only a person can set it going.
+-- behind a parked task of its stream is not left to do: only a person can set it going. That holds for a rebuilding
+-- with a parked task, too; any other is left to be swapped in.
 select count(*) filter (where tasks.state = 'ready') as waiting,
        count(*) filter (where tasks.state = 'running') as running,
-       (select bool_and(position >= $2) from subscriptions where name = any($1)) as level
+       (select bool_and(position >= $2 and (
+                   name not like '%~rebuild'
+                   or exists (select from tasks where tasks.subscription = name and state = 'parked')))
+        from subscriptions where name = any($1)) as level
 from unnest($1::text[], $3::boolean[]) as stage (name, parked_blocks)
 join tasks on tasks.subscription = stage.name and tasks.state <> 'parked'
 where not (
@@ -238,6 +242,10 @@ returning (select count(*) from made)
 
 -- name: notify
 notify codelupe_log
+
+-- name: notify_of_tasks
+-- What waits was changed from outside: retried, dropped, handed out again.
+notify codelupe_log, 'tasks'
 
 -- name: fences
 -- Open transactions that hold readers back: for how long, and what each is doing.

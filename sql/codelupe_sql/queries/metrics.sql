@@ -16,12 +16,13 @@ where locktype = 'advisory' and classid = 20260 and objsubid = 2
 order by xact_start nulls first
 
 -- name: consumers
--- Each subscription's positions after its cursor, its tasks, and the age of the oldest event that waits: of any type
--- after the cursor, or of a task that is ready or running.
+-- Each subscription's positions after its cursor, its tasks, how many events it has done with, and the age of the
+-- oldest event that waits: of any type after the cursor, or of a task that is ready or running.
 select subscriptions.name,
        (select case when is_called then last_value else 0 end from events_position) - subscriptions.position
            as undelivered,
        coalesce(ready, 0) as ready, coalesce(running, 0) as running, coalesce(parked, 0) as parked,
+       delivered - coalesce(ready + running + parked, 0) as handled,
        coalesce(greatest(extract(epoch from log_time() - least(
            (select recorded_at from events where events.position > subscriptions.position order by position limit 1),
            (select recorded_at from events where events.position = (
@@ -37,6 +38,10 @@ from subscriptions left join (
     from tasks group by subscription
 ) as tally on subscription = subscriptions.name
 order by subscriptions.name
+
+-- name: cursors_at_rest
+-- Those of these subscriptions whose cursor nobody holds: a batch is handled under its lock.
+select name from subscriptions where name = any($1) for key share skip locked
 
 -- name: newest_types
 -- Types and versions among the newest events.

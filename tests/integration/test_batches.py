@@ -1,0 +1,179 @@
+"""Batch subscriptions on a real Postgres: many events a call, in order, to effect exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import anyio
+import pytest
+
+from codelupe import BatchContext, BatchSubscription, Database, Reject, RetryLater, RetryPolicy
+from codelupe.daemon import Daemon
+from codelupe.log import Entry, EventLog
+from codelupe.log.dead_letters import Selection, retry_parked
+from codelupe.log.replay import Replay, count_replay, start_replay
+from codelupe.log.stages import Stage
+from codelupe.status import read_stages
+from codelupe_events import BatchReady, Event, RepoEmpty, TaskParked
+from tests.conftest import RunUntilIdle
+from tests.integration.test_worker import batch, empty, plugin
+
+pytestmark = pytest.mark.anyio
+
+FAST = RetryPolicy(attempts=2, base=timedelta(milliseconds=1), cap=timedelta(milliseconds=5))
+
+
+class Ledger:
+    """A batch handler that writes down what it is handed and refuses some events."""
+
+    def __init__(self, *, refuse: set[int] | None = None, emits: bool = False, **settings: object) -> None:
+        self.refuse = refuse or set()
+        self.sizes: list[int] = []
+        self._emits = emits
+        self.subscription = BatchSubscription(
+            name="s",
+            events=(BatchReady,),
+            handler=self.handle,
+            retry=FAST,
+            **settings,  # type: ignore[arg-type]
+        )
+        self.plugins = {"test": plugin(subscriptions=[self.subscription])}
+        self.stage = Stage(name="test.s", subscription=self.subscription)
+
+    async def handle(self, events: Sequence[BatchReady], context: BatchContext) -> None:
+        self.sizes.append(len(events))
+        for event in events:
+            await context.connection.execute(
+                "insert into ledger (stream, files) values ($1, $2)", event.batch_id, event.files
+            )
+            if event.files in self.refuse:
+                raise ValueError(f"I do not like {event.files}")
+            if self._emits:
+                context.emit(empty(event.files), because=event)
+
+
+@pytest.fixture(autouse=True)
+async def ledger_table(database: Database) -> None:
+    await database.execute("create table ledger (id bigserial, stream bigint, files int)")
+
+
+async def written(database: Database) -> list[tuple[int, int]]:
+    rows = await database.fetch("select stream, files from ledger order by id")
+    return [(row["stream"], row["files"]) for row in rows]
+
+
+async def test_events_come_many_a_call_in_the_log_s_order(run_until_idle: RunUntilIdle, database: Database) -> None:
+    ledger = Ledger(size=10)
+    await EventLog(database).publish_all([Entry(event=batch(number % 3, number)) for number in range(25)])
+    await run_until_idle(ledger.plugins)
+    assert ledger.sizes == [10, 10, 5]
+    assert await written(database) == [(number % 3, number) for number in range(25)]
+    [stage] = await read_stages(database)
+    assert (stage["done"], stage["waiting"], stage["parked"]) == (25, 0, 0)
+
+
+async def test_effect_emitted_events_and_cursor_commit_together(
+    run_until_idle: RunUntilIdle, database: Database
+) -> None:
+    """The refused event's batch leaves nothing, not even of the events before it, until it is tried in pieces."""
+    ledger = Ledger(refuse={2}, emits=True, size=8)
+    events = await run_until_idle(ledger.plugins, events=[batch(number, number) for number in range(5)])
+    assert await written(database) == [(0, 0), (1, 1), (3, 3), (4, 4)]
+    assert [event for event in events if isinstance(event, RepoEmpty)] == [empty(number) for number in (0, 1, 3, 4)]
+    [parked] = [event for event in events if isinstance(event, TaskParked)]
+    assert (parked.attempts, parked.error) == (2, "ValueError: I do not like 2")
+
+
+async def test_a_stream_queues_behind_its_parked_event_and_goes_on_in_order(
+    run_until_idle: RunUntilIdle, database: Database
+) -> None:
+    ledger = Ledger(refuse={1})
+    await run_until_idle(ledger.plugins, events=[batch(number % 2, number) for number in range(6)])
+    assert await written(database) == [(0, 0), (0, 2), (0, 4)]
+    ledger.refuse.clear()
+    await retry_parked(database, Selection(subscription="test.s"))
+    await run_until_idle(ledger.plugins, events=[batch(1, 7)])
+    assert [files for stream, files in await written(database) if stream == 1] == [1, 3, 5, 7]
+    assert await database.fetchval("select count(*) from tasks") == 0
+
+
+async def test_a_parked_event_lets_its_stream_pass_when_the_subscription_says_so(
+    run_until_idle: RunUntilIdle, database: Database
+) -> None:
+    ledger = Ledger(refuse={1}, parked_blocks_stream=False)
+    await run_until_idle(ledger.plugins, events=[batch(1, number) for number in range(4)])
+    assert await written(database) == [(1, 0), (1, 2), (1, 3)]
+
+
+async def test_an_event_that_nobody_can_read_is_parked_alone(
+    make_daemon: Callable[..., Daemon], database: Database
+) -> None:
+    ledger = Ledger()
+    await EventLog(database).publish(batch(1, 1))
+    await database.execute("update events set version = 99")
+    await EventLog(database).publish(batch(2, 2))
+    await make_daemon(ledger.plugins).run()
+    assert await written(database) == [(2, 2)]
+    assert "version 99" in await database.fetchval("select error from tasks where state = 'parked'")
+
+
+async def test_retry_later_is_obeyed(run_until_idle: RunUntilIdle, database: Database) -> None:
+    calls = []
+
+    async def handle(events: Sequence[BatchReady], context: BatchContext) -> None:
+        calls.append(len(events))
+        if len(calls) < 5:
+            raise RetryLater("not yet", after=timedelta(milliseconds=1), counts=False)
+
+    it = plugin(subscriptions=[BatchSubscription(name="s", events=(BatchReady,), handler=handle, retry=FAST)])
+    await run_until_idle({"test": it}, events=[batch(1)])
+    assert len(calls) == 5
+
+
+async def test_several_processes_share_the_work(
+    make_daemon: Callable[..., Daemon], database: Database, tmp_path: Path
+) -> None:
+    ledgers = [Ledger(size=7) for _ in range(3)]
+    await EventLog(database).publish_all([Entry(event=batch(number % 5, number)) for number in range(500)])
+    async with anyio.create_task_group() as group:
+        for number, ledger in enumerate(ledgers):
+            group.start_soon(make_daemon(ledger.plugins, state_dir=str(tmp_path / str(number))).run)
+    assert sorted(files for _, files in await written(database)) == list(range(500))
+
+
+async def test_a_replay_hands_events_out_again_and_appends_nothing_twice(
+    run_until_idle: RunUntilIdle, database: Database
+) -> None:
+    ledger = Ledger(emits=True)
+    await run_until_idle(ledger.plugins, events=[batch(number % 2, number) for number in range(4)])
+    everything = Replay(stage=ledger.stage, after=0)
+    one_stream = Replay(stage=ledger.stage, after=0, stream="batch/1")
+    assert (await count_replay(database, everything), await count_replay(database, one_stream)) == (4, 2)
+    await start_replay(database, everything)
+    await run_until_idle(ledger.plugins)
+    await start_replay(database, one_stream)
+    events = await run_until_idle(ledger.plugins)
+    assert [files for _, files in await written(database)] == [0, 1, 2, 3, 0, 1, 2, 3, 1, 3]
+    assert len([event for event in events if isinstance(event, RepoEmpty)]) == 4, "also where it came as a task"
+
+
+async def test_a_batch_of_another_s_events_moves_on(run_until_idle: RunUntilIdle, database: Database) -> None:
+    ledger = Ledger(size=3)
+    others: list[Event] = [empty(number) for number in range(400)]
+    await run_until_idle(ledger.plugins, events=[*others, batch(1, 1)])
+    assert await written(database) == [(1, 1)]
+
+
+async def test_what_the_handler_rejects_is_parked_at_once(run_until_idle: RunUntilIdle, database: Database) -> None:
+    calls = []
+
+    async def handle(events: Sequence[BatchReady], context: BatchContext) -> None:
+        calls.append(len(events))
+        raise Reject("no use")
+
+    it = plugin(subscriptions=[BatchSubscription(name="s", events=(BatchReady,), handler=handle, size=1, retry=FAST)])
+    await run_until_idle({"test": it}, events=[batch(1)])
+    assert calls == [1, 1], "once in the batch, once as a task"
+    assert await database.fetchval("select error from tasks where state = 'parked'") == "no use"
