@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 
-from codelupe import Database, HandlerContext, Repository, Subscription, hookimpl
+from codelupe import BatchContext, BatchSubscription, Database, Repository, hookimpl
 from codelupe_events import RepoDiscovered
 from codelupe_search.postgres import PostgresIndex
 
@@ -16,13 +16,13 @@ def codelupe_search_index(database: Database) -> PostgresIndex:
 
 
 @hookimpl
-def codelupe_subscriptions() -> Iterable[Subscription]:
-    return [Subscription(name="index", events=(RepoDiscovered,), handler=index)]
+def codelupe_subscriptions() -> Iterable[BatchSubscription]:
+    return [BatchSubscription(name="index", events=(RepoDiscovered,), handler=index)]
 
 
-async def index(event: RepoDiscovered, context: HandlerContext) -> None:
-    """Bring the chosen index up to date."""
-    await context.search_index.index([as_repository(event)])
+async def index(events: Sequence[RepoDiscovered], context: BatchContext) -> None:
+    """Bring the chosen index up to date. It may lie outside the transaction: indexing twice changes nothing."""
+    await context.search_index.index([as_repository(event) for event in events])
 
 
 def as_repository(event: RepoDiscovered) -> Repository:

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import types
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import anyio
 import pytest
 
-from codelupe import Database, HandlerContext, Job, JobContext, Reject, RetryLater, RetryPolicy, Subscription, hookimpl
+from codelupe import (
+    BatchSubscription,
+    Database,
+    HandlerContext,
+    Job,
+    JobContext,
+    Reject,
+    RetryLater,
+    RetryPolicy,
+    Subscription,
+    hookimpl,
+)
 from codelupe.daemon import Daemon
 from codelupe.errors import LeaseLost
 from codelupe.log import Entry, EventLog
@@ -27,17 +38,17 @@ pytestmark = pytest.mark.anyio
 FAST = RetryPolicy(attempts=3, base=timedelta(milliseconds=10), cap=timedelta(milliseconds=50))
 
 
-def plugin(*, subscriptions: list[Subscription] | None = None, jobs: list[Job] | None = None) -> object:
+def plugin(*, subscriptions: Sequence[Subscription | BatchSubscription] = (), jobs: Sequence[Job] = ()) -> object:
     """A plugin as a third party would write it."""
     it = types.SimpleNamespace()
 
     @hookimpl
-    def codelupe_subscriptions() -> list[Subscription]:
-        return subscriptions or []
+    def codelupe_subscriptions() -> Sequence[Subscription | BatchSubscription]:
+        return subscriptions
 
     @hookimpl
-    def codelupe_jobs() -> list[Job]:
-        return jobs or []
+    def codelupe_jobs() -> Sequence[Job]:
+        return jobs
 
     it.codelupe_subscriptions = codelupe_subscriptions
     it.codelupe_jobs = codelupe_jobs
@@ -369,6 +380,8 @@ async def test_a_reader_never_passes_a_position_that_may_still_commit(database: 
     async with database.transaction() as slow:
         [held] = await log.append(slow, [Entry(event=batch(1))])
         later = await log.publish(batch(2))
+        assert held.position is not None
+        assert later.position is not None
         assert later.position > held.position
         assert await log.settled_position() < held.position
         assert [event async for event in log.read()] == []

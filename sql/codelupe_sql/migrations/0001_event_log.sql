@@ -47,7 +47,9 @@ begin
     return null;
 end $$;
 
-create trigger fence before insert on events for each statement execute function raise_fence_before_append();
+create trigger fence before insert on events for each statement
+    when (current_setting('codelupe.fenced', true) is distinct from 'yes')
+    execute function raise_fence_before_append();
 
 -- The highest position up to which no open transaction can still commit an event. Volatile on purpose: each
 -- statement sees its own moment. Keys are the low 31 bits of a position, so they are read as the position nearest
