@@ -76,6 +76,12 @@ class Settings(PluginChoice):
     search_index: str = Field("postgres", description="Which plugin's search index is used.")
     executor: str = Field("processes", description="Where CPU-heavy work runs; `processes` is a pool on this machine.")
     executor_workers: int | None = Field(None, ge=1, description="Processes of that pool; the number of CPUs if unset.")
+    metrics_port: int | None = Field(
+        None, ge=1, le=65535, description="Port on which metrics are served to Prometheus; unset, none are."
+    )
+    metrics_host: str = Field(
+        "127.0.0.1", description="Address on which metrics are served; nobody is asked who he is."
+    )
     plugins: PluginSettings = Field(default_factory=PluginSettings, description="Each plugin's own settings.")
 
     @property

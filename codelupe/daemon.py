@@ -23,6 +23,7 @@ from codelupe.log.context import Surroundings
 from codelupe.log.event_log import SQL
 from codelupe.log.schedule import Scheduler
 from codelupe.log.worker import Worker
+from codelupe.metrics import serve_metrics
 from codelupe.postgres import Database
 from codelupe.postgres.embedded import embedded_server
 from codelupe.postgres.migrate import migrate, own_migrations
@@ -160,6 +161,8 @@ class Daemon:
                 beside.start_soon(keep_embedded_server, database, folders)
             if watcher is not None:
                 beside.start_soon(watcher.watch, running)
+            if (port := self._settings.metrics_port) is not None:
+                await beside.start(serve_metrics, database, self._settings.metrics_host, port)
             self._say_ready(gathered)
             await self._run_until_told(worker, scheduler)
             journal.notify("STOPPING=1")

@@ -231,7 +231,7 @@ async def _late_and_idle(database: Database, sample: Sample) -> list[Consumer]:
 
 
 def _why_late(consumer: Consumer, sample: Sample, active: AbstractSet[str]) -> str:
-    if consumer.name not in active:
+    if consumer.name.partition("~")[0] not in active:  # a rebuild runs with its stage
         return "No active plugin has this stage: see `codelupe plugins list`."
     if not sample.workers:
         return "No daemon is at work: `codelupe run` starts one."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
@@ -15,9 +16,10 @@ from codelupe.log.context import Surroundings
 from codelupe.log.handling import Handling
 from codelupe.log.projections import finish_rebuild, rebuilding
 from codelupe.log.stages import Stage
-from codelupe.log.tasks import FEED_LIMIT, Fed, Tasks
+from codelupe.log.tasks import FEED_LIMIT, Fed, Task, Tasks
 from codelupe.log.wakeups import Bell
 
+_QUICK_SECONDS = 0.1
 _TROUBLED_AT_ONCE = 4
 """How many events of a batch subscription are handled at once when they have become tasks."""
 
@@ -53,6 +55,9 @@ class Lane:
         self.news = news or surroundings.log.wakeups.bell()
         """Rings when the log may have something for the reader; a rebuilding looks by itself."""
         self.running = 0
+        self.waiting: deque[Task] = deque()
+        """Claimed ahead, so that who is done with one task has the next at hand."""
+        self._seconds = _QUICK_SECONDS
         subscription = stage.subscription
         self.reader: BatchReader | None = None
         handler: Handler
@@ -69,9 +74,21 @@ class Lane:
         self._due: list[float] = []
 
     @property
-    def free(self) -> int:
-        """How many more tasks may run."""
-        return self._concurrency - self.running
+    def wanted(self) -> int:
+        """How many tasks to claim now: enough to be at work, and while they are quickly done, as many to follow."""
+        full = self._concurrency * (2 if self._seconds < _QUICK_SECONDS else 1)
+        missing = full - self.running - len(self.waiting)
+        return missing if self.running < self._concurrency or missing > self._concurrency // 2 else 0
+
+    def start_waiting(self) -> Iterator[Task]:
+        """Claimed tasks that may begin now."""
+        while self.waiting and self.running < self._concurrency:
+            self.running += 1
+            yield self.waiting.popleft()
+
+    def note_handled(self, seconds: float) -> None:
+        """Keep in mind how long tasks take."""
+        self._seconds += (seconds - self._seconds) / 8
 
     @property
     def is_hungry(self) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 import anyio
+import anyio.lowlevel
 import asyncpg
 import structlog
 
@@ -34,11 +35,16 @@ class Bell:
     def ring(self) -> None:
         self._rung.set()
 
-    async def wait(self, at_most: float = math.inf) -> None:
-        """Until it rings, or ``at_most`` seconds."""
-        with anyio.move_on_after(at_most):
-            await self._rung.wait()
+    async def wait(self, at_most: float = math.inf) -> bool:
+        """Until it rings, or ``at_most`` seconds; returns whether there was anything to wait for."""
+        waits = not self._rung.is_set()
+        if waits:
+            with anyio.move_on_after(at_most):
+                await self._rung.wait()
+        else:
+            await anyio.lowlevel.checkpoint()
         self._rung = anyio.Event()
+        return waits
 
 
 class Wakeups:

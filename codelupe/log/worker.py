@@ -33,7 +33,9 @@ from codelupe.log.tasks import Task, Tasks
 POLL_SECONDS = 1.0
 """How often a loop looks by itself, should no wake-up reach it."""
 _FEED_INTERVAL_SECONDS = 0.003
-"""Under a steady stream of events the feeder takes together what came within this time."""
+"""Under a steady stream of events the feeder takes together what came within this time,"""
+_VAIN_FEED_INTERVAL_SECONDS = 0.02
+"""and at most this one while nothing of it is wanted."""
 _PARTITIONS_SECONDS = 10.0
 _AWAY_PAUSE_SECONDS = 0.5
 
@@ -125,6 +127,8 @@ class Worker:
     # --- the loops ---
 
     async def _work(self, worker: uuid.UUID, lost: anyio.Event) -> None:
+        for lane in self._lanes.values():
+            lane.waiting.clear()  # claimed under an earlier lease
         async with anyio.create_task_group() as handlers:
             async with anyio.create_task_group() as loops:
                 loops.start_soon(self._reap, worker)
@@ -151,27 +155,29 @@ class Worker:
         return any(lane.running for lane in self._lanes.values())
 
     async def _feed(self) -> None:
+        pause = _FEED_INTERVAL_SECONDS
         while True:
             self.alive_at = anyio.current_time()
             try:
-                is_level = await self._feed_hungry([lane for lane in self._lanes.values() if lane.is_hungry])
+                made, is_level = await self._feed_hungry([lane for lane in self._lanes.values() if lane.is_hungry])
             except DatabaseUnavailable as error:
                 log.warning("database_unavailable", error=error.message)
                 await anyio.sleep(_AWAY_PAUSE_SECONDS)
                 continue
-            await anyio.sleep(_FEED_INTERVAL_SECONDS)
-            if is_level:
-                await self._bell.wait(POLL_SECONDS)
+            pause = _FEED_INTERVAL_SECONDS if made else min(2 * pause, _VAIN_FEED_INTERVAL_SECONDS)
+            await anyio.sleep(pause)
+            if is_level and await self._bell.wait(POLL_SECONDS):
+                pause = _FEED_INTERVAL_SECONDS
 
-    async def _feed_hungry(self, lanes: Sequence[Lane]) -> bool:
-        """Whether nothing is left to make tasks of for those that are still hungry."""
+    async def _feed_hungry(self, lanes: Sequence[Lane]) -> tuple[int, bool]:
+        """How many tasks there are to take, and whether that is all for those that are still hungry."""
         if not lanes:
-            return True
+            return 0, True
         fed = await self._tasks.feed([lane.stage for lane in lanes])
         made = sum(lane.note_feed(fed[lane.stage.name]) for lane in lanes)
-        if made > sum(lane.free for lane in lanes):
+        if made > sum(lane.wanted for lane in lanes):
             self._wakeups.announce()  # other processes may have a hand free
-        return all(fed[lane.stage.name].level for lane in lanes if lane.is_hungry)
+        return made, all(fed[lane.stage.name].level for lane in lanes if lane.is_hungry)
 
     async def _read(self, reader: BatchReader, lane: Lane) -> None:
         while True:
@@ -186,33 +192,43 @@ class Worker:
 
     async def _consume(self, lane: Lane, worker: uuid.UUID, handlers: anyio.abc.TaskGroup) -> None:
         while True:
-            for task in await self._claim(lane, worker):
-                lane.running += 1
+            await self._claim(lane, worker)
+            for task in lane.start_waiting():
                 handlers.start_soon(self._run, lane, task)
             await lane.wait(POLL_SECONDS)
 
-    async def _claim(self, lane: Lane, worker: uuid.UUID) -> list[Task]:
-        free = lane.free
-        if not free:
-            return []
+    async def _claim(self, lane: Lane, worker: uuid.UUID) -> None:
+        wanted = lane.wanted
+        if not wanted:
+            return
         try:
-            tasks = await self._tasks.claim(lane.stage, worker, free)
+            tasks = await self._tasks.claim(lane.stage, worker, wanted)
         except DatabaseUnavailable:
             log.debug("claim_postponed", stage=lane.stage.name)
-            return []
-        if lane.note_claim(free, len(tasks)):
+            return
+        lane.waiting.extend(tasks)
+        if lane.note_claim(wanted, len(tasks)):
             self._bell.ring()
-        return tasks
 
     async def _run(self, lane: Lane, task: Task) -> None:
+        """Handle the task, and then those that wait in its lane."""
         try:
-            with self._surroundings.board.working(task.subscription, task.recorded.stream):
-                await lane.handling.run(task)
+            await self._run_one(lane, task)
+            while lane.waiting and not self._stopping.is_set():
+                if lane.wanted:
+                    lane.bell.ring()
+                await self._run_one(lane, lane.waiting.popleft())
         finally:
             lane.running -= 1
             lane.bell.ring()
             if not self._is_busy():
                 self._wakeups.wake()
+
+    async def _run_one(self, lane: Lane, task: Task) -> None:
+        began = anyio.current_time()
+        with self._surroundings.board.working(task.subscription, task.recorded.stream):
+            await lane.handling.run(task)
+        lane.note_handled(anyio.current_time() - began)
 
     async def _reap(self, worker: uuid.UUID) -> None:
         while True:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
@@ -34,17 +35,13 @@ _AWAY: tuple[type[Exception], ...] = (
 """Errors that say nothing about the statement, only that the server cannot serve: gone, full, shut down, read-only."""
 
 
-@contextmanager
-def reporting_absence(where: str, *also: type[Exception]) -> Iterator[None]:
-    """Turn every way in which asyncpg says that the server is away into :class:`DatabaseUnavailable`."""
-    try:
-        yield
-    except (*_AWAY, *also) as error:
-        raise _unavailable(where, error) from error
-    except asyncpg.InterfaceError as error:
-        if "closed" not in str(error) and "connection" not in str(error):
-            raise
-        raise _unavailable(where, error) from error
+def _absence(where: str, error: BaseException, *also: type[Exception]) -> DatabaseUnavailable | None:
+    """What the error comes to if it is one of asyncpg's many ways of saying that the server is away."""
+    if isinstance(error, (*_AWAY, *also)):
+        return _unavailable(where, error)
+    if isinstance(error, asyncpg.InterfaceError) and re.search("closed|connection", str(error)):
+        return _unavailable(where, error)
+    return None
 
 
 def _unavailable(where: str, error: BaseException) -> DatabaseUnavailable:
@@ -81,32 +78,32 @@ class Database:
 
     def __init__(self, url: str, *, connections: int = 10) -> None:
         self.url = url
+        self.where = redact_url(url)
+        """The address without a password, for messages."""
         self._connections = connections
         self._pool: _Pool | None = None
         self._to_be_reset: set[int] = set()
 
-    @property
-    def where(self) -> str:
-        """The address without a password, for messages."""
-        return redact_url(self.url)
-
     async def __aenter__(self) -> Self:
-        with reporting_absence(self.where, *_UNREACHABLE):
-            try:
-                self._pool = await asyncpg.create_pool(
-                    self.url,
-                    min_size=1,
-                    max_size=self._connections,
-                    command_timeout=None,
-                    timeout=10,
-                    server_settings=_SESSION,
-                    reset=self._reset,
-                )
-            except (ValueError, OverflowError):  # their text may hold a part of the password
-                raise ConfigurationError(
-                    "database_url is not the address of a Postgres database",
-                    hint="Write postgresql://user:password@host:5432/database, special characters percent-encoded.",
-                ) from None
+        try:
+            self._pool = await asyncpg.create_pool(
+                self.url,
+                min_size=1,
+                max_size=self._connections,
+                command_timeout=None,
+                timeout=10,
+                server_settings=_SESSION,
+                reset=self._reset,
+            )
+        except (ValueError, OverflowError):  # their text may hold a part of the password
+            raise ConfigurationError(
+                "database_url is not the address of a Postgres database",
+                hint="Write postgresql://user:password@host:5432/database, special characters percent-encoded.",
+            ) from None
+        except Exception as error:
+            if away := _absence(self.where, error, *_UNREACHABLE):
+                raise away from error
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -130,8 +127,7 @@ class Database:
             self._to_be_reset.add(connection.get_server_pid())
             yield connection
 
-    @asynccontextmanager
-    async def statement(self) -> AsyncIterator[Connection]:
+    def statement(self) -> _Borrowed:
         """A connection for a statement or a transaction that leaves nothing behind in the session.
 
         Asking the server to forget what was set costs as much as a statement, so it is not asked here.
@@ -141,14 +137,7 @@ class Database:
         """
         if self._pool is None:
             raise DatabaseUnavailable("the database is not connected", hint="Enter the Database first.")
-        with reporting_absence(self.where):
-            with reporting_absence(self.where, *_UNREACHABLE):
-                connection = await self._pool.acquire(timeout=30)
-            try:
-                yield connection
-            finally:
-                with anyio.CancelScope(shield=True), reporting_absence(self.where, TimeoutError):
-                    await self._pool.release(connection, timeout=_FAREWELL_SECONDS)
+        return _Borrowed(self._pool, self.where)
 
     async def _reset(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
         """Called by the pool when a connection comes back to it."""
@@ -185,3 +174,37 @@ class Database:
         """Run one statement; returns its command tag."""
         async with self.statement() as connection:
             return await connection.execute(query, *arguments)
+
+
+class _Borrowed:
+    """A connection on its way out of the pool and back; a class, for this is on the path of every statement."""
+
+    def __init__(self, pool: _Pool, where: str) -> None:
+        self._pool = pool
+        self._where = where
+
+    async def __aenter__(self) -> Connection:
+        try:
+            self._connection = await self._pool.acquire()
+        except Exception as error:
+            if away := _absence(self._where, error, *_UNREACHABLE):
+                raise away from error
+            raise
+        return self._connection
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                await self._pool.release(self._connection)
+            else:
+                with anyio.CancelScope(shield=True):
+                    await self._pool.release(self._connection, timeout=_FAREWELL_SECONDS)
+        except Exception as of_release:
+            failure = error or of_release
+            if away := _absence(self._where, failure, TimeoutError):
+                raise away from failure
+            raise
+        if error is not None and (away := _absence(self._where, error)):
+            raise away from error

@@ -296,7 +296,7 @@ async def test_dead_letters_are_seen_to(shell: Shell, run_until_idle: RunUntilId
     assert "test.s on batch/" in shown.out
     assert "Reject: no match" in shown.out, "the traceback, on stdout"
     assert (await shell("dead-letters", "retry", numbers[0])).out == "1 will be tried again.\n"
-    assert (await shell("dead-letters", "drop", "--all-matching")).out == "2 dropped.\n"
+    assert (await shell("dead-letters", "drop", "--all-matching", "--yes")).out == "2 dropped.\n"
     assert (await shell("dead-letters", "list", "--json")).json() == []
 
 

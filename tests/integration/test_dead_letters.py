@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
+import anyio
 import pytest
 import structlog
 
 from codelupe import Database, HandlerContext, Reject, RetryLater, Subscription
+from codelupe.errors import CodelupeError
 from codelupe.journal import configure_logging
-from codelupe.log.dead_letters import drop_parked, list_parked, retry_parked
+from codelupe.log.dead_letters import EVERYTHING, SQL, Selection, count_parked, drop_parked, list_parked, retry_parked
 from codelupe.status import read_stages
-from codelupe_events import BatchReady, TaskParked
+from codelupe_events import BatchReady, RepoEmpty, TaskParked
 from tests.conftest import RunUntilIdle
+from tests.integration.test_cli import Shell
 from tests.plugins import FAST, batch, empty, make_plugin
 
 pytestmark = pytest.mark.anyio
@@ -73,8 +77,8 @@ async def test_dead_letters_come_oldest_first_and_by_stage(run_until_idle: RunUn
         ("b.s", "batch/1"),
         ("a.s", "batch/2"),
     ]
-    assert [one.stream for one in await list_parked(database, "b.s")] == ["batch/1"]
-    assert await list_parked(database, "c.s") == []
+    assert [one.stream for one in await list_parked(database, Selection(subscription="b.s"))] == ["batch/1"]
+    assert await list_parked(database, Selection(subscription="c.s")) == []
 
 
 async def test_retried_it_is_the_same_task_with_all_its_attempts_before_it(
@@ -85,7 +89,7 @@ async def test_retried_it_is_the_same_task_with_all_its_attempts_before_it(
     assert await only_stage(database) == {"waiting": 1, "parked": 1}
     [letter] = await list_parked(database)
     handler.mended = True
-    assert await retry_parked(database, [letter.id]) == 1
+    assert await retry_parked(database, Selection(ids=[letter.id])) == [letter.id]
     events = await run_until_idle({"test": stage_of(handler)})
     assert handler.handled == [10, 11], "what waited behind it comes after it"
     assert handler.attempts == [1, 1, 1]
@@ -97,7 +101,7 @@ async def test_retried_in_vain_it_is_parked_again(run_until_idle: RunUntilIdle, 
     handler = Stubborn()
     await run_until_idle({"test": stage_of(handler)}, events=[batch(1)])
     [first] = await list_parked(database)
-    await retry_parked(database, [first.id])
+    await retry_parked(database, Selection(ids=[first.id]))
     events = await run_until_idle({"test": stage_of(handler)})
     [second] = await list_parked(database)
     assert second.id == first.id
@@ -110,7 +114,7 @@ async def test_dropped_it_lets_its_stream_go_on(run_until_idle: RunUntilIdle, da
     await run_until_idle({"test": stage_of(handler)}, events=[batch(1, 10), batch(1, 11)])
     [letter] = await list_parked(database)
     handler.mended = True
-    assert await drop_parked(database, [letter.id]) == 1
+    assert await drop_parked(database, Selection(ids=[letter.id])) == [letter.id]
     events = await run_until_idle({"test": stage_of(handler)})
     assert handler.handled == [11]
     assert await list_parked(database) == []
@@ -125,11 +129,97 @@ async def test_what_is_not_parked_is_neither_retried_nor_dropped(
     await run_until_idle({"test": stage_of(handler)}, events=[batch(1, 10), batch(1, 11)])
     [letter] = await list_parked(database)
     [waiting] = [row["id"] for row in await database.fetch("select id from tasks where state = 'ready'")]
-    for act in (retry_parked, drop_parked):
-        assert await act(database, [waiting, 10**12]) == 0
-        assert await act(database, []) == 0
-    assert await only_stage(database) == {"waiting": 1, "parked": 1}
+    for act in (retry_parked, drop_parked, list_parked):
+        with pytest.raises(CodelupeError, match=f"there is no dead letter {waiting}"):
+            await act(database, Selection(ids=[letter.id, waiting]))
+        assert await act(database, Selection(ids=[])) == []
+    assert await only_stage(database) == {"waiting": 1, "parked": 1}, "nor is the parked one that was named with it"
     assert [one.id for one in await list_parked(database)] == [letter.id]
+
+
+NAMES = ["a_1", "ab1", r"a\1", "50%", "505", "a*"]
+FITTING = [
+    (Selection(), NAMES),
+    (Selection(subscription="test.s"), NAMES),
+    (Selection(subscription="s"), []),
+    (Selection(type="RepoEmpty"), NAMES),
+    (Selection(type="BatchReady"), []),
+    (Selection(stream="repo/a_1"), ["a_1"]),
+    (Selection(stream=r"repo/a\1"), [r"a\1"]),
+    (Selection(stream="repo/50%"), ["50%"]),
+    (Selection(stream="repo/a*"), ["a_1", "ab1", r"a\1", "a*"]),
+    (Selection(stream="*5*"), ["50%", "505"]),
+    (Selection(stream="repo/"), []),
+    (Selection(stream="*", error="cannot stand 50%"), ["50%"]),
+    (Selection(error="Cannot"), []),
+    (Selection(stream="repo/a*", error="1", type="RepoEmpty", subscription="test.s"), ["a_1", "ab1", r"a\1"]),
+]
+"""Selections, and whose dead letters they let through."""
+
+
+async def test_a_selection_lets_through_what_fits_all_of_it(run_until_idle: RunUntilIdle, database: Database) -> None:
+    async def fail(event: RepoEmpty, context: HandlerContext) -> None:
+        raise Reject(f"cannot stand {event.repository_id}")
+
+    stage = make_plugin(subscriptions=[Subscription(name="s", events=(RepoEmpty,), handler=fail)])
+    await run_until_idle({"test": stage}, events=[RepoEmpty(repository_id=name, url="") for name in NAMES])
+    for selection, names in FITTING:
+        found = await list_parked(database, selection)
+        assert sorted(one.stream for one in found) == sorted(f"repo/{name}" for name in names), selection
+        assert await count_parked(database, selection) == len(names)
+    for selection, names in FITTING:
+        assert len(await retry_parked(database, selection)) == len(names), selection
+        assert await count_parked(database) == len(NAMES) - len(names)
+        await database.execute("update tasks set state = 'parked' where state = 'ready'")
+    for selection, names in FITTING:
+        await database.execute("create table kept as table tasks")
+        assert len(await drop_parked(database, selection)) == len(names), selection
+        assert await count_parked(database) == len(NAMES) - len(names)
+        await database.execute("truncate tasks; insert into tasks overriding system value table kept; drop table kept")
+
+
+async def test_what_one_retries_another_does_not_drop(run_until_idle: RunUntilIdle, database: Database) -> None:
+    """The second waits for the first to commit, looks again, and finds nothing that is parked."""
+    await run_until_idle({"test": stage_of(Stubborn())}, events=[batch(1)])
+    async with anyio.create_task_group() as group, database.transaction() as connection:
+        await connection.fetch(SQL.retry_parked, *EVERYTHING.as_arguments())
+        group.start_soon(drop_parked, database, EVERYTHING)
+        with anyio.fail_after(10):
+            while not await database.fetchval("select count(*) from pg_locks where not granted"):
+                await anyio.sleep(0.01)
+    assert await only_stage(database) == {"waiting": 1}
+
+
+async def test_the_command_line_filters_asks_and_says_how_many(
+    run_until_idle: RunUntilIdle, database_url: str, tmp_path: Path
+) -> None:
+    shell = Shell(tmp_path, CODELUPE_DATABASE_URL=database_url)
+    await run_until_idle({"test": stage_of(Stubborn())}, events=[batch(number) for number in (1, 2, 11, 12, 21)])
+
+    async def batches(*options: str) -> dict[str, int]:
+        letters = (await shell("dead-letters", "list", "--json", *options)).json()
+        return {letter["stream"].removeprefix("batch/"): letter["id"] for letter in letters}
+
+    numbers = await batches()
+    assert set(numbers) == {"1", "2", "11", "12", "21"}
+    assert set(await batches("--stream", "batch/1*", "--stage", "test.s", "--type", "BatchReady")) == {"1", "11", "12"}
+    assert set(await batches("--error", "batch 2")) == {"2", "21"}
+
+    retry, drop = ("dead-letters", "retry"), ("dead-letters", "drop")
+    assert (await shell(*retry, "--all-matching", "--stream", "batch/", "--json")).json() == {"retried": []}
+    retried = await shell(*retry, "--all-matching", "--stream", "batch/1", "--json")
+    assert retried.json() == {"retried": [numbers["1"]]}
+    elsewhere = await shell(*retry, str(numbers["2"]), "--error", "batch 11")
+    elsewhere.failed(1, f"no dead letter {numbers['2']}")
+
+    for answer, code in (("n\n", 0), ("", 1)):
+        asked = await shell.tell(answer, *drop, "--all-matching", "--error", "batch 1")
+        assert (asked.code, asked.out.strip()) == (code, "")
+        assert "Drop 2 dead letters?" in asked.err
+    assert (await shell(*drop, "--all-matching", "--error", "batch 1", "--yes")).out == "2 dropped.\n"
+    assert (await shell(*drop, str(numbers["2"]))).out == "1 dropped.\n", "it does not ask about a single one"
+    assert (await shell(*drop, "--all-matching", "--json")).json() == {"dropped": [numbers["21"]]}
+    assert await batches() == {}
 
 
 class UnspeakableError(Exception):

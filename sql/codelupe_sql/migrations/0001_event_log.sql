@@ -79,7 +79,9 @@ select oid as partition, relname as name,
 from pg_class join pg_inherits on inhrelid = oid
 where inhparent = 'events'::regclass;
 
--- Keeps three empty partitions ahead of the newest event. A new size holds from the next partition on.
+-- Keeps three empty partitions ahead of the newest event. A new size holds from the next partition on. They are made
+-- first and attached then: CREATE TABLE … PARTITION OF would wait for every open transaction that has appended or
+-- read, and make all others wait behind it.
 create function create_event_partitions(size bigint default 2000000) returns integer language plpgsql as $$
 declare
     head bigint;
@@ -89,9 +91,9 @@ begin
     select last_value into head from events_position;
     select coalesce(max(last), 0) into first from event_partitions;
     while first <= head + 3 * size loop
+        execute format('create table events_%s (like events including defaults)', first);
         execute format(
-            'create table if not exists events_%s partition of events for values from (%s) to (%s)',
-            first, first, first + size);
+            'alter table events attach partition events_%s for values from (%s) to (%s)', first, first, first + size);
         first := first + size;
         created := created + 1;
     end loop;

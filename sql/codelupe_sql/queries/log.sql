@@ -190,28 +190,6 @@ select pg_try_advisory_lock(20261, hashtext($1))
 -- name: leader_unlock
 select pg_advisory_unlock(20261, hashtext($1))
 
--- name: dead_letters
-select tasks.id, tasks.subscription, tasks.stream, tasks.position, tasks.attempts, tasks.losses, tasks.parked_at,
-       tasks.error, tasks.traceback, events.id as event_id, events.type
-from tasks join events using (position)
-where tasks.state = 'parked' and ($1::text is null or tasks.subscription = $1)
-order by tasks.parked_at, tasks.id
-
--- name: retry_parked
--- The same task comes back with all its attempts before it.
-update tasks set state = 'ready', attempts = 0, run_at = now(), parked_at = null
-where state = 'parked' and id = any($1) returning id
-
--- name: drop_parked
-with dropped as (
-    delete from tasks where state = 'parked' and id = any($1) returning id, subscription
-), counted as (
-    update subscriptions set delivered = delivered - dropped_here.n
-    from (select subscription, count(*) as n from dropped group by subscription) as dropped_here
-    where subscriptions.name = dropped_here.subscription
-)
-select id from dropped
-
 -- name: replayable_events
 -- How many events a rewind of a subscription would hand out again.
 select count(*) from events, subscriptions
@@ -246,10 +224,3 @@ notify codelupe_log
 -- name: notify_of_tasks
 -- What waits was changed from outside: retried, dropped, handed out again.
 notify codelupe_log, 'tasks'
-
--- name: fences
--- Open transactions that hold readers back: for how long, and what each is doing.
-select pg_stat_activity.pid, extract(epoch from now() - xact_start)::float as seconds, state, application_name
-from pg_locks join pg_stat_activity using (pid)
-where locktype = 'advisory' and classid = 20260 and objsubid = 2
-order by xact_start
