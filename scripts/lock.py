@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 LOCK = ROOT / "requirements.lock"
-EXTRAS = "embedded,train,dev"
+EXTRAS = "embedded,train,archive,bench,dev"
 _CUDA = ("nvidia-", "cuda-", "triton")
 
 

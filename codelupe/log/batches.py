@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import asyncpg
 import structlog
 
 from codelupe.contracts import BatchSubscription, Handler
 from codelupe.errors import DatabaseUnavailable
 from codelupe.log.context import BatchContext, HandlerContext, Surroundings
 from codelupe.log.event_log import SQL
-from codelupe.log.records import Recorded
 from codelupe.log.stages import Stage
 from codelupe.postgres import Connection
-from codelupe_events import Event
+from codelupe_events import Event, decode
 
 _SCANNED_PER_EVENT = 50
 """How many positions at most are looked at for each event that a batch may have."""
@@ -62,7 +62,7 @@ class BatchReader:
                 return False
             horizon = min(cursor["settled"], cursor["after"] + _SCANNED_PER_EVENT * self._size)
             batch = await self._fetch(connection, cursor["after"], horizon)
-            reached = batch[-1].position if len(batch) == self._size else horizon
+            reached = batch[-1]["position"] if len(batch) == self._size else horizon
             at_once, queued = await self._split(connection, batch) if cursor["has_tasks"] else (batch, [])
             emitted = await self._handle(connection, at_once)
             made = await self._make_tasks(connection, queued)
@@ -73,15 +73,14 @@ class BatchReader:
             on_tasks()
         return bool(reached < cursor["settled"])
 
-    async def _fetch(self, connection: Connection, after: int, horizon: int) -> list[Recorded]:
-        rows = await connection.fetch(SQL.read_batch, after, horizon, self._stage.event_types, self._size)
-        return [Recorded.from_row(row) for row in rows]
+    async def _fetch(self, connection: Connection, after: int, horizon: int) -> list[asyncpg.Record]:
+        return await connection.fetch(SQL.read_batch, after, horizon, self._stage.event_types, self._size)
 
-    async def _handle(self, connection: Connection, batch: Sequence[Recorded]) -> bool:
+    async def _handle(self, connection: Connection, batch: Sequence[asyncpg.Record]) -> bool:
         if not batch:
             return False
         name, version = self._stage.name, self._subscription.version
-        handed = [(recorded.decode(), recorded) for recorded in batch]
+        handed = [(decode(row["type"], row["version"], row["data"]), row) for row in batch]
         context = BatchContext(name, version, self._surroundings, connection, handed)
         await self._subscription.handler([event for event, _ in handed], context)
         await self._surroundings.log.append(connection, context.outbox.entries)
@@ -90,19 +89,19 @@ class BatchReader:
     # --- events that become tasks ---
 
     async def _split(
-        self, connection: Connection, batch: Sequence[Recorded]
-    ) -> tuple[Sequence[Recorded], Sequence[Recorded]]:
+        self, connection: Connection, batch: Sequence[asyncpg.Record]
+    ) -> tuple[Sequence[asyncpg.Record], Sequence[asyncpg.Record]]:
         """What may be handled now, and what has to queue behind tasks of its stream."""
-        streams = [recorded.stream for recorded in batch]
+        streams = [row["stream"] for row in batch]
         blocks = self._subscription.parked_blocks_stream
         rows = await connection.fetch(SQL.streams_with_tasks, self._stage.name, streams, blocks)
         busy = {row["stream"] for row in rows}
-        return [one for one in batch if one.stream not in busy], [one for one in batch if one.stream in busy]
+        return [row for row in batch if row["stream"] not in busy], [row for row in batch if row["stream"] in busy]
 
-    async def _make_tasks(self, connection: Connection, events: Sequence[Recorded]) -> int:
-        if not events:
+    async def _make_tasks(self, connection: Connection, batch: Sequence[asyncpg.Record]) -> int:
+        if not batch:
             return 0
-        streams, positions = [one.stream for one in events], [one.position for one in events]
+        streams, positions = [row["stream"] for row in batch], [row["position"] for row in batch]
         return len(await connection.fetch(SQL.make_tasks, self._stage.name, streams, positions))
 
     async def _after_failure(self, error: BaseException, on_tasks: Callable[[], None]) -> None:
@@ -120,7 +119,7 @@ class BatchReader:
             if not batch:
                 return
             made = await self._make_tasks(connection, batch)
-            await connection.execute(SQL.move_cursor, name, batch[-1].position, made)
+            await connection.execute(SQL.move_cursor, name, batch[-1]["position"], made)
         on_tasks()
 
 
@@ -129,8 +128,9 @@ def one_by_one(subscription: BatchSubscription, surroundings: Surroundings) -> H
 
     async def handle(event: Event, context: HandlerContext) -> None:
         async with context.transaction() as connection:
-            handed = [(event, context.recorded)]
-            single = BatchContext(context.name, subscription.version, surroundings, connection, handed)
+            row = await connection.fetchrow(SQL.event_at, context.recorded.position)
+            assert row is not None, "a task's event stays in the log"
+            single = BatchContext(context.name, subscription.version, surroundings, connection, [(event, row)])
             await subscription.handler([event], single)
             context.hand_over(single.outbox)
 

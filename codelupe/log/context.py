@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import asyncpg
 import msgspec
 import structlog
 
@@ -102,7 +103,7 @@ class HandlerContext(_Context):
 
     def emit(self, event: Event) -> None:
         """Append the event when the handling commits. Handling the same event again emits the same keys."""
-        self._outbox.add(event, self.recorded)
+        self._outbox.add(event, self.recorded.position, self.recorded.id)
 
     def hand_over(self, outbox: Outbox) -> None:
         """Append these events, too, when the handling commits."""
@@ -125,7 +126,7 @@ class HandlerContext(_Context):
 
     async def emit_now(self, event: Event) -> None:
         """Append the event at once, ahead of the handling's end; further attempts do not append it again."""
-        entry = self._outbox.entry(event, self.recorded)
+        entry = self._outbox.entry(event, self.recorded.position, self.recorded.id)
         async with self.database.transaction() as connection:
             if not await connection.fetchval(SQL.hold, *self._task.key):
                 raise self._lost()
@@ -179,7 +180,7 @@ class BatchContext(_Context):
         version: int,
         surroundings: Surroundings,
         connection: Connection,
-        handed: Sequence[tuple[Event, Recorded]],
+        handed: Sequence[tuple[Event, asyncpg.Record]],
     ) -> None:
         super().__init__(name, surroundings)
         self.connection = connection
@@ -195,15 +196,16 @@ class BatchContext(_Context):
     @cached_property
     def recorded(self) -> Sequence[Recorded]:
         """The events as the log holds them, in the order of the handler's events."""
-        return [recorded for _, recorded in self._handed]
+        return [Recorded.from_row(row) for _, row in self._handed]
 
     def emit(self, event: Event, *, because: Event) -> None:
         """Append the event when the batch commits; ``because`` is that one of the batch which it comes of."""
-        self.outbox.add(event, self._recorded_of[id(because)])
+        cause = self._row_of[id(because)]
+        self.outbox.add(event, cause["position"], cause["id"])
 
     @cached_property
-    def _recorded_of(self) -> dict[int, Recorded]:
-        return {id(event): recorded for event, recorded in self._handed}
+    def _row_of(self) -> dict[int, asyncpg.Record]:
+        return {id(event): row for event, row in self._handed}
 
 
 class Outbox:
@@ -215,18 +217,19 @@ class Outbox:
         self._emitted: Counter[tuple[int, str, str]] = Counter()
         self.entries: list[Entry] = []
 
-    def add(self, event: Event, cause: Recorded) -> None:
-        self.entries.append(self.entry(event, cause))
+    def add(self, event: Event, position: int, cause: uuid.UUID) -> None:
+        """The event comes of that one, which stands there."""
+        self.entries.append(self.entry(event, position, cause))
 
-    def entry(self, event: Event, cause: Recorded) -> Entry:
+    def entry(self, event: Event, position: int, cause: uuid.UUID) -> Entry:
         """The event with its key: the n-th of its type and stream that this stage emits because of that cause."""
         kind, stream = type(event).__name__, event.stream()
-        self._emitted[cause.position, kind, stream] += 1
-        number = self._emitted[cause.position, kind, stream]
+        self._emitted[position, kind, stream] += 1
+        number = self._emitted[position, kind, stream]
         return Entry(
             event=event,
-            key=emission_key(cause.position, self._name, self._version, kind, stream, number),
-            metadata={"by": self._name, "caused_by": str(cause.id)},
+            key=emission_key(position, self._name, self._version, kind, stream, number),
+            metadata={"by": self._name, "caused_by": str(cause)},
         )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -169,10 +170,30 @@ Row = tuple[str, str, int, uuid.UUID, str, str]
 def rows_of(entries: Sequence[Entry]) -> list[Row]:
     """What is to be inserted.
 
+    Many are looked at together first, for this is what an append takes its time for; one by one only if one is unfit.
+
     Raises:
         EventRefused: one of the events is not fit for the log.
     """
-    return [_row(entry, number) for entry, number in zip(entries, uuid7s(len(entries)), strict=True)]
+    if not entries:
+        return []
+    events = [entry.event for entry in entries]
+    kinds = [(type(event).__name__, type(event).version) for event in events]
+    streams = [event.stream() for event in events]
+    try:
+        datas = [encode(event) for event in events]
+        metadatas = [msgspec.json.encode(entry.metadata) if entry.metadata else b"{}" for entry in entries]
+        if not _are_fit(kinds, streams, [*datas, *metadatas]):
+            _refuse_the_unfit(entries)
+    except UnicodeEncodeError:
+        _refuse_the_unfit(entries)
+        raise
+    return [
+        (stream, *kind, number, data.decode(), metadata.decode())
+        for stream, kind, number, data, metadata in zip(
+            streams, kinds, uuid7s(len(events)), datas, metadatas, strict=True
+        )
+    ]
 
 
 def columns_of(rows: Sequence[Row]) -> list[list[Any]]:
@@ -180,35 +201,54 @@ def columns_of(rows: Sequence[Row]) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in _COLUMNS]
 
 
-def _row(entry: Entry, number: uuid.UUID) -> Row:
-    event = entry.event
-    name, version = type(event).__name__, type(event).version
-    if version < 1:
-        raise EventRefused(f"{name} is not declared", hint="Decorate the class with codelupe_events.event().")
-    stream = event.stream()
-    if len(stream) > MAX_STREAM_BYTES // 4 and len(stream.encode(errors="replace")) > MAX_STREAM_BYTES:
+def _are_fit(kinds: Sequence[tuple[str, int]], streams: Sequence[str], texts: Sequence[bytes]) -> bool:
+    all_streams = "\n".join(streams)
+    return (
+        min(version for _, version in kinds) >= 1
+        and all_streams.isascii()
+        and "\0" not in all_streams
+        and max(map(len, streams)) <= MAX_STREAM_BYTES
+        and max(map(len, texts)) <= MAX_EVENT_BYTES
+        and b"\\u0000" not in b"\n".join(texts)
+    )
+
+
+def _refuse_the_unfit(entries: Sequence[Entry]) -> None:
+    for entry in entries:
+        name = type(entry.event).__name__
+        if type(entry.event).version < 1:
+            raise EventRefused(f"{name} is not declared", hint="Decorate the class with codelupe_events.event().")
+        _check_stream(name, entry.event.stream())
+        _check_text(name, partial(encode, entry.event))
+        _check_text(f"the metadata of {name}", partial(msgspec.json.encode, entry.metadata))
+
+
+def _check_stream(name: str, stream: str) -> None:
+    size = len(stream.encode(errors="replace"))
+    if size > MAX_STREAM_BYTES:
         raise EventRefused(
-            f"{name} names a stream of {len(stream):,} characters; the limit is {MAX_STREAM_BYTES:,} bytes",
+            f"{name} names a stream of {size:,} bytes; the limit is {MAX_STREAM_BYTES:,}",
             hint="Name streams by a short, stable id.",
         )
-    if "\x00" in stream:
-        raise EventRefused(f"{name} names a stream with a NUL character", hint="Name streams by a short, stable id.")
-    metadata = _text(f"the metadata of {name}", msgspec.json.encode(entry.metadata)) if entry.metadata else "{}"
+    if re.search("[\0\ud800-\udfff]", stream):
+        raise EventRefused(
+            f"{name} names a stream with a NUL character or a lone surrogate",
+            hint="Name streams by a short, stable id.",
+        )
+
+
+def _check_text(what: str, encoded: Callable[[], bytes]) -> None:
     try:
-        return stream, name, version, number, _text(name, encode(event)), metadata
+        data = encoded()
     except UnicodeEncodeError as error:
-        raise EventRefused(f"{name} holds a lone surrogate: {error}", hint="Replace such characters first.") from error
-
-
-def _text(what: str, data: bytes) -> str:
+        raise EventRefused(f"{what} holds a lone surrogate: {error}", hint="Replace such characters first.") from error
     if len(data) > MAX_EVENT_BYTES:
         raise EventRefused(
             f"{what} has {len(data):,} bytes; the limit is {MAX_EVENT_BYTES:,}",
             hint="Put the data into a table and its key into the event.",
         )
-    if b"\\u0000" in data and _NUL.search(data):
+    if _NUL.search(data):
         raise EventRefused(f"{what} holds a NUL character", hint="Remove it: Postgres text cannot hold one.")
-    return data.decode()
 
 
 async def _append_keyless(connection: Connection, rows: Sequence[Row]) -> list[Appended]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -23,6 +23,8 @@ else:
 
 _UNREACHABLE: tuple[type[Exception], ...] = (OSError, asyncio.TimeoutError, asyncpg.PostgresError)
 """Errors while a connection is made: no server, no such database or user, a wrong password."""
+_BROKEN: tuple[type[Exception], ...] = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+"""Errors of a rollback, which say less than what it is rolled back for."""
 _AWAY: tuple[type[Exception], ...] = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
@@ -152,8 +154,16 @@ class Database:
 
         What it sets for its session, it sets with SET LOCAL.
         """
-        async with self.statement() as connection, connection.transaction():
-            yield connection
+        async with self.statement() as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            try:
+                yield connection
+            except BaseException:
+                with anyio.move_on_after(_FAREWELL_SECONDS, shield=True), suppress(*_BROKEN):
+                    await transaction.rollback()
+                raise
+            await transaction.commit()
 
     async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
         """All rows of one statement."""

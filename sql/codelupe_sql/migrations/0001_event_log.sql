@@ -138,12 +138,18 @@ language plpgsql as $$
 #variable_conflict use_column
 declare
     drawn bigint[];
+    claimed integer;
 begin
     perform raise_fence();
     drawn := array(select nextval('events_position') from unnest(keys));
     insert into event_keys (key, position)
     select key, position from unnest(keys, drawn) as fresh (key, position) where key is not null order by key, position
     on conflict do nothing;
+    get diagnostics claimed = row_count;
+    if claimed = cardinality(array_remove(keys, null)) then
+        return query select position, false from unnest(drawn) with ordinality as fresh (position, ordinal) order by ordinal;
+        return;
+    end if;
     return query
     select coalesce(event_keys.position, asked.position), coalesce(event_keys.position <> asked.position, false)
     from unnest(keys, drawn) with ordinality as asked (key, position, ordinal)

@@ -1,0 +1,22 @@
+"""Everything under measurement, by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.eventlog.ceiling import Ceiling
+from benchmarks.eventlog.ours import Ours, OursInBatches, OursWithKeys
+from benchmarks.eventlog.peers import Eventsourcing, Pgqueuer, PgqueuerJobByJob, Procrastinate
+from benchmarks.eventlog.system import System
+
+_ALL: tuple[type[System], ...] = (
+    Ours,
+    OursWithKeys,
+    OursInBatches,
+    Ceiling,
+    Pgqueuer,
+    PgqueuerJobByJob,
+    Procrastinate,
+    Eventsourcing,
+)
+SYSTEMS: dict[str, type[Any]] = {system.name: system for system in _ALL}
