@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import asyncpg
+import hypothesis
 import pytest
 
 from codelupe.config import Layer, RawSettings, validate
@@ -23,6 +24,10 @@ from codelupe.postgres.embedded import embedded_server
 from codelupe.postgres.migrate import migrate, own_migrations
 from codelupe_events import Event
 from tests.clock import Clock
+
+# How long an example takes depends on the machine, and says nothing about it.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 _numbers = itertools.count(1)
 

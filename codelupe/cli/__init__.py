@@ -10,6 +10,7 @@ import os
 import sys
 from typing import Annotated
 
+import asyncpg
 import typer
 
 from codelupe import __version__
@@ -79,6 +80,8 @@ def main() -> None:
         _end_with(_find(group) or group)
     except (CodelupeError, KeyboardInterrupt, ReaderLeft) as error:
         _end_with(error)
+    except asyncpg.DataError as error:  # an argument with a lone surrogate, a number beyond 64 bits
+        _end_with(CodelupeError(f"the database cannot look for that: {error}"))
 
 
 def _find(group: BaseExceptionGroup[BaseException]) -> BaseException | None:

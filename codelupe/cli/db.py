@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
 
 import anyio
 import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from codelupe import state
-from codelupe.cli.output import out, print_json, print_table
-from codelupe.cli.session import AsJson, ConfigFile, Profile, Setup, load
+from codelupe.cli.output import err, out, print_json, print_table
+from codelupe.cli.session import AsJson, ConfigFile, Profile, Setup, load, open_session, require_schema
 from codelupe.daemon import open_database
+from codelupe.errors import ConfigurationError
 from codelupe.journal import configure_logging
+from codelupe.log.retention import Partition, Report, RetentionPolicy, Retired, apply_retention, due, list_partitions
 from codelupe.postgres import Database
 from codelupe.postgres.migrate import migrate as apply_migrations
 from codelupe.postgres.migrate import own_migrations, pending_migrations
@@ -38,26 +43,54 @@ def migrate(config: ConfigFile = None, profile: Profile = None) -> None:
 
 @app.command()
 def status(config: ConfigFile = None, profile: Profile = None, as_json: AsJson = False) -> None:
-    """Show the server, the migrations and the tables' sizes."""
+    """Show the server, the migrations, the tables' sizes and the log's partitions."""
 
     async def do(setup: Setup, database: Database) -> None:
-        missing = await pending_migrations(database, [*own_migrations(), *setup.host.migrations()])
-        data = {
-            "where": database.where,
-            "server": await database.fetchval(_SQL.server_version),
-            "size_bytes": await database.fetchval(_SQL.database_size),
-            "pending_migrations": [f"{one.owner} {one.number:04}_{one.name}" for one in missing],
-            "tables": [dict(row) for row in await database.fetch(_SQL.table_sizes)],
-        }
+        data = await _read_status(setup, database)
         if as_json:
             print_json(data)
-            return
-        print_table(["", "value"], [(name, data[name]) for name in ("where", "server", "size_bytes")])
-        print_table(["table", "rows (estimate)", "bytes"], [tuple(table.values()) for table in data["tables"]])
-        for name in data["pending_migrations"]:
-            out.print(f"to be applied: {name}")
+        else:
+            _print_status(data)
 
     _with_database(config, profile, do)
+
+
+@app.command()
+def archive(
+    config: ConfigFile = None,
+    profile: Profile = None,
+    keep: Annotated[
+        str | None, typer.Option("--keep", metavar="DURATION", help="Instead of the setting retention.keep: P90D, 90d.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which partitions it would be.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Let old events go now, as the settings under retention say: into Parquet files, or for good."""
+
+    async def do(setup: Setup, database: Database) -> None:
+        policy = _required_policy(setup)
+        partitions = await list_partitions(database)
+        going = due(partitions, policy)
+        if not as_json:
+            _print_plan(partitions, going, policy)
+        retired: list[Retired] = []
+        if going and not dry_run and (yes or as_json or typer.confirm("Go on?", err=True)):
+            with _progress(going) as report:
+                retired = await apply_retention(database, policy, report)
+        if as_json:
+            print_json(_as_data(partitions, going, retired, policy))
+        else:
+            _print_retired(retired)
+
+    async def run() -> None:
+        setup = load(config, profile, {"retention": {"keep": keep}} if keep else None)
+        async with open_session(setup) as session:
+            await require_schema(session)
+            await do(setup, session.database)
+
+    configure_logging("warning", "auto")
+    anyio.run(run)
 
 
 def _with_database(config: ConfigFile, profile: Profile, action: Callable[[Setup, Database], Awaitable[None]]) -> None:
@@ -69,3 +102,104 @@ def _with_database(config: ConfigFile, profile: Profile, action: Callable[[Setup
 
     configure_logging("warning", "auto")
     anyio.run(run)
+
+
+# --- status ---
+
+
+async def _read_status(setup: Setup, database: Database) -> dict[str, Any]:
+    missing = await pending_migrations(database, [*own_migrations(), *setup.host.migrations()])
+    has_log = not any(one.owner == "codelupe" for one in missing)
+    return {
+        "where": database.where,
+        "server": await database.fetchval(_SQL.server_version),
+        "size_bytes": await database.fetchval(_SQL.database_size),
+        "pending_migrations": [f"{one.owner} {one.number:04}_{one.name}" for one in missing],
+        "tables": [dict(row) for row in await database.fetch(_SQL.table_sizes)],
+        "partitions": [_partition(one, setup) for one in await list_partitions(database)] if has_log else [],
+    }
+
+
+def _partition(partition: Partition, setup: Setup) -> dict[str, Any]:
+    return {
+        "name": partition.name,
+        "first_position": partition.first,
+        "last_position": partition.last - 1,
+        "state": partition.state,
+        "events": partition.events,
+        "bytes": partition.bytes,
+        "oldest": partition.oldest,
+        "newest": partition.newest,
+        "held_by": partition.held_by(setup.settings.retention.keep),
+    }
+
+
+def _print_status(data: dict[str, Any]) -> None:
+    print_table(["", "value"], [(name, data[name]) for name in ("where", "server", "size_bytes")])
+    columns = ["table", "rows (estimate)", "bytes", "of these in indexes"]
+    print_table(columns, [tuple(table.values()) for table in data["tables"]])
+    columns = ["partition", "from", "to", "state", "events (estimate)", "bytes", "oldest", "newest", "held by"]
+    rows = [(*list(one.values())[:-1], "; ".join(one["held_by"])) for one in data["partitions"]]
+    print_table(columns, rows)
+    for name in data["pending_migrations"]:
+        out.print(f"to be applied: {name}")
+
+
+# --- archive ---
+
+
+def _required_policy(setup: Setup) -> RetentionPolicy:
+    policy = state.retention_policy(setup.settings)
+    if policy is None:
+        raise ConfigurationError(
+            "nothing says how long events are kept", hint="Give --keep P365D, or set retention.keep."
+        )
+    return policy
+
+
+def _print_plan(partitions: Sequence[Partition], going: Sequence[Partition], policy: RetentionPolicy) -> None:
+    if going:
+        columns = ["partition", "from", "to", "events (estimate)", "bytes", "oldest", "newest"]
+        rows = [(one.name, one.first, one.last - 1, one.events, one.bytes, one.oldest, one.newest) for one in going]
+        print_table(columns, rows)
+        fate = f"be archived in {policy.archive}" if policy.archive else "be dropped for good"
+        out.print(f"These are to {fate}.", markup=False, highlight=False, soft_wrap=True)
+    if (held := _first_held(partitions, going, policy)) is not None:
+        reasons = "; ".join(held.held_by(policy.keep))
+        out.print(f"{held.name} and what follows stay: {reasons}.", markup=False, highlight=False, soft_wrap=True)
+
+
+def _first_held(
+    partitions: Sequence[Partition], going: Sequence[Partition], policy: RetentionPolicy
+) -> Partition | None:
+    return next((one for one in partitions if one not in going and one.held_by(policy.keep)), None)
+
+
+def _print_retired(retired: Sequence[Retired]) -> None:
+    for one in retired:
+        fate = f"in {one.path}" if one.path else "dropped"
+        out.print(f"{one.partition.name}: {one.events:,} events {fate}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _as_data(
+    partitions: Sequence[Partition], going: Sequence[Partition], retired: Sequence[Retired], policy: RetentionPolicy
+) -> dict[str, Any]:
+    held = _first_held(partitions, going, policy)
+    return {
+        "due": [one.name for one in going],
+        "retired": [{"name": one.partition.name, "events": one.events, "path": one.path} for one in retired],
+        "held": {"name": held.name, "by": held.held_by(policy.keep)} if held else None,
+    }
+
+
+@contextmanager
+def _progress(going: Sequence[Partition]) -> Iterator[Report]:
+    """A bar for the partitions on standard error, if that is a terminal."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=err, disable=not err.is_terminal) as progress:
+        bars = {one.name: progress.add_task(one.name, total=one.events) for one in going}
+
+        def report(partition: Partition, written: int) -> None:
+            progress.update(bars[partition.name], completed=written)
+
+        yield report

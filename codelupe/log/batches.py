@@ -7,6 +7,7 @@ it falls with the transaction. Events that cannot be handled in a batch become t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import asyncpg
 import structlog
@@ -19,8 +20,6 @@ from codelupe.log.stages import Stage
 from codelupe.postgres import Connection
 from codelupe_events import Event, decode
 
-_SCANNED_PER_EVENT = 50
-"""How many positions at most are looked at for each event that a batch may have."""
 _SMALLER = 8
 
 log = structlog.get_logger("codelupe")
@@ -55,26 +54,34 @@ class BatchReader:
                 return
 
     async def _read_one(self, on_tasks: Callable[[], None]) -> bool:
-        database = self._surroundings.log.database
-        async with database.transaction() as connection:
-            cursor = await connection.fetchrow(SQL.open_cursor, self._stage.name)
-            if cursor is None or cursor["after"] >= cursor["settled"]:
+        async with self._surroundings.log.database.transaction() as connection:
+            batch = await self._open(connection)
+            if batch is None:
                 return False
-            horizon = min(cursor["settled"], cursor["after"] + _SCANNED_PER_EVENT * self._size)
-            batch = await self._fetch(connection, cursor["after"], horizon)
-            reached = batch[-1]["position"] if len(batch) == self._size else horizon
-            at_once, queued = await self._split(connection, batch) if cursor["has_tasks"] else (batch, [])
+            at_once, queued = await self._split(connection, batch.rows) if batch.has_tasks else (batch.rows, [])
             emitted = await self._handle(connection, at_once)
             made = await self._make_tasks(connection, queued)
-            await connection.execute(SQL.move_cursor, self._stage.name, reached, len(at_once) + made)
+            await connection.execute(SQL.move_cursor, self._stage.name, batch.reached, len(at_once) + made)
         if emitted:
             self._surroundings.log.wakeups.announce()
         if made:
             on_tasks()
-        return bool(reached < cursor["settled"])
+        return batch.more
 
-    async def _fetch(self, connection: Connection, after: int, horizon: int) -> list[asyncpg.Record]:
-        return await connection.fetch(SQL.read_batch, after, horizon, self._stage.event_types, self._size)
+    async def _open(self, connection: Connection) -> _Batch | None:
+        rows = await connection.fetch(SQL.open_batch, self._stage.name, self._stage.event_types, self._size)
+        if not rows:
+            return None
+        first = rows[0]
+        if first["position"] is None:
+            return _Batch(rows=[], reached=first["reached"], more=first["more"], has_tasks=first["has_tasks"])
+        is_full = len(rows) == self._size
+        return _Batch(
+            rows=rows,
+            reached=rows[-1]["position"] if is_full else first["reached"],
+            more=is_full or first["more"],
+            has_tasks=first["has_tasks"],
+        )
 
     async def _handle(self, connection: Connection, batch: Sequence[asyncpg.Record]) -> bool:
         if not batch:
@@ -112,15 +119,22 @@ class BatchReader:
             log.warning("batch_failed", stage=name, error=type(error).__name__, next_size=self._size, exc_info=error)
             return
         async with self._surroundings.log.database.transaction() as connection:
-            cursor = await connection.fetchrow(SQL.open_cursor, name)
-            if cursor is None:
+            batch = await self._open(connection)
+            if batch is None:
                 return
-            batch = await self._fetch(connection, cursor["after"], cursor["settled"])
-            if not batch:
-                return
-            made = await self._make_tasks(connection, batch)
-            await connection.execute(SQL.move_cursor, name, batch[-1]["position"], made)
+            made = await self._make_tasks(connection, batch.rows)
+            await connection.execute(SQL.move_cursor, name, batch.reached, made)
         on_tasks()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Batch:
+    """Events behind the cursor, how far the cursor comes with them, and whether more are settled."""
+
+    rows: Sequence[asyncpg.Record]
+    reached: int
+    more: bool
+    has_tasks: bool
 
 
 def one_by_one(subscription: BatchSubscription, surroundings: Surroundings) -> Handler:

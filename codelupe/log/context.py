@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import asyncpg
@@ -16,7 +16,7 @@ import structlog
 
 from codelupe.contracts import Directories, Executor, Offers, Progress, SearchIndex
 from codelupe.errors import LeaseLost, PluginError
-from codelupe.log.event_log import FEW, SQL, Entry, EventLog
+from codelupe.log.event_log import FEW, SQL, Entry, EventLog, check_text
 from codelupe.log.records import Recorded, derive_key, emission_key
 from codelupe.log.tasks import Task, complete, finish
 from codelupe.postgres import Connection, Database
@@ -134,8 +134,12 @@ class HandlerContext(_Context):
         self._log.wakeups.announce()
 
     async def save(self, progress: dict[str, Any]) -> None:
-        """Leave something for the next attempt, such as the place of a checkpoint."""
-        text = msgspec.json.encode(progress).decode()
+        """Leave something for the next attempt, such as the place of a checkpoint.
+
+        Raises:
+            EventRefused: Postgres cannot hold it; what was left before stands.
+        """
+        text = check_text(f"the progress of {self.name}", partial(msgspec.json.encode, progress)).decode()
         if not await self.database.fetchval(SQL.save_progress, *self._task.key, text):
             raise self._lost()
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import anyio
 import asyncpg
 import msgspec
 
@@ -23,7 +24,9 @@ from codelupe_events import Event, encode
 SQL = load_queries("codelupe_sql", "log")
 _PAGE = 1000
 FEW = 16
-"""Up to so many events with keys go in by one statement; more are worth a COPY."""
+"""Up to so many events go in by one statement, which tells their positions; more are worth a COPY."""
+_ANSWER_SECONDS = 30
+"""How long the database may take for the events of others before nobody waits for it any more."""
 _COLUMNS = ("stream", "type", "version", "id", "data", "metadata")
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 """As JSON writes it: an odd number of backslashes before the digits."""
@@ -60,7 +63,7 @@ class Entry:
 class Appended:
     """Where the event stands; ``duplicate`` if its key was known, then ``position`` is the earlier event's.
 
-    ``position`` is None where many events without keys went in by COPY, which does not tell.
+    ``position`` is None where more than :data:`FEW` events without keys went in by COPY, which does not tell.
     """
 
     position: int | None
@@ -73,6 +76,7 @@ class EventLog:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.wakeups = Wakeups(database)
+        self._together = _Together(self.publish_all)
 
     async def append(
         self, connection: Connection, entries: Sequence[Entry], *, expected: Mapping[str, int] | None = None
@@ -92,19 +96,27 @@ class EventLog:
         if expected is not None:
             await _advance(connection, rows, expected)
         keys = [entry.key for entry in entries]
-        if not any(keys):
-            return await _append_keyless(connection, rows)
+        if len(rows) == 1 and keys[0] is None:
+            return [Appended(position=await connection.fetchval(SQL.append_one, *rows[0]))]
         if len(rows) <= FEW:
             found = await connection.fetch(SQL.append_few, *columns_of(rows), keys)
             return [Appended(position=row["position"], duplicate=row["duplicate"]) for row in found]
+        if not any(keys):
+            await connection.copy_records_to_table("events", records=rows, columns=_COLUMNS)
+            return [Appended(position=None)] * len(rows)
         return await _append_many_keyed(connection, rows, keys)
 
     async def publish(
         self, event: Event, *, key: uuid.UUID | None = None, metadata: Mapping[str, Any] | None = None
     ) -> Appended:
-        """Append one event in a transaction of its own and wake the subscriptions."""
-        [appended] = await self.publish_all([Entry(event=event, key=key, metadata=metadata or {})])
-        return appended
+        """Append one event and wake the subscriptions; returns when it is committed.
+
+        Events that come while others are being committed are appended together, in one transaction for all.
+
+        Raises:
+            EventRefused: it is not fit for the log.
+        """
+        return await self._together.append(Entry(event=event, key=key, metadata=metadata or {}))
 
     async def publish_all(
         self, entries: Sequence[Entry], *, expected: Mapping[str, int] | None = None
@@ -114,7 +126,7 @@ class EventLog:
         Raises:
             EventRefused, StreamConflict: as :meth:`append`.
         """
-        if expected is None and (len(entries) == 1 or not any(entry.key for entry in entries)):
+        if expected is None and (len(entries) <= FEW or not any(entry.key for entry in entries)):
             async with self.database.statement() as connection:  # one statement is a transaction of its own
                 appended = await self.append(connection, entries)
         else:
@@ -163,6 +175,62 @@ class EventLog:
         return Recorded.from_row(row) if row else None
 
 
+class _Together:
+    """Appends what many callers bring at the same time in as few transactions as possible, without waiting for more.
+
+    While one transaction is under way others gather; whoever has the next turn appends for all of them.
+    """
+
+    def __init__(self, publish_all: Callable[[Sequence[Entry]], Awaitable[list[Appended]]]) -> None:
+        self._publish_all = publish_all
+        self._turn = anyio.Lock()
+        self._gathered: list[_Waiting] = []
+
+    async def append(self, entry: Entry) -> Appended:
+        waiting = _Waiting(entry)
+        self._gathered.append(waiting)
+        async with self._turn:
+            if not waiting.is_settled:
+                batch, self._gathered = self._gathered[:FEW], self._gathered[FEW:]
+                await self._append_all(batch)
+        return waiting.result()
+
+    async def _append_all(self, batch: Sequence[_Waiting]) -> None:
+        """Whoever has the turn acts for others, too: cancelling him must not leave them in doubt."""
+        try:
+            with anyio.fail_after(_ANSWER_SECONDS, shield=True):
+                appended = await self._publish_all([waiting.entry for waiting in batch])
+        except EventRefused as error:
+            if len(batch) == 1:
+                batch[0].error = error
+            else:
+                for waiting in batch:
+                    await self._append_all([waiting])
+        except Exception as error:
+            for waiting in batch:
+                waiting.error = error
+        else:
+            for waiting, one in zip(batch, appended, strict=True):
+                waiting.appended = one
+
+
+@dataclass
+class _Waiting:
+    entry: Entry
+    appended: Appended | None = None
+    error: Exception | None = None
+
+    @property
+    def is_settled(self) -> bool:
+        return self.appended is not None or self.error is not None
+
+    def result(self) -> Appended:
+        if self.error is not None:
+            raise self.error
+        assert self.appended is not None
+        return self.appended
+
+
 Row = tuple[str, str, int, uuid.UUID, str, str]
 """stream, type, version, id, data, metadata"""
 
@@ -185,7 +253,7 @@ def rows_of(entries: Sequence[Entry]) -> list[Row]:
         metadatas = [msgspec.json.encode(entry.metadata) if entry.metadata else b"{}" for entry in entries]
         if not _are_fit(kinds, streams, [*datas, *metadatas]):
             _refuse_the_unfit(entries)
-    except UnicodeEncodeError:
+    except (UnicodeEncodeError, TypeError):
         _refuse_the_unfit(entries)
         raise
     return [
@@ -219,11 +287,13 @@ def _refuse_the_unfit(entries: Sequence[Entry]) -> None:
         if type(entry.event).version < 1:
             raise EventRefused(f"{name} is not declared", hint="Decorate the class with codelupe_events.event().")
         _check_stream(name, entry.event.stream())
-        _check_text(name, partial(encode, entry.event))
-        _check_text(f"the metadata of {name}", partial(msgspec.json.encode, entry.metadata))
+        check_text(name, partial(encode, entry.event))
+        check_text(f"the metadata of {name}", partial(msgspec.json.encode, entry.metadata))
 
 
-def _check_stream(name: str, stream: str) -> None:
+def _check_stream(name: str, stream: object) -> None:
+    if not isinstance(stream, str):
+        raise EventRefused(f"{name} names a stream that is no text but {type(stream).__name__}")
     size = len(stream.encode(errors="replace"))
     if size > MAX_STREAM_BYTES:
         raise EventRefused(
@@ -237,7 +307,12 @@ def _check_stream(name: str, stream: str) -> None:
         )
 
 
-def _check_text(what: str, encoded: Callable[[], bytes]) -> None:
+def check_text(what: str, encoded: Callable[[], bytes]) -> bytes:
+    """The JSON, if Postgres can hold it.
+
+    Raises:
+        EventRefused: it cannot.
+    """
     try:
         data = encoded()
     except UnicodeEncodeError as error:
@@ -249,13 +324,7 @@ def _check_text(what: str, encoded: Callable[[], bytes]) -> None:
         )
     if _NUL.search(data):
         raise EventRefused(f"{what} holds a NUL character", hint="Remove it: Postgres text cannot hold one.")
-
-
-async def _append_keyless(connection: Connection, rows: Sequence[Row]) -> list[Appended]:
-    if len(rows) == 1:
-        return [Appended(position=await connection.fetchval(SQL.append_one, *rows[0]))]
-    await connection.copy_records_to_table("events", records=rows, columns=_COLUMNS)
-    return [Appended(position=None)] * len(rows)
+    return data
 
 
 async def _append_many_keyed(

@@ -16,7 +16,7 @@ from codelupe.log.context import Surroundings
 from codelupe.log.handling import Handling
 from codelupe.log.projections import finish_rebuild, rebuilding
 from codelupe.log.stages import Stage
-from codelupe.log.tasks import FEED_LIMIT, Fed, Task, Tasks
+from codelupe.log.tasks import FEED_LIMIT, Fed, Task, Tasks, Want
 from codelupe.log.wakeups import Bell
 
 _QUICK_SECONDS = 0.1
@@ -101,11 +101,17 @@ class Lane:
         was, self._hungry = self._hungry, self.reader is None and (got < asked or self._taken >= FEED_LIMIT // 2)
         return self._hungry and not was
 
+    @property
+    def want(self) -> Want:
+        """What the feeder may bring."""
+        return Want(stage=self.stage, known=self._delivered, tasks=self.wanted)
+
     def note_feed(self, fed: Fed) -> int:
-        """Returns how many tasks were made since the last look, here or by another process."""
+        """Take what was claimed; returns how many tasks were made since the last look, by whatever process."""
         made = fed.delivered - self._delivered
         if made:
-            self._delivered, self._hungry, self._taken = fed.delivered, False, 0
+            self._delivered, self._hungry, self._taken = fed.delivered, False, len(fed.tasks)
+            self.waiting.extend(fed.tasks)
             self.bell.ring()
         return made
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,10 +27,20 @@ _TASK_LOST = "CL001"
 
 @dataclass(frozen=True, kw_only=True)
 class Fed:
-    """What a stage has been given so far, and whether that is all there is."""
+    """What a stage has been given so far, whether that is all there is, and what was claimed of it."""
 
     delivered: int
     level: bool
+    tasks: Sequence[Task] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Want:
+    """A stage that may be fed, and how many tasks are to be claimed if more than ``known`` were delivered by now."""
+
+    stage: Stage
+    known: int = -1
+    tasks: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,12 +71,29 @@ class Tasks:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def feed(self, stages: Collection[Stage]) -> dict[str, Fed]:
-        """Turn settled events into tasks, for each stage at most :data:`FEED_LIMIT`."""
-        pairs = [(stage.name, name) for stage in stages for name in stage.event_types]
-        names, types = [name for name, _ in pairs], [name for _, name in pairs]
-        rows = await self._database.fetch(SQL.feed, names, types, FEED_LIMIT)
-        return {row["stage"]: Fed(delivered=row["delivered"], level=row["level"]) for row in rows}
+    async def feed(self, wants: Sequence[Want], worker: uuid.UUID | None = None) -> dict[str, Fed]:
+        """Turn settled events into tasks, for each stage at most :data:`FEED_LIMIT`, and claim what is wanted."""
+        pairs = [(want.stage.name, name) for want in wants for name in want.stage.event_types]
+        rows = await self._database.fetch(
+            SQL.feed,
+            [stage for stage, _ in pairs],
+            [name for _, name in pairs],
+            FEED_LIMIT,
+            worker,
+            [want.stage.name for want in wants],
+            [want.known for want in wants],
+            [want.tasks for want in wants],
+            [want.stage.subscription.parked_blocks_stream for want in wants],
+        )
+        claimed = defaultdict[str, list[Task]](list)
+        for row in rows:
+            if row["task_token"] is not None:
+                claimed[row["stage"]].append(_task(row["stage"], row))
+        return {
+            row["stage"]: Fed(delivered=row["delivered"], level=row["level"], tasks=claimed[row["stage"]])
+            for row in rows
+            if row["task_token"] is None
+        }
 
     async def claim(self, stage: Stage, worker: uuid.UUID, at_most: int) -> list[Task]:
         """Take ready tasks, each at the head of its stream; none if another worker was faster with some of them."""

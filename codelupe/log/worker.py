@@ -133,7 +133,7 @@ class Worker:
             async with anyio.create_task_group() as loops:
                 loops.start_soon(self._reap, worker)
                 loops.start_soon(self._keep_partitions)
-                loops.start_soon(self._feed)
+                loops.start_soon(self._feed, worker, handlers)
                 for lane in self._lanes.values():
                     loops.start_soon(self._consume, lane, worker, handlers)
                     if lane.reader is not None:
@@ -154,12 +154,13 @@ class Worker:
     def _is_busy(self) -> bool:
         return any(lane.running for lane in self._lanes.values())
 
-    async def _feed(self) -> None:
+    async def _feed(self, worker: uuid.UUID, handlers: anyio.abc.TaskGroup) -> None:
         pause = _FEED_INTERVAL_SECONDS
         while True:
             self.alive_at = anyio.current_time()
             try:
-                made, is_level = await self._feed_hungry([lane for lane in self._lanes.values() if lane.is_hungry])
+                hungry = [lane for lane in self._lanes.values() if lane.is_hungry]
+                made, is_level = await self._feed_hungry(hungry, worker, handlers)
             except DatabaseUnavailable as error:
                 log.warning("database_unavailable", error=error.message)
                 await anyio.sleep(_AWAY_PAUSE_SECONDS)
@@ -169,15 +170,24 @@ class Worker:
             if is_level and await self._bell.wait(POLL_SECONDS):
                 pause = _FEED_INTERVAL_SECONDS
 
-    async def _feed_hungry(self, lanes: Sequence[Lane]) -> tuple[int, bool]:
+    async def _feed_hungry(
+        self, lanes: Sequence[Lane], worker: uuid.UUID, handlers: anyio.abc.TaskGroup
+    ) -> tuple[int, bool]:
         """How many tasks there are to take, and whether that is all for those that are still hungry."""
         if not lanes:
             return 0, True
-        fed = await self._tasks.feed([lane.stage for lane in lanes])
-        made = sum(lane.note_feed(fed[lane.stage.name]) for lane in lanes)
-        if made > sum(lane.wanted for lane in lanes):
+        fed = await self._tasks.feed([lane.want for lane in lanes], worker)
+        made = 0
+        for lane in lanes:
+            made += lane.note_feed(fed[lane.stage.name])
+            self._start_waiting(lane, handlers)
+        if made > sum(len(lane.waiting) for lane in lanes):
             self._wakeups.announce()  # other processes may have a hand free
         return made, all(fed[lane.stage.name].level for lane in lanes if lane.is_hungry)
+
+    def _start_waiting(self, lane: Lane, handlers: anyio.abc.TaskGroup) -> None:
+        for task in lane.start_waiting():
+            handlers.start_soon(self._run, lane, task)
 
     async def _read(self, reader: BatchReader, lane: Lane) -> None:
         while True:
@@ -193,8 +203,7 @@ class Worker:
     async def _consume(self, lane: Lane, worker: uuid.UUID, handlers: anyio.abc.TaskGroup) -> None:
         while True:
             await self._claim(lane, worker)
-            for task in lane.start_waiting():
-                handlers.start_soon(self._run, lane, task)
+            self._start_waiting(lane, handlers)
             await lane.wait(POLL_SECONDS)
 
     async def _claim(self, lane: Lane, worker: uuid.UUID) -> None:

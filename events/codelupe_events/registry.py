@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
@@ -92,7 +92,7 @@ def event_types() -> Iterator[type[Event]]:
 _encoder = msgspec.json.Encoder()
 
 
-@lru_cache(maxsize=None)
+@cache
 def _decoder(cls: type[Event]) -> msgspec.json.Decoder[Event]:
     return msgspec.json.Decoder(cls)
 
@@ -101,13 +101,22 @@ def encode(event: Event) -> bytes:
     """The event's data as JSON.
 
     Raises:
-        InvalidEventData: a value does not fit its field, so that nobody could read the event (JSON has no NaN).
+        InvalidEventData: a value does not fit its field, so that nobody could read the event (JSON has no NaN), or
+            would be read back as another one (bytes as a text).
+        UnicodeEncodeError: a text holds a lone surrogate.
     """
     try:
         data = _encoder.encode(event)
-        _decoder(type(event)).decode(data)
-    except (TypeError, OverflowError, msgspec.MsgspecError) as error:
+        read_back = _decoder(type(event)).decode(data)
+    except UnicodeEncodeError:
+        raise
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
         raise InvalidEventData(f"{type(event).__name__} version {event.version}: {error}") from error
+    if read_back != event:
+        names = [name for name in event.__struct_fields__ if getattr(event, name) != getattr(read_back, name)]
+        raise InvalidEventData(
+            f"{type(event).__name__} version {event.version}: {', '.join(names)} would be read back as another value"
+        )
     return data
 
 

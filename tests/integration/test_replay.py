@@ -11,7 +11,7 @@ from codelupe.errors import CodelupeError
 from codelupe.log import EventLog
 from codelupe.log.replay import Replay, count_replay, position_before, start_replay
 from codelupe.log.stages import Stage
-from codelupe.log.tasks import Tasks
+from codelupe.log.tasks import Tasks, Want
 from codelupe.status import read_stages
 from codelupe_events import BatchReady, RepoEmpty
 from tests.conftest import RunUntilIdle
@@ -124,7 +124,7 @@ async def test_what_waits_is_neither_counted_nor_doubled(run_until_idle: RunUnti
     plan = Replay(stage=Stage(name="test.s", subscription=subscription), after=0)
     for stream in (None, "batch/1"):
         await start_replay(database, Replay(stage=plan.stage, after=0, stream=stream))
-    await Tasks(database).feed([plan.stage])
+    await Tasks(database).feed([Want(stage=plan.stage)])
     is_mended = True
     await database.execute("update tasks set state = 'ready' where state = 'parked'")
     await run_until_idle(plugins)

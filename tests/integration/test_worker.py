@@ -28,7 +28,7 @@ from codelupe.log import Entry, EventLog
 from codelupe.log.event_log import SQL, EventRefused
 from codelupe.log.records import derive_key, uuid7
 from codelupe.log.stages import Stage
-from codelupe.log.tasks import Tasks, complete
+from codelupe.log.tasks import Tasks, Want, complete
 from codelupe_events import BatchReady, Event, RepoEmpty, TaskParked
 from tests.clock import Clock
 from tests.conftest import RunUntilIdle
@@ -483,5 +483,5 @@ async def one_claimable_task(database: Database) -> tuple[Tasks, Stage, uuid.UUI
     await database.execute(SQL.register_subscription, stage.name, False)
     await database.execute(SQL.register_worker, worker, timedelta(minutes=1), "elsewhere", "", 1, "")
     tasks = Tasks(database)
-    await tasks.feed([stage])
+    await tasks.feed([Want(stage=stage)])
     return tasks, stage, worker

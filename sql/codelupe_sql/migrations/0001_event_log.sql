@@ -59,6 +59,9 @@ declare
     head bigint;
     lowest bigint;
 begin
+    if pg_is_in_recovery() then  -- it has no fences, and its sequence runs ahead of the primary's
+        raise exception 'a standby cannot tell which events are settled' using errcode = 'read_only_sql_transaction';
+    end if;
     select case when is_called then last_value else 0 end into head from events_position;
     select min(head - behind) into lowest
     from (
@@ -164,24 +167,33 @@ create function append_events(
     streams text[], types text[], versions integer[], ids uuid[], datas jsonb[], metadatas jsonb[], keys uuid[]
 ) returns table ("position" bigint, duplicate boolean) language plpgsql as $$
 #variable_conflict use_column
+declare
+    drawn bigint[];
+    known boolean[];
 begin
-    perform raise_fence();
-    for i in 1 .. cardinality(ids) loop
+    if cardinality(ids) = 1 and keys[1] is not null then  -- what handlers do most, in the fewest steps
+        perform raise_fence();
         position := nextval('events_position');
-        duplicate := false;
-        if keys[i] is not null then
-            insert into event_keys (key, position) values (keys[i], position) on conflict do nothing;
-            if not found then
-                duplicate := true;
-                select position into position from event_keys where key = keys[i];
-            end if;
-        end if;
-        if not duplicate then
+        insert into event_keys (key, position) values (keys[1], position) on conflict do nothing;
+        duplicate := not found;
+        if duplicate then
+            select position into position from event_keys where key = keys[1];
+        else
             insert into events (position, stream, type, version, id, data, metadata)
-            values (position, streams[i], types[i], versions[i], ids[i], datas[i], metadatas[i]);
+            values (position, streams[1], types[1], versions[1], ids[1], datas[1], metadatas[1]);
         end if;
         return next;
-    end loop;
+        return;
+    end if;
+    select array_agg(reserved.position order by ordinal), array_agg(reserved.duplicate order by ordinal)
+    into drawn, known
+    from reserve_positions(keys) with ordinality as reserved (position, duplicate, ordinal);
+    insert into events (position, stream, type, version, id, data, metadata)
+    select position, stream, type, version, id, data, metadata
+    from unnest(drawn, known, streams, types, versions, ids, datas, metadatas)
+        as entry (position, known, stream, type, version, id, data, metadata)
+    where not known;
+    return query select * from unnest(drawn, known);
 end $$;
 
 -- How far each subscription has come. "delivered" counts the events ever handed to it: those whose tasks were made,
@@ -303,6 +315,37 @@ begin
     from claimed join events on events.position = claimed.position order by events.position;
 end $$;
 
+-- Feeds stages, and where that brought something takes what a worker wants of it, so that an event reaches an idle
+-- worker in one round trip. known[i] is what was delivered to stages_wanting[i] when the worker last looked. Returns a
+-- row for each stage, without a token, and one for each task taken.
+create function feed_and_claim(
+    stages text[], types text[], at_most integer,
+    claimer uuid, stages_wanting text[], known bigint[], wanted integer[], parked_blocks boolean[]
+) returns table (
+    stage text, delivered bigint, level boolean,
+    task_token uuid, attempts integer, losses integer, progress jsonb, "position" bigint, stream text, type text,
+    version integer, id uuid, data jsonb, metadata jsonb, recorded_at timestamptz
+) language plpgsql as $$
+declare
+    fed record;
+    i integer;
+begin
+    for fed in select * from feed_tasks(stages, types, at_most) loop
+        return query select fed.stage, fed.delivered, fed.level, null::uuid, null::integer, null::integer, null::jsonb,
+            null::bigint, null::text, null::text, null::integer, null::uuid, null::jsonb, null::jsonb,
+            null::timestamptz;
+        i := array_position(stages_wanting, fed.stage);
+        if fed.delivered <> known[i] then
+            begin
+                return query select fed.stage, fed.delivered, fed.level, claimed.*
+                from claim_tasks(fed.stage, claimer, wanted[i], parked_blocks[i]) as claimed;
+            exception when unique_violation then
+                null; -- another worker was faster
+            end;
+        end if;
+    end loop;
+end $$;
+
 -- Deletes a task that is done, or fails with CL001: it belongs to somebody else by now.
 create function finish_task(of_subscription text, of_stream text, at_position bigint, by_token uuid)
 returns void language plpgsql as $$
@@ -326,16 +369,36 @@ begin
     end if;
 end $$;
 
--- Locks a subscription's cursor for this transaction, unless another process has it. Returns where it stands, up to
--- where it may read, and whether some of its events have become tasks.
-create function open_cursor(of_subscription text) returns table (after bigint, settled bigint, has_tasks boolean)
-language plpgsql as $$
+-- Locks a subscription's cursor for this transaction, unless another process has it, and reads a batch behind it,
+-- looking at no more than fifty times at_most positions. Each row says where the cursor stands, how far the batch
+-- reaches, whether there is more, and whether some of the subscription's events have become tasks; without events
+-- there is one such row.
+create function open_batch(of_subscription text, types text[], at_most integer)
+returns table (
+    after bigint, reached bigint, more boolean, has_tasks boolean, "position" bigint, stream text, type text,
+    version integer, id uuid, data jsonb, metadata jsonb, recorded_at timestamptz
+) language plpgsql as $$
+#variable_conflict use_column
 declare
-    horizon constant bigint := settled_position();
+    settled constant bigint := settled_position();
+    start bigint;
+    horizon bigint;
+    tasks_exist boolean;
 begin
+    select position into start from subscriptions where name = of_subscription for update skip locked;
+    horizon := least(settled, start + 50 * at_most);
+    if start is null or start >= settled then
+        return;
+    end if;
+    tasks_exist := exists (select from tasks where subscription = of_subscription);
     return query
-    select position, horizon, exists(select from tasks where subscription = of_subscription)
-    from subscriptions where name = of_subscription for update skip locked;
+    select start, horizon, horizon < settled, tasks_exist, events.*
+    from (values (1)) as always
+    left join lateral (
+        select * from events
+        where events.position > start and events.position <= horizon and events.type = any(types)
+        order by events.position limit at_most
+    ) as events on true;
 end $$;
 
 -- When each job last began and ended, so that a schedule survives a restart.

@@ -63,7 +63,9 @@ insert into subscriptions (name, position) values ($1, case when $2 then settled
 on conflict (name) do nothing
 
 -- name: feed
-select stage, delivered, level from feed_tasks($1, $2, $3)
+select stage, delivered, level, task_token, attempts, losses, progress, position, stream, type, version, id, data,
+       metadata, recorded_at
+from feed_and_claim($1, $2, $3, $4, $5, $6, $7, $8)
 
 -- name: claim
 select task_token, attempts, losses, progress, position, stream, type, version, id, data, metadata, recorded_at
@@ -120,12 +122,9 @@ returning subscription
 -- name: delete_workers
 delete from workers where id = any($1)
 
--- name: open_cursor
-select after, settled, has_tasks from open_cursor($1)
-
--- name: read_batch
-select position, stream, type, version, id, data, metadata, recorded_at
-from events where position > $1 and position <= $2 and type = any($3) order by position limit $4
+-- name: open_batch
+select after, reached, more, has_tasks, position, stream, type, version, id, data, metadata, recorded_at
+from open_batch($1, $2, $3)
 
 -- name: streams_with_tasks
 -- Streams of which something still waits; a parked task counts if $3 says so.

@@ -19,7 +19,7 @@ from codelupe.host import Gathered
 from codelupe.log import EventLog
 from codelupe.log.event_log import SQL
 from codelupe.log.stages import NamedJob, Stage
-from codelupe.log.tasks import Tasks
+from codelupe.log.tasks import Tasks, Want
 from codelupe.progress import ProgressBoard
 from codelupe_events import BatchReady, RepoCloned
 
@@ -214,7 +214,7 @@ async def register(database: Database, running: Running) -> Running:
     await database.execute(SQL.register_subscription, "elsewhere.stage", False)
     log = EventLog(database)
     await log.publish(BatchReady(batch_id=1, files=1, characters=1, repositories=1, min_score=0))
-    await Tasks(database).feed([stage for stage in running.gathered.stages if stage.name == "t.train"])
+    await Tasks(database).feed([Want(stage=stage) for stage in running.gathered.stages if stage.name == "t.train"])
     return Running(database=database, directories=running.directories, gathered=running.gathered, board=running.board)
 
 

@@ -1,0 +1,25 @@
+-- What tests of the horizon ask of the database.
+
+-- name: count_looks
+-- From now on the sequence "looks" counts how often anybody asks for the horizon.
+create sequence looks;
+alter function settled_position() rename to uncounted_settled_position;
+create function settled_position() returns bigint language plpgsql volatile as $$
+begin
+    perform nextval('looks');
+    return uncounted_settled_position();
+end $$;
+
+-- name: looks
+select case when is_called then last_value else 0 end from looks
+
+-- name: read_between
+select position, data from events where position > $1 and position <= $2 order by position
+
+-- name: go_to
+-- Let the log have come to this position; one partition takes in all of these tests' positions.
+select setval('events_position', $1), create_event_partitions(100000000000)
+
+-- name: insert_by_hand
+insert into events (stream, type, version, id, data, metadata)
+values ('by/hand', 'BatchReady', 1, gen_random_uuid(), '{}', '{}')
