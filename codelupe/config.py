@@ -53,6 +53,24 @@ class PluginSettings(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
+class RetentionSettings(BaseModel):
+    """How long events stay in the database."""
+
+    model_config = ConfigDict(frozen=True)
+
+    keep: timedelta | None = Field(
+        default=None,
+        ge=timedelta(0),
+        description="How old events are before they leave the database, such as `P365D`; unset, they stay.",
+    )
+    then: Literal["archive", "drop"] = Field(
+        default="archive", description="archive: into Parquet files; drop: for good."
+    )
+    archive_dir: Path | None = Field(
+        default=None, description="Folder of the Parquet files; unset, `archive` in the state folder."
+    )
+
+
 class Settings(PluginChoice):
     """What the daemon itself needs to know; everything else belongs to a plugin."""
 
@@ -82,6 +100,7 @@ class Settings(PluginChoice):
     metrics_host: str = Field(
         "127.0.0.1", description="Address on which metrics are served; nobody is asked who he is."
     )
+    retention: RetentionSettings = Field(default_factory=RetentionSettings, description="What becomes of old events.")
     plugins: PluginSettings = Field(default_factory=PluginSettings, description="Each plugin's own settings.")
 
     @property

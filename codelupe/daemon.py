@@ -21,6 +21,7 @@ from codelupe.host import Gathered, Host
 from codelupe.log import EventLog
 from codelupe.log.context import Surroundings
 from codelupe.log.event_log import SQL
+from codelupe.log.retention import keep_retention
 from codelupe.log.schedule import Scheduler
 from codelupe.log.worker import Worker
 from codelupe.metrics import serve_metrics
@@ -159,6 +160,8 @@ class Daemon:
             beside.start_soon(self._feed_watchdog, worker)
             if self._settings.database_url is None:
                 beside.start_soon(keep_embedded_server, database, folders)
+            if (policy := state.retention_policy(self._settings)) is not None:
+                beside.start_soon(keep_retention, database, policy)
             if watcher is not None:
                 beside.start_soon(watcher.watch, running)
             if (port := self._settings.metrics_port) is not None:

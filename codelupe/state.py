@@ -11,6 +11,7 @@ from pathlib import Path
 from codelupe.config import Settings
 from codelupe.contracts import Directories
 from codelupe.errors import StateDirectoryError
+from codelupe.log.retention import RetentionPolicy
 
 
 def directories(settings: Settings) -> Directories:
@@ -26,6 +27,19 @@ def directories(settings: Settings) -> Directories:
         models=_absolute(settings.models_dir or state / "models"),
         work=state / "work",
     )
+
+
+def retention_policy(settings: Settings) -> RetentionPolicy | None:
+    """What becomes of old events; None if they stay.
+
+    Raises:
+        StateDirectoryError: the archive lies in the home of somebody unknown.
+    """
+    retention = settings.retention
+    if retention.keep is None:
+        return None
+    folder = _absolute(retention.archive_dir or settings.state_dir / "archive")
+    return RetentionPolicy(keep=retention.keep, archive=folder if retention.then == "archive" else None)
 
 
 def create(folders: Directories) -> None:

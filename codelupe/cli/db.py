@@ -16,7 +16,9 @@ from codelupe.cli.session import AsJson, ConfigFile, Profile, Setup, load, open_
 from codelupe.daemon import open_database
 from codelupe.errors import ConfigurationError
 from codelupe.journal import configure_logging
-from codelupe.log.retention import Partition, Report, RetentionPolicy, Retired, apply_retention, due, list_partitions
+from codelupe.log.archive import Report
+from codelupe.log.partitions import Partition, list_partitions
+from codelupe.log.retention import RetentionPolicy, Retired, apply_retention, due
 from codelupe.postgres import Database
 from codelupe.postgres.migrate import migrate as apply_migrations
 from codelupe.postgres.migrate import own_migrations, pending_migrations

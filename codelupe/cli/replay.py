@@ -7,19 +7,23 @@ from typing import Annotated
 
 import typer
 
-from codelupe.cli.output import out, print_json
+from codelupe.cli.output import err, out, print_json
 from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, with_session
 from codelupe.errors import CodelupeError
 from codelupe.log.projections import begin_rebuild
 from codelupe.log.replay import Replay, count_replay, position_before, start_replay
+from codelupe.log.retention import log_start
 from codelupe.log.stages import Stage
+from codelupe.postgres import Database
 
 
 def replay(
     stage: Annotated[str, typer.Argument(help="The stage, such as scorers.score.")],
     config: ConfigFile = None,
     profile: Profile = None,
-    from_position: Annotated[int, typer.Option("--from-position", min=1, help="Begin with this position.")] = 1,
+    from_position: Annotated[
+        int | None, typer.Option("--from-position", min=1, help="Begin with this position.")
+    ] = None,
     since: Annotated[datetime | None, typer.Option("--since", help="Begin at this time (UTC).")] = None,
     stream: Annotated[str | None, typer.Option("--stream", help="Only events of this stream.")] = None,
     rebuild: Annotated[
@@ -32,9 +36,9 @@ def replay(
     """Hand past events to a stage again."""
 
     async def do(session: Session) -> None:
-        after = from_position - 1 if since is None else await position_before(session.database, _utc(since))
-        if rebuild and (after or stream):
+        if rebuild and (from_position or since or stream):
             raise typer.BadParameter("--rebuild takes all events, from the beginning")
+        after = await _position_before(session.database, from_position, since)
         plan = Replay(stage=_stage(session, stage), after=after, stream=stream)
         events = await count_replay(session.database, plan)
         if as_json:
@@ -46,6 +50,16 @@ def replay(
             await (begin_rebuild(session.database, plan.stage) if rebuild else start_replay(session.database, plan))
 
     with_session(config, profile, do)
+
+
+async def _position_before(database: Database, position: int | None, since: datetime | None) -> int:
+    if position is not None:
+        return position - 1
+    start = await log_start(database)
+    if start is not None:
+        err.print(f"Note that {start}.", markup=False)
+    before = await position_before(database, _utc(since)) if since else 0
+    return max(before, start.position - 1 if start else 0)
 
 
 def _stage(session: Session, name: str) -> Stage:

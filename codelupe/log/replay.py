@@ -7,6 +7,7 @@ from datetime import datetime
 
 from codelupe.errors import CodelupeError
 from codelupe.log.event_log import SQL
+from codelupe.log.retention import require_kept
 from codelupe.log.stages import Stage
 from codelupe.postgres import Database
 
@@ -39,12 +40,15 @@ async def start_replay(database: Database, replay: Replay) -> None:
 
     Raises:
         CodelupeError: the subscription says that it must not be replayed.
+        EventsRetired: the log does not have the first of these events any more.
     """
     stage = replay.stage
     if not stage.subscription.replayable:
         raise CodelupeError(f"{stage.name} must not be replayed: its plugin says that its effects cannot be repeated")
-    if replay.stream is None:
-        await database.execute(SQL.rewind, stage.name, replay.after)
-    else:
-        await database.execute(SQL.redeliver_stream, stage.name, stage.event_types, replay.after, replay.stream)
+    async with database.transaction() as connection:
+        await require_kept(connection, replay.after + 1)
+        if replay.stream is None:
+            await connection.execute(SQL.rewind, stage.name, replay.after)
+        else:
+            await connection.execute(SQL.redeliver_stream, stage.name, stage.event_types, replay.after, replay.stream)
     await database.execute(SQL.notify_of_tasks)

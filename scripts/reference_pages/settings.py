@@ -14,7 +14,7 @@ from pydantic import BaseModel, ByteSize, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
-from codelupe.config import Settings
+from codelupe.config import PluginSettings, Settings
 from codelupe.host import Host
 from scripts.reference_pages.text import doc_of, table
 
@@ -39,6 +39,10 @@ def settings_page(host: Host) -> str:
     """The page."""
     models = {name: model for name, model in host.settings_models().items() if model is not None}
     parts = ["# Settings", _INTRODUCTION, "## Top level", _settings_table(Settings, "")]
+    for name, info in Settings.model_fields.items():
+        below = _model_below(info)
+        if below is not None and below is not PluginSettings:
+            parts += _section(name, below)
     for name, model in models.items():
         if model is not BaseModel:
             parts += _section(f"plugins.{name}", model)

@@ -122,6 +122,36 @@ begin
     return indexed;
 end $$;
 
+-- Partitions that were let go of: into a file of a host, or for good, then without a path. The log begins after them.
+create table retired_partitions (
+    first bigint primary key,
+    last bigint not null,
+    events bigint not null,
+    host text,
+    path text,
+    retired_at timestamptz not null default log_time()
+);
+
+-- The first position that the log still has. Who must not fall behind it locks subscriptions in row exclusive mode
+-- first, by a write or by name, and asks then: nothing is retired meanwhile.
+create function log_start() returns bigint language sql stable as $$
+    select coalesce(max(last), 0) from retired_partitions
+$$;
+
+-- Drops the retired partitions; returns how many. It waits for all that uses the log and holds up what comes after,
+-- so it needs a lock_timeout.
+create function drop_retired_partitions() returns integer language plpgsql as $$
+declare
+    retired record;
+    dropped integer := 0;
+begin
+    for retired in select name from event_partitions where last <= log_start() order by first loop
+        execute format('drop table %I', retired.name);
+        dropped := dropped + 1;
+    end loop;
+    return dropped;
+end $$;
+
 -- An idempotency key names one event for ever. Uniqueness cannot live on a table partitioned by position.
 create table event_keys (
     key uuid primary key,

@@ -10,7 +10,7 @@ create function rebuild_schema(subscription text) returns text language sql immu
 $$;
 
 -- Makes the empty tables and the subscription; a rebuild under way begins anew. Fails with CL002 where the tables
--- could not be swapped later.
+-- could not be swapped later, or not be filled since old events were retired.
 create function begin_rebuild(of_subscription text, tables text[]) returns void language plpgsql as $$
 declare
     shadow constant text := rebuild_schema(of_subscription);
@@ -33,6 +33,9 @@ begin
     delete from tasks where subscription = rebuild_name(of_subscription);
     insert into subscriptions (name, position) values (rebuild_name(of_subscription), 0)
     on conflict on constraint subscriptions_pkey do update set position = 0, delivered = 0;
+    if log_start() > 0 then
+        raise exception 'events before position % are no longer in the log', log_start() using errcode = 'CL002';
+    end if;
 end $$;
 
 -- Puts the rebuilt tables in the place of the live ones once they have come as far; returns whether they have. The

@@ -59,7 +59,8 @@ select position, stream, type, version, id, data, metadata, recorded_at from eve
 select position, stream, type, version, id, data, metadata, recorded_at from events where position = $1
 
 -- name: register_subscription
-insert into subscriptions (name, position) values ($1, case when $2 then settled_position() else 0 end)
+insert into subscriptions (name, position)
+values ($1, case when $2 then settled_position() else greatest(log_start() - 1, 0) end)
 on conflict (name) do nothing
 
 -- name: feed
