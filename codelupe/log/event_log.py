@@ -129,10 +129,11 @@ class EventLog:
         if expected is None and (len(entries) <= FEW or not any(entry.key for entry in entries)):
             async with self.database.statement() as connection:  # one statement is a transaction of its own
                 appended = await self.append(connection, entries)
+                self.wakeups.announce()
         else:
             async with self.database.transaction() as connection:
                 appended = await self.append(connection, entries, expected=expected)
-        self.wakeups.announce()
+            self.wakeups.announce()
         return appended
 
     async def settled_position(self) -> int:
@@ -183,7 +184,7 @@ class _Together:
 
     def __init__(self, publish_all: Callable[[Sequence[Entry]], Awaitable[list[Appended]]]) -> None:
         self._publish_all = publish_all
-        self._turn = anyio.Lock()
+        self._turn = anyio.Lock(fast_acquire=True)
         self._gathered: list[_Waiting] = []
 
     async def append(self, entry: Entry) -> Appended:

@@ -28,6 +28,7 @@ from codelupe.errors import CodelupeError
 from codelupe.log import Entry, EventLog, archive, retention
 from codelupe.log.archive import ArchiveError
 from codelupe.log.event_log import SQL
+from codelupe.log.partitions import SQL as RETENTION
 from codelupe.log.partitions import list_partitions
 from codelupe.log.projections import begin_rebuild
 from codelupe.log.replay import Replay, start_replay
@@ -533,7 +534,7 @@ async def test_a_retired_partition_that_is_in_use_is_dropped_next_time(
 async def test_two_processes_do_not_retire_at_once(log: EventLog) -> None:
     await fill(log, 15)
     async with log.database.connection() as other:
-        await other.fetchval(retention.SQL.try_lock)
+        await other.fetchval(RETENTION.try_lock)
         with pytest.raises(RetentionBusy):
             await apply_retention(log.database, DROPPING)
     assert len(await apply_retention(log.database, DROPPING)) == 1

@@ -7,6 +7,11 @@
 
 create sequence events_position;
 
+-- The highest position ever drawn.
+create function head_position() returns bigint language sql volatile as $$
+    select coalesce(pg_sequence_last_value('events_position'::regclass), 0)
+$$;
+
 -- The log's own clock: leases, waits and schedules go by it alone, never by a worker's. Tests replace it.
 create function log_time() returns timestamptz language sql stable as $$ select now() $$;
 
@@ -29,21 +34,23 @@ create index events_in_ranges on events using brin (id, recorded_at, stream text
     with (pages_per_range = 64, autosummarize = on);
 
 -- The fence, once a transaction: whatever appends to the log, an INSERT by hand too, passes it before it draws.
+-- Assignments, since PL/pgSQL evaluates those without running a query.
 create function raise_fence() returns void language plpgsql as $$
 declare
-    last_position bigint;
+    ignored text;
 begin
     if current_setting('codelupe.fenced', true) = 'yes' then
         return;
     end if;
-    select case when is_called then last_value else 0 end into last_position from events_position;
-    perform pg_advisory_xact_lock_shared(20260, (last_position & 2147483647)::integer);
-    perform set_config('codelupe.fenced', 'yes', true);
+    ignored := pg_advisory_xact_lock_shared(20260, (head_position() & 2147483647)::integer);
+    ignored := set_config('codelupe.fenced', 'yes', true);
 end $$;
 
 create function raise_fence_before_append() returns trigger language plpgsql as $$
+declare
+    ignored text;
 begin
-    perform raise_fence();
+    ignored := raise_fence();
     return null;
 end $$;
 
@@ -62,7 +69,7 @@ begin
     if pg_is_in_recovery() then  -- it has no fences, and its sequence runs ahead of the primary's
         raise exception 'a standby cannot tell which events are settled' using errcode = 'read_only_sql_transaction';
     end if;
-    select case when is_called then last_value else 0 end into head from events_position;
+    head := head_position();
     select min(head - behind) into lowest
     from (
         select ((head & 2147483647) - objid::bigint) & 2147483647 as behind
@@ -91,7 +98,7 @@ declare
     first bigint;
     created integer := 0;
 begin
-    select last_value into head from events_position;
+    head := head_position();
     select coalesce(max(last), 0) into first from event_partitions;
     while first <= head + 3 * size loop
         execute format('create table events_%s (like events including defaults)', first);

@@ -29,7 +29,7 @@ select stream, version from stream_heads where stream = any($1)
 select settled_position()
 
 -- name: head_position
-select case when is_called then last_value else 0 end from events_position
+select head_position()
 
 -- name: keep_partitions
 -- Make room ahead, index what is full; one process at a time, the others have nothing to do.
@@ -199,7 +199,7 @@ where subscriptions.name = $1 and events.type = any($2) and events.position > $3
 -- name: position_at_time
 -- The last position before all that was recorded since a moment.
 select coalesce((select min(position) - 1 from events where recorded_at >= $1),
-                (select case when is_called then last_value else 0 end from events_position))
+                head_position())
 
 -- name: rewind
 update subscriptions set position = least(position, $2) where name = $1 returning position
