@@ -131,7 +131,7 @@ def open_pipes() -> set[str]:
     links = set()
     for entry in Path("/proc/self/fd").iterdir():
         with suppress(OSError):
-            links.add(os.readlink(entry))
+            links.add(str(entry.readlink()))
     return {link for link in links if link.startswith("pipe:")}
 
 

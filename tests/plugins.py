@@ -6,19 +6,22 @@ import types
 from collections.abc import Sequence
 from datetime import timedelta
 
-from codelupe import Job, RetryPolicy, Service, Subscription, hookimpl
+from codelupe import BatchSubscription, Job, RetryPolicy, Service, Subscription, hookimpl
 from codelupe_events import BatchReady, RepoEmpty
 
 FAST = RetryPolicy(attempts=3, base=timedelta(milliseconds=10), cap=timedelta(milliseconds=50))
 
 
 def make_plugin(
-    *, subscriptions: Sequence[Subscription] = (), jobs: Sequence[Job] = (), services: Sequence[Service] = ()
+    *,
+    subscriptions: Sequence[Subscription | BatchSubscription] = (),
+    jobs: Sequence[Job] = (),
+    services: Sequence[Service] = (),
 ) -> object:
     """A plugin that offers these."""
 
     @hookimpl
-    def codelupe_subscriptions() -> Sequence[Subscription]:
+    def codelupe_subscriptions() -> Sequence[Subscription | BatchSubscription]:
         return subscriptions
 
     @hookimpl

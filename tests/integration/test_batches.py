@@ -18,7 +18,7 @@ from codelupe.log.stages import Stage
 from codelupe.status import read_stages
 from codelupe_events import BatchReady, Event, RepoEmpty, TaskParked
 from tests.conftest import RunUntilIdle
-from tests.integration.test_worker import batch, empty, plugin
+from tests.plugins import batch, empty, make_plugin
 
 pytestmark = pytest.mark.anyio
 
@@ -39,7 +39,7 @@ class Ledger:
             retry=FAST,
             **settings,  # type: ignore[arg-type]
         )
-        self.plugins = {"test": plugin(subscriptions=[self.subscription])}
+        self.plugins = {"test": make_plugin(subscriptions=[self.subscription])}
         self.stage = Stage(name="test.s", subscription=self.subscription)
 
     async def handle(self, events: Sequence[BatchReady], context: BatchContext) -> None:
@@ -127,7 +127,7 @@ async def test_retry_later_is_obeyed(run_until_idle: RunUntilIdle, database: Dat
         if len(calls) < 5:
             raise RetryLater("not yet", after=timedelta(milliseconds=1), counts=False)
 
-    it = plugin(subscriptions=[BatchSubscription(name="s", events=(BatchReady,), handler=handle, retry=FAST)])
+    it = make_plugin(subscriptions=[BatchSubscription(name="s", events=(BatchReady,), handler=handle, retry=FAST)])
     await run_until_idle({"test": it}, events=[batch(1)])
     assert len(calls) == 5
 
@@ -173,7 +173,9 @@ async def test_what_the_handler_rejects_is_parked_at_once(run_until_idle: RunUnt
         calls.append(len(events))
         raise Reject("no use")
 
-    it = plugin(subscriptions=[BatchSubscription(name="s", events=(BatchReady,), handler=handle, size=1, retry=FAST)])
+    it = make_plugin(
+        subscriptions=[BatchSubscription(name="s", events=(BatchReady,), handler=handle, size=1, retry=FAST)]
+    )
     await run_until_idle({"test": it}, events=[batch(1)])
     assert calls == [1, 1], "once in the batch, once as a task"
     assert await database.fetchval("select error from tasks where state = 'parked'") == "no use"

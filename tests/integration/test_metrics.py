@@ -20,8 +20,10 @@ from codelupe import Database, HandlerContext, Reject, Subscription, metrics
 from codelupe.daemon import Daemon
 from codelupe.log import Entry, EventLog
 from codelupe.log.event_log import SQL
+from codelupe.log.stages import Stage
+from codelupe.log.tasks import Tasks, Want
 from codelupe.metrics import EndpointUnavailable, read_sample, serve_metrics
-from codelupe_events import BatchReady
+from codelupe_events import BatchReady, Event, RepoEmpty
 from tests.clock import Clock
 from tests.conftest import RunUntilIdle
 from tests.plugins import batch, make_plugin
@@ -38,8 +40,11 @@ async def register(database: Database, *names: str) -> None:
         await database.execute(SQL.register_subscription, name, False)
 
 
-async def feed(database: Database, name: str, *types: str) -> None:
-    await database.fetch(SQL.feed, [name] * len(types), list(types), 100)
+async def feed(database: Database, name: str, *types: type[Event]) -> None:
+    async def handle(*_: object) -> None: ...
+
+    stage = Stage(name=name, subscription=Subscription(name="s", events=types, handler=handle))
+    await Tasks(database).feed([Want(stage=stage)])
 
 
 # --- what is read ---
@@ -57,12 +62,12 @@ async def test_an_open_transaction_that_has_appended_shows_with_what_waits_for_i
     log = EventLog(database)
     await log.publish(batch(1))
     await register(database, "test.s")
-    await feed(database, "test.s", "RepoEmpty")
+    await feed(database, "test.s", RepoEmpty)
     async with database.transaction() as connection:
         await log.append(connection, [Entry(event=batch(2))])
         for number in (3, 4):
             await log.publish(batch(number))
-        await feed(database, "test.s", "RepoEmpty")
+        await feed(database, "test.s", RepoEmpty)
         await clock.advance(2 * MINUTE)
         sample = await read_sample(database)
         [fence] = sample.fences
@@ -73,7 +78,7 @@ async def test_an_open_transaction_that_has_appended_shows_with_what_waits_for_i
         [consumer] = sample.consumers
         assert (consumer.undelivered, consumer.lag) == (3, 3), "also of types that the subscription does not want"
         assert consumer.seconds == pytest.approx(120, abs=30), "the age of what others have committed since"
-    await feed(database, "test.s", "RepoEmpty")
+    await feed(database, "test.s", RepoEmpty)
     sample = await read_sample(database)
     assert (sample.head, sample.settled, sample.oldest_fence_seconds) == (4, 4, 0)
     assert (sample.consumers[0].lag, sample.consumers[0].seconds) == (0, 0)
@@ -203,7 +208,7 @@ async def test_prometheus_gets_every_figure(database: Database) -> None:
     await register(database, "test.a", "test.b")
     for number in (1, 2):
         await EventLog(database).publish(batch(number))
-    await feed(database, "test.a", "BatchReady")
+    await feed(database, "test.a", BatchReady)
     async with served(database) as port:
         values = await scrape_until(port, up=True)
     ages = [values.pop(f"eventlog_consumer_lag_seconds {name}") for name in ("test.a", "test.b")]

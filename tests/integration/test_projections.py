@@ -17,7 +17,7 @@ from codelupe.log.stages import Stage
 from codelupe.status import read_stages
 from codelupe_events import BatchReady, RepoEmpty
 from tests.conftest import RunUntilIdle
-from tests.integration.test_worker import batch, plugin
+from tests.plugins import batch, make_plugin
 
 pytestmark = pytest.mark.anyio
 
@@ -35,7 +35,7 @@ class Totals:
             name="totals", events=(BatchReady,), handler=self.handle, projects_to=("totals",), **settings
         )
         self.stage = Stage(name="test.totals", subscription=self.subscription)
-        self.plugins = {"test": plugin(subscriptions=[self.subscription])}
+        self.plugins = {"test": make_plugin(subscriptions=[self.subscription])}
 
     async def handle(self, events: Sequence[BatchReady], context: BatchContext) -> None:
         if self.gate is not None and context.name.endswith("~rebuild"):

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import types
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import timedelta
 
 import anyio
 import pytest
 
 from codelupe import (
-    BatchSubscription,
     Database,
     HandlerContext,
     Job,
@@ -20,7 +18,6 @@ from codelupe import (
     RetryLater,
     RetryPolicy,
     Subscription,
-    hookimpl,
 )
 from codelupe.daemon import Daemon
 from codelupe.errors import LeaseLost
@@ -32,35 +29,11 @@ from codelupe.log.tasks import Tasks, Want, complete
 from codelupe_events import BatchReady, Event, RepoEmpty, TaskParked
 from tests.clock import Clock
 from tests.conftest import RunUntilIdle
+from tests.plugins import batch, empty, make_plugin
 
 pytestmark = pytest.mark.anyio
 
 FAST = RetryPolicy(attempts=3, base=timedelta(milliseconds=10), cap=timedelta(milliseconds=50))
-
-
-def plugin(*, subscriptions: Sequence[Subscription | BatchSubscription] = (), jobs: Sequence[Job] = ()) -> object:
-    """A plugin as a third party would write it."""
-    it = types.SimpleNamespace()
-
-    @hookimpl
-    def codelupe_subscriptions() -> Sequence[Subscription | BatchSubscription]:
-        return subscriptions
-
-    @hookimpl
-    def codelupe_jobs() -> Sequence[Job]:
-        return jobs
-
-    it.codelupe_subscriptions = codelupe_subscriptions
-    it.codelupe_jobs = codelupe_jobs
-    return it
-
-
-def batch(number: int, files: int = 0) -> BatchReady:
-    return BatchReady(batch_id=number, files=files, characters=0, repositories=0, min_score=0)
-
-
-def empty(number: int) -> RepoEmpty:
-    return RepoEmpty(repository_id=f"test:{number}", url="file:///nowhere")
 
 
 async def test_a_handler_s_rows_events_and_completion_commit_together(
@@ -75,7 +48,7 @@ async def test_a_handler_s_rows_events_and_completion_commit_together(
             if event.batch_id == 2 and context.attempt == 1:
                 raise RuntimeError("after the row, before the commit")
 
-    it = plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle, retry=FAST)])
+    it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle, retry=FAST)])
     events = await run_until_idle({"test": it}, events=[batch(1), batch(2)])
     assert sorted(row["batch"] for row in await database.fetch("select batch from seen")) == [1, 2]
     assert [event for event in events if isinstance(event, RepoEmpty)] == [empty(1), empty(2)]
@@ -101,7 +74,9 @@ async def test_events_of_a_stream_arrive_in_order_and_streams_in_parallel(run_un
         seen[event.batch_id].append(event.files)
         active.discard(event.batch_id)
 
-    it = plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle, concurrency=8, retry=FAST)])
+    it = make_plugin(
+        subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle, concurrency=8, retry=FAST)]
+    )
     await run_until_idle({"test": it}, events=[batch(stream, n) for n in range(10) for stream in (1, 2)])
     assert seen == {1: list(range(10)), 2: list(range(10))}
 
@@ -116,7 +91,7 @@ async def test_what_cannot_be_handled_is_parked_and_said(
         calls.append(context.attempt)
         raise error
 
-    it = plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle, retry=FAST)])
+    it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle, retry=FAST)])
     events = await run_until_idle({"test": it}, events=[batch(1), batch(1, 2)])
     assert calls == list(range(1, attempts + 1)), "the second event of the stream waits behind the parked one"
     [parked] = [event for event in events if isinstance(event, TaskParked)]
@@ -135,7 +110,7 @@ async def test_a_parked_event_lets_its_stream_pass_when_the_subscription_says_so
             raise Reject("no use")
         seen.append(event.files)
 
-    it = plugin(
+    it = make_plugin(
         subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle, parked_blocks_stream=False)]
     )
     await run_until_idle({"test": it}, events=[batch(1, n) for n in range(3)])
@@ -150,7 +125,7 @@ async def test_retry_later_need_not_use_up_an_attempt(run_until_idle: RunUntilId
         if len(calls) < 6:
             raise RetryLater("not yet", after=timedelta(milliseconds=1), counts=False)
 
-    it = plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle, retry=FAST)])
+    it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle, retry=FAST)])
     await run_until_idle({"test": it}, events=[batch(1)])
     assert calls == [1] * 6
 
@@ -164,8 +139,8 @@ async def test_a_broken_handler_harms_nobody_else(run_until_idle: RunUntilIdle) 
     async def handle(event: BatchReady, context: HandlerContext) -> None:
         seen.append(event.batch_id)
 
-    broken = plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=exit_, retry=FAST)])
-    sound = plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
+    broken = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=exit_, retry=FAST)])
+    sound = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
     await run_until_idle({"broken": broken, "sound": sound}, events=[batch(1), batch(2)])
     assert sorted(seen) == [1, 2]
 
@@ -180,7 +155,7 @@ async def test_a_worker_that_lost_its_task_cannot_commit(run_until_idle: RunUnti
         async with context.transaction():
             context.emit(empty(len(calls)))
 
-    it = plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
+    it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
     events = await run_until_idle({"test": it}, events=[batch(1)])
     assert calls == [1, 2]
     assert [event for event in events if isinstance(event, RepoEmpty)] == [empty(2)]
@@ -198,7 +173,7 @@ async def test_a_second_transaction_is_refused(run_until_idle: RunUntilIdle) -> 
         except RuntimeError as error:
             errors.append(str(error))
 
-    it = plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
+    it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
     await run_until_idle({"test": it}, events=[batch(1)])
     assert len(errors) == 1
 
@@ -209,7 +184,7 @@ async def test_emit_now_appends_once_whatever_the_attempts(run_until_idle: RunUn
         if context.attempt == 1:
             raise RuntimeError("again")
 
-    it = plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle, retry=FAST)])
+    it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle, retry=FAST)])
     events = await run_until_idle({"test": it}, events=[batch(1)])
     assert events.count(empty(1)) == 1
 
@@ -223,7 +198,7 @@ async def test_progress_saved_by_one_attempt_reaches_the_next(run_until_idle: Ru
             await context.save({"checkpoint": 7})
             raise RuntimeError("again")
 
-    it = plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle, retry=FAST)])
+    it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle, retry=FAST)])
     await run_until_idle({"test": it}, events=[batch(1)])
     assert found == [None, {"checkpoint": 7}]
 
@@ -245,7 +220,7 @@ async def test_tasks_of_a_dead_worker_come_back(run_until_idle: RunUntilIdle, da
     async def handle(event: BatchReady, context: HandlerContext) -> None:
         attempts.append(context.attempt)
 
-    it = plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
+    it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
     await run_until_idle({"test": it})
     assert attempts == [2]
     assert await database.fetchval("select count(*) from workers") == 0
@@ -273,7 +248,7 @@ async def test_a_lost_lease_cancels_the_work_and_starts_anew(
             finally:
                 cancelled.set()
 
-    it = plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
+    it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
     with anyio.fail_after(30):
         await make_daemon({"test": it}, lease_seconds=2).run()
     assert cancelled.is_set()
@@ -295,7 +270,7 @@ async def test_a_stop_drains_what_runs_and_gives_back_the_rest(
         await anyio.sleep(0.2)
         finished.append(event.batch_id)
 
-    it = plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
+    it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
     daemon = make_daemon({"test": it}, until_idle=False, drain_seconds=1)
     async with anyio.create_task_group() as group:
         group.start_soon(daemon.run)
@@ -326,7 +301,7 @@ async def test_the_database_may_go_away_while_a_handler_works(run_until_idle: Ru
         async with context.transaction():
             context.emit(empty(1))
 
-    it = plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
+    it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
     events = await run_until_idle({"test": it}, events=[batch(1)])
     assert events.count(empty(1)) == 1
     assert set(calls) == {1}, "a database that is away uses up no attempt"
@@ -349,7 +324,7 @@ async def test_jobs_run_in_turn_whenever_the_log_is_quiet(run_until_idle: RunUnt
         await anyio.sleep(0.05)
         handled.append(event.batch_id)
 
-    it = plugin(
+    it = make_plugin(
         subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)],
         jobs=[
             Job(name="first", every=timedelta(hours=1), run=first),
@@ -410,7 +385,7 @@ async def test_an_event_of_newer_code_is_parked_not_lost(run_until_idle: RunUnti
     async def handle(event: Event, context: HandlerContext) -> None:
         raise AssertionError("must not be called")
 
-    it = plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
+    it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
     log = EventLog(database)
     with pytest.raises(Exception, match="version 99"):
         await run_until_idle({"test": it})
@@ -466,7 +441,7 @@ async def test_an_event_over_which_workers_keep_dying_is_parked(
         "insert into tasks (subscription, stream, position, losses) values ('test.s', 'batch/1', 1, 3)"
     )
     retry = RetryPolicy(losses=3)
-    it = plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle, retry=retry)])
+    it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle, retry=retry)])
     await run_until_idle({"test": it})
     assert calls == []
     assert await database.fetchval("select error from tasks") == "3 workers died while they handled it"

@@ -339,6 +339,11 @@ begin
               where earlier.subscription = tasks.subscription and earlier.stream = tasks.stream
                 and earlier.position < tasks.position and (parked_blocks or earlier.state <> 'parked')
           )
+          and not exists (  -- a later one: an event that was handed out again comes before it
+              select from tasks as running
+              where running.subscription = tasks.subscription and running.stream = tasks.stream
+                and running.state = 'running'
+          )
         order by position limit at_most for update skip locked
     ), claimed as (
         update tasks set state = 'running', worker = claimer, token = gen_random_uuid(), started_at = log_time()
