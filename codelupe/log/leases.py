@@ -93,7 +93,10 @@ class Heartbeat:
                     if connection is None or connection.is_closed():
                         connection = await asyncpg.connect(self._url, timeout=5, command_timeout=5)
                     kept = await connection.fetchval(SQL.heartbeat, self._worker, self._ttl)
-                except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                except Exception as error:  # whatever a connection cut short raises: the heart must not stop unnoticed
+                    if connection is not None:
+                        connection.terminate()
+                        connection = None
                     log.debug("heartbeat_failed", error=str(error))
                     if time.monotonic() - kept_at > self._ttl.total_seconds():
                         return self._on_lost("the database could not be reached for the lease's whole time")

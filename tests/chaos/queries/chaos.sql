@@ -1,0 +1,92 @@
+-- What the crash test keeps in tables of its own, and what it asks of the server that it hurts.
+
+-- name: create_tables
+-- Nothing here is unique on purpose: what is done twice must be seen, not prevented.
+create table chaos_subscriptions (name text, event_type text, emits_every bigint);
+create table chaos_intended (number bigint, batch bigint);
+create table chaos_appends (chunk bigint primary key);
+create table chaos_effects (
+    id bigserial,
+    subscription text not null,
+    stream text not null,
+    position bigint not null,
+    attempt integer not null
+);
+-- The events by the number that each root has and that what is emitted because of it carries on.
+create view chaos_numbered as
+select position, type, metadata ->> 'by' as by, coalesce(data ->> 'files', data ->> 'url')::bigint as number
+from events where type in ('BatchReady', 'RepoEmpty')
+
+-- name: insert_subscription
+insert into chaos_subscriptions (name, event_type, emits_every) values ($1, $2, $3)
+
+-- name: mark_append
+-- No row: the transaction whose end we did not learn had committed.
+insert into chaos_appends (chunk) values ($1) on conflict do nothing returning chunk
+
+-- name: insert_effect
+insert into chaos_effects (subscription, stream, position, attempt) values ($1, $2, $3, $4)
+
+-- name: break_horizon
+-- Sabotage: readers take every position that was drawn for settled, as a plain "position > last" does.
+create or replace function settled_position() returns bigint language sql volatile as
+$$ select case when is_called then last_value else 0 end from events_position $$
+
+-- name: is_work_left
+-- Whether an event has not reached every subscription, or a task is not done.
+with settled as materialized (select settled_position() as position)
+select exists (select from tasks)
+    or exists (select from subscriptions, settled where subscriptions.position < settled.position)
+    or (select count(*) from subscriptions) < (select count(*) from chaos_subscriptions)
+    or (select position < last_value from settled, events_position)
+
+-- name: count_events
+select count(*) from events
+
+-- name: count_effects
+select count(*) as all, count(*) filter (where attempt > 1) as later from chaos_effects
+
+-- name: is_at_work
+-- Whether this process holds a task.
+select exists (select from tasks join workers on workers.id = tasks.worker where workers.pid = $1)
+
+-- name: has_lease
+select exists (select from workers where pid = $1 and lease_until >= log_time())
+
+-- name: moment
+select log_time()
+
+-- name: registered_pids
+-- The processes whose leases last longer than those from before that moment; none if there is any other lease.
+select coalesce(
+    (select array_agg(pid order by pid) from workers having min(lease_until) > $1::timestamptz + $2::interval), '{}')
+
+-- name: client_backends
+select pid from pg_stat_activity
+where datname = current_database() and backend_type = 'client backend' and pid <> pg_backend_pid() order by pid
+
+-- name: terminate_backends
+-- Returns how many were there to be ended.
+select count(*) filter (where pg_terminate_backend(pid)) from unnest($1::integer[]) as backend (pid)
+
+-- name: postmaster_pid
+select split_part(pg_read_file('postmaster.pid'), e'\n', 1)::integer
+
+-- name: server_started
+select pg_postmaster_start_time()
+
+-- name: stuck_subscriptions
+select name, position, settled_position() as settled from subscriptions
+
+-- name: stuck_tasks
+select subscription, state, count(*), min(position) as first, max(attempts) as attempts, max(losses) as losses,
+       min(run_at) as next_run, now() as now, (array_agg(error order by position))[1] as error
+from tasks group by subscription, state
+
+-- name: stuck_workers
+select id, pid, lease_until, now() as now from workers
+
+-- name: stuck_backends
+select pid, application_name, state, wait_event_type, wait_event, now() - xact_start as open_for,
+       pg_blocking_pids(pid) as blocked_by, left(query, 100) as query
+from pg_stat_activity where backend_type = 'client backend' and xact_start is not null and pid <> pg_backend_pid()

@@ -1,0 +1,71 @@
+-- Each query's name is a broken promise of the log, each of its rows a case of it.
+
+-- name: lost_event
+-- Its append was said to have succeeded.
+select number from chaos_intended
+where not exists (select from chaos_numbered where type = 'BatchReady' and chaos_numbered.number = chaos_intended.number)
+
+-- name: doubled_event
+select number, count(*), array_agg(position order by position) as positions
+from chaos_numbered where type = 'BatchReady' group by number having count(*) > 1
+
+-- name: lost_effect
+select chaos_subscriptions.name as subscription, events.stream, events.position
+from chaos_subscriptions join events on events.type = chaos_subscriptions.event_type
+where not exists (
+    select from chaos_effects
+    where chaos_effects.subscription = chaos_subscriptions.name and chaos_effects.position = events.position
+)
+
+-- name: doubled_effect
+select subscription, stream, position, count(*), array_agg(id order by id) as effects
+from chaos_effects group by subscription, stream, position having count(*) > 1
+
+-- name: effect_without_event
+select subscription, stream, position from chaos_effects
+where not exists (
+    select from events where events.position = chaos_effects.position and events.stream = chaos_effects.stream
+)
+
+-- name: broken_order
+-- Within a stream, an event took effect after a later one.
+select subscription, stream, position, after from (
+    select subscription, stream, position,
+           lag(position) over (partition by subscription, stream order by id) as after
+    from chaos_effects
+) as handled
+where position < after
+
+-- name: lost_emission
+select chaos_subscriptions.name as subscription, cause.number, cause.position
+from chaos_subscriptions
+join chaos_numbered as cause on cause.type = chaos_subscriptions.event_type and cause.number % emits_every = 0
+where not exists (
+    select from chaos_numbered as effect
+    where effect.type = 'RepoEmpty' and effect.number = cause.number and effect.by = chaos_subscriptions.name
+)
+
+-- name: doubled_emission
+select by, number, count(*), array_agg(position order by position) as positions
+from chaos_numbered where type = 'RepoEmpty' group by by, number having count(*) > 1
+
+-- name: stuck_task
+select subscription, stream, position, state, attempts, losses, run_at from tasks where state <> 'parked'
+
+-- name: parked_task
+select subscription, stream, position, attempts, error from tasks where state = 'parked'
+
+-- name: cursor_off
+-- A subscription that is not exactly where the log ends.
+with settled as materialized (select settled_position() as position)
+select name, subscriptions.position, settled.position as settled from subscriptions, settled
+where subscriptions.position <> settled.position
+
+-- name: open_fence
+-- The horizon stands before the log's end though nobody appends.
+with settled as materialized (select settled_position() as position)
+select position as settled, last_value as head from settled, events_position where position <> last_value
+
+-- name: worker_left
+-- All processes have ended.
+select id, pid, lease_until from workers
