@@ -40,7 +40,7 @@ bench-eventlog: $(VENV)/.bench
 
 # Workers are killed, stopped and cut off while they handle 100,000 events.
 chaos: $(VENV)/.dev
-	$(BIN)/python -m tests.chaos
+	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(EVENTS),--events $(EVENTS))
 
 # Pins stay as they are unless pyproject.toml asks for something else; UPGRADE=1 takes the newest of all but torch.
 lock: $(VENV)/.dev

@@ -18,6 +18,7 @@ import anyio.abc
 import anyio.from_thread
 import anyio.lowlevel
 import anyio.to_thread
+import asyncpg
 import structlog
 
 from codelupe.errors import DatabaseUnavailable
@@ -121,7 +122,7 @@ class Worker:
     async def _leave(self, worker: uuid.UUID) -> None:
         try:
             await self._tasks.release(worker)
-        except DatabaseUnavailable:
+        except (DatabaseUnavailable, asyncpg.DeadlockDetectedError):
             log.warning("leaving_without_release", worker=str(worker))
 
     # --- the loops ---
@@ -246,7 +247,7 @@ class Worker:
                 if workers or tasks:
                     log.warning("workers_lost", workers=workers, tasks_requeued=tasks)
                     self._ring_lanes()
-            except DatabaseUnavailable:
+            except (DatabaseUnavailable, asyncpg.DeadlockDetectedError):  # with another reaper
                 log.debug("reaping_postponed")
             await anyio.sleep(self._lease.total_seconds() / 4)
 

@@ -215,3 +215,49 @@ async def test_notifications_come_after_the_commit_and_few_for_many(log: EventLo
         assert 1 <= len(heard) < 150
     finally:
         await listener.close()
+
+
+async def test_of_many_that_expect_the_same_of_many_streams_one_appends_all(log: EventLog) -> None:
+    """In opposite orders, too: they must not wait in a circle, and who loses leaves nothing behind."""
+    numbers, winners = range(MANY), list[int]()
+
+    async def append(writer: int, order: list[int]) -> None:
+        entries = [Entry(event=batch(number, writer)) for number in order]
+        try:
+            await log.publish_all(entries, expected={batch(number).stream(): 0 for number in order})
+        except StreamConflict:
+            return
+        winners.append(writer)
+
+    async with anyio.create_task_group() as group:
+        for writer in range(8):
+            group.start_soon(append, writer, sorted(numbers, reverse=writer % 2 == 1))
+    [winner] = winners
+    assert Counter(await contents(log)) == Counter(batch(number, winner) for number in numbers)
+
+
+@pytest.mark.parametrize("count", [1, MANY])
+async def test_what_a_known_key_keeps_out_does_not_count_as_a_version(log: EventLog, count: int) -> None:
+    stream = batch(1).stream()
+    entries = [Entry(event=batch(1), key=one.key) for one in keyed(*range(count))]
+    await log.publish_all(entries, expected={stream: 0})
+    await log.publish_all(entries, expected={stream: count})
+    await log.publish_all([Entry(event=batch(1))], expected={stream: count})
+    assert len(await contents(log)) == count + 1
+
+
+async def test_the_fence_is_raised_once_a_transaction_by_whatever_appends_first(
+    log: EventLog, database: Database
+) -> None:
+    await log.publish_all(keyed(*range(5)))
+    fences = "select objid from pg_locks where locktype = 'advisory' and classid = 20260"
+    async with database.transaction() as connection:
+        await connection.execute(
+            "insert into events (stream, type, version, id, data, metadata)"
+            " values ('by hand', 'BatchReady', 1, gen_random_uuid(), '{}', '{}')"
+        )
+        for entries in (keyed(5), keyed(*range(6, 10)), keyed(*range(10, 10 + MANY))):
+            await log.append(connection, entries)
+            await log.append(connection, [Entry(event=entry.event) for entry in entries])
+        assert [row["objid"] for row in await database.fetch(fences)] == [5], "it stands before all of it"
+    assert await database.fetch(fences) == []

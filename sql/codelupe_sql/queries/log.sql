@@ -112,7 +112,7 @@ select id, pid, pid_started from workers where host = $1 and boot_id = $2 and id
 
 -- name: lock_lost_workers
 -- Workers whose lease ran out, and those known to be dead. Locking them first waits for claims in flight.
-select id from workers where lease_until < log_time() or id = any($1) for update
+select id from workers where lease_until < log_time() or id = any($1) order by id for update
 
 -- name: requeue_lost_tasks
 -- Also those that a lost worker claimed while it was being deleted.
