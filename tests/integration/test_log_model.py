@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
+    initialize,
     invariant,
     rule,
     run_state_machine_as_test,
@@ -297,6 +298,10 @@ class History(RuleBasedStateMachine):
         self.beginning = self.do(self.database.fetchval(SQL.log_time))
         self.workers = [self._register(), self._register()]
         self.kept: list[Task] = []
+
+    @initialize()
+    def begin(self) -> None:
+        """With something to do."""
         self.append([Entry(event=event) for event in [batch(0), batch(1), empty(0), batch(2)] * 4])
 
     @rule(step=st.deferred(lambda: STEPS))
@@ -636,6 +641,7 @@ def test_an_event_that_comes_back_before_one_at_work_holds_up_no_other_stream(pa
 
 def test_a_claim_made_while_its_worker_is_being_reaped_comes_back(parts: Parts) -> None:
     history = History(parts)
+    history.begin()
     history.feed(Taking(0, feeds=True, at_once=0, at_most=0))
     worker = history.workers[0]
 

@@ -40,10 +40,10 @@ select position, stream, type, version, id, data, metadata, recorded_at
 from events where position > $1 and position <= $2 order by position limit $3
 
 -- name: read_stream
--- First found, then sorted: else the planner may walk along all positions until it has enough of the stream.
+-- First found by the stream, then sorted: "+ 0" keeps the planner from walking along all positions instead.
 with found as materialized (
     select position, stream, type, version, id, data, metadata, recorded_at
-    from events where stream = $1 and position > $2
+    from events where stream = $1 and position + 0 > $2
 )
 select position, stream, type, version, id, data, metadata, recorded_at from found order by position limit $3
 
@@ -198,7 +198,7 @@ where subscriptions.name = $1 and events.type = any($2) and events.position > $3
 
 -- name: position_at_time
 -- The last position before all that was recorded since a moment.
-select coalesce((select min(position) - 1 from events where recorded_at >= $1),
+select coalesce((select min(position + 0) - 1 from events where recorded_at >= $1),
                 head_position())
 
 -- name: rewind
@@ -211,7 +211,8 @@ with cursor as materialized (
 ), made as (
     insert into tasks (subscription, stream, position)
     select cursor.name, events.stream, events.position from events, cursor
-    where events.type = any($2) and events.position > $3 and events.stream = $4 and events.position <= cursor.position
+    where events.stream = $4 and events.type = any($2)
+      and events.position + 0 > $3 and events.position + 0 <= cursor.position
     on conflict do nothing
     returning 1
 )
