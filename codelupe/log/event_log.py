@@ -95,16 +95,10 @@ class EventLog:
         rows = rows_of(entries)
         if expected is not None:
             await _advance(connection, rows, expected)
-        keys = [entry.key for entry in entries]
-        if len(rows) == 1 and keys[0] is None:
-            return [Appended(position=await connection.fetchval(SQL.append_one, *rows[0]))]
-        if len(rows) <= FEW:
-            found = await connection.fetch(SQL.append_few, *columns_of(rows), keys)
-            return [Appended(position=row["position"], duplicate=row["duplicate"]) for row in found]
-        if not any(keys):
-            await connection.copy_records_to_table("events", records=rows, columns=_COLUMNS)
-            return [Appended(position=None)] * len(rows)
-        return await _append_many_keyed(connection, rows, keys)
+        appended = await _append_rows(connection, rows, [entry.key for entry in entries])
+        if expected is not None:
+            await _take_back(connection, rows, appended, expected)
+        return appended
 
     async def publish(
         self, event: Event, *, key: uuid.UUID | None = None, metadata: Mapping[str, Any] | None = None
@@ -328,6 +322,18 @@ def check_text(what: str, encoded: Callable[[], bytes]) -> bytes:
     return data
 
 
+async def _append_rows(connection: Connection, rows: Sequence[Row], keys: Sequence[uuid.UUID | None]) -> list[Appended]:
+    if len(rows) == 1 and keys[0] is None:
+        return [Appended(position=await connection.fetchval(SQL.append_one, *rows[0]))]
+    if len(rows) <= FEW:
+        found = await connection.fetch(SQL.append_few, *columns_of(rows), keys)
+        return [Appended(position=row["position"], duplicate=row["duplicate"]) for row in found]
+    if not any(keys):
+        await connection.copy_records_to_table("events", records=rows, columns=_COLUMNS)
+        return [Appended(position=None)] * len(rows)
+    return await _append_many_keyed(connection, rows, keys)
+
+
 async def _append_many_keyed(
     connection: Connection, rows: Sequence[Row], keys: Sequence[uuid.UUID | None]
 ) -> list[Appended]:
@@ -352,3 +358,12 @@ async def _advance(connection: Connection, rows: Sequence[Row], expected: Mappin
             f"{stream} was expected at version {expected[stream]} and is at {found.get(stream, 0)}",
             hint="Read the stream again and decide anew.",
         )
+
+
+async def _take_back(
+    connection: Connection, rows: Sequence[Row], appended: Sequence[Appended], expected: Mapping[str, int]
+) -> None:
+    """What a known key kept out does not count."""
+    known = Counter(row[0] for row, one in zip(rows, appended, strict=True) if one.duplicate and row[0] in expected)
+    if known:
+        await connection.execute(SQL.take_back_streams, list(known), list(known.values()))

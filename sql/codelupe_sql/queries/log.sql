@@ -22,6 +22,10 @@ where stream_heads.version = (
     where wanted.stream = stream_heads.stream)
 returning stream
 
+-- name: take_back_streams
+update stream_heads set version = version - known.n
+from unnest($1::text[], $2::bigint[]) as known (stream, n) where stream_heads.stream = known.stream
+
 -- name: stream_versions
 select stream, version from stream_heads where stream = any($1)
 
@@ -40,10 +44,10 @@ select position, stream, type, version, id, data, metadata, recorded_at
 from events where position > $1 and position <= $2 order by position limit $3
 
 -- name: read_stream
--- First found by the stream, then sorted: "+ 0" keeps the planner from walking along all positions instead.
+-- First found by the stream, then sorted; compared as a row, else the planner may walk along all positions instead.
 with found as materialized (
     select position, stream, type, version, id, data, metadata, recorded_at
-    from events where stream = $1 and position + 0 > $2
+    from events where stream = $1 and (stream, position) > ($1, $2)
 )
 select position, stream, type, version, id, data, metadata, recorded_at from found order by position limit $3
 
@@ -212,7 +216,7 @@ with cursor as materialized (
     insert into tasks (subscription, stream, position)
     select cursor.name, events.stream, events.position from events, cursor
     where events.stream = $4 and events.type = any($2)
-      and events.position + 0 > $3 and events.position + 0 <= cursor.position
+      and (events.stream, events.position) > ($4, $3) and (events.stream, events.position) <= ($4, cursor.position)
     on conflict do nothing
     returning 1
 )

@@ -1,0 +1,260 @@
+"""Every statement that a running log lives on finds what it needs by the index meant for it, however long the log is.
+
+The plans are the server's own account (auto_explain) of what it did, inside functions, too, over a million events.
+Each statement is planned both ways that Postgres may choose: for its arguments, and once for all arguments. What it
+may touch is counted in pages of 8 KiB.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import msgspec
+import pytest
+
+from codelupe import Database, load_queries
+from tests.integration.servers import fresh_database
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+
+SQL = load_queries("tests.integration", "query_plans")
+LOG = load_queries("codelupe_sql", "log")
+DEAD_LETTERS = load_queries("codelupe_sql", "dead_letters")
+METRICS = load_queries("codelupe_sql", "metrics")
+EVENTS = 1_000_000
+EXPLAINING = {
+    "session_preload_libraries": "auto_explain",
+    "auto_explain.log_min_duration": "0",
+    "auto_explain.log_nested_statements": "on",
+    "auto_explain.log_analyze": "on",
+    "auto_explain.log_buffers": "on",
+    "auto_explain.log_timing": "off",
+    "auto_explain.log_format": "json",
+    "auto_explain.log_level": "notice",
+    "client_min_messages": "notice",
+}
+WORKER = uuid.UUID(int=7)
+TYPES = ["RepoDiscovered", "RepoAccepted", "RepoCloned", "FilesExtracted"]
+LARGE = re.compile(r"events_\d+|tasks|event_keys|stream_heads")
+BY_POSITION, IN_RANGES, BY_KEY, HEADS = (
+    "events_pkey", "events_id_recorded_at_stream_idx", "event_keys_pkey", "stream_heads_pkey"
+)  # fmt: skip
+BY_STREAM = f"events_by_stream {IN_RANGES}"
+HANDED_OUT = f"{BY_POSITION} tasks_pkey tasks_ready tasks_running"
+BATCHES = f"{BY_POSITION} tasks_pkey"
+
+Node = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What statements are asked about."""
+
+    task: tuple[str, str, int, uuid.UUID]
+    parked: int
+    old: asyncpg.Record
+    recent: asyncpg.Record
+
+
+@dataclass(frozen=True)
+class Case:
+    """A statement, the indexes that it may use, how many pages it may touch, what it may read from end to end."""
+
+    sql: str
+    arguments: Callable[[Known], Sequence[object]]
+    indexes: str
+    pages: int
+    scans: str = ""
+
+
+def entries(count: int, first_key: int | None = None) -> tuple[list[Any], ...]:
+    """The columns of events with new keys, or with those that number ``first_key`` and the ones after it have."""
+    keys = [uuid.uuid4() for _ in range(count)] if first_key is None else known_keys(first_key, count)
+    texts = ["{}"] * count
+    streams = [f"repo/test:{number}" for number in range(count)]
+    return streams, ["RepoCloned"] * count, [1] * count, [uuid.uuid4() for _ in range(count)], texts, texts, keys
+
+
+def known_keys(first: int, count: int) -> list[uuid.UUID]:
+    return [uuid.UUID(hashlib.md5(str(number).encode()).hexdigest()) for number in range(first, first + count)]
+
+
+def feed(types: Sequence[str], at_most: int) -> Sequence[object]:
+    return ["test.batch"] * len(types), types, at_most, WORKER, ["test.batch"], [0], [4], [True]
+
+
+STREAMS = [f"repo/test:{number}" for number in range(1900, 2000)]
+
+CASES = {
+    # appending
+    "one": Case(LOG.append_one, lambda _: ("repo/test:1", "RepoCloned", 1, uuid.uuid4(), "{}", "{}"), "", 25),
+    "one with a key": Case(LOG.append_few, lambda _: entries(1), "", 40),
+    "one with a known key": Case(LOG.append_few, lambda _: entries(1, 77), BY_KEY, 30),
+    "a few": Case(LOG.append_few, lambda _: entries(16), "", 480),
+    "a few with known keys": Case(LOG.append_few, lambda _: entries(16, 500), BY_KEY, 320),
+    "many": Case(LOG.reserve_positions, lambda _: (entries(100)[-1],), "", 2_000),
+    "many with known keys": Case(LOG.reserve_positions, lambda _: (known_keys(900, 100),), BY_KEY, 2_000),
+    "expected versions": Case(LOG.advance_streams, lambda _: (STREAMS[:9], [20] * 9, [1] * 9), HEADS, 320),
+    "versions": Case(LOG.stream_versions, lambda _: (STREAMS[:9],), HEADS, 60),
+    # reading
+    "settled position": Case(LOG.settled_position, lambda _: (), "", 10),
+    "head position": Case(LOG.head_position, lambda _: (), "", 10),
+    "all from the middle": Case(LOG.read_all, lambda _: (500_000, EVENTS, 1000), BY_POSITION, 80),
+    "all from the beginning": Case(LOG.read_all, lambda _: (0, EVENTS, 1000), BY_POSITION, 80),
+    "a stream": Case(LOG.read_stream, lambda _: ("repo/test:17", 0, 1000), BY_STREAM, 650),
+    "a stream's end": Case(LOG.read_stream, lambda _: ("repo/test:17", 900_000, 1000), BY_STREAM, 650),
+    "a long stream's end": Case(LOG.read_stream, lambda _: ("crawl", 149_000, 1000), BY_STREAM, 650),
+    "the newest": Case(LOG.read_latest, lambda _: (0, None, 20), BY_POSITION, 30),
+    "the newest of a type": Case(LOG.read_latest, lambda _: (0, "RepoCloned", 20), BY_POSITION, 30),
+    "an old id": Case(LOG.event_by_id, lambda known: (known.old["id"],), IN_RANGES, 700),
+    "a recent id": Case(LOG.event_by_id, lambda known: (known.recent["id"],), IN_RANGES, 700),
+    "no such id": Case(LOG.event_by_id, lambda _: (uuid.uuid4(),), IN_RANGES, 700),
+    "a position": Case(LOG.event_at, lambda _: (500_000,), BY_POSITION, 10),
+    # handing out
+    "feed": Case(LOG.feed, lambda _: feed(TYPES, 100), HANDED_OUT, 2_500),
+    "feed of a rare type": Case(LOG.feed, lambda _: feed(["BatchReady"], 100), HANDED_OUT, 500),
+    "batch": Case(LOG.open_batch, lambda _: ("test.batch", TYPES, 1000), BATCHES, 100),
+    "batch beside tasks": Case(LOG.open_batch, lambda _: ("test.strict", TYPES, 1000), BATCHES, 100),
+    "batch of a rare type": Case(LOG.open_batch, lambda _: ("test.batch", ["BatchReady"], 100), BATCHES, 400),
+    "streams with tasks": Case(LOG.streams_with_tasks, lambda _: ("test.strict", STREAMS, True), "tasks_pkey", 700),
+    "streams at work": Case(LOG.streams_with_tasks, lambda _: ("test.lenient", STREAMS, False), "tasks_pkey", 700),
+    "new tasks": Case(LOG.make_tasks, lambda _: ("test.batch", STREAMS, [*range(990_001, 990_101)]), "", 2_000),
+    "cursor": Case(LOG.move_cursor, lambda _: ("test.strict", 990_010, 1), "", 10),
+    "claim": Case(LOG.claim, lambda _: ("test.backlog", WORKER, 4, True), HANDED_OUT, 250),
+    "claim of nothing": Case(LOG.claim, lambda _: ("test.batch", WORKER, 4, True), HANDED_OUT, 20),
+    "claim past 1,000 that wait": Case(LOG.claim, lambda _: ("test.strict", WORKER, 4, True), HANDED_OUT, 7_000),
+    "claim past parked ones, too": Case(LOG.claim, lambda _: ("test.lenient", WORKER, 4, False), HANDED_OUT, 7_000),
+    # settling
+    "finish": Case(LOG.finish, lambda known: known.task, "tasks_pkey", 10),
+    "complete": Case(LOG.complete, lambda known: (*known.task, *entries(0)), "tasks_pkey", 10),
+    "complete and emit": Case(LOG.complete, lambda known: (*known.task, *entries(1)), "tasks_pkey", 50),
+    "hold": Case(LOG.hold, lambda known: known.task, "tasks_pkey", 10),
+    "progress": Case(LOG.save_progress, lambda known: (*known.task, "{}"), "tasks_pkey", 15),
+    "retry": Case(LOG.retry, lambda known: (*known.task, 1, timedelta(seconds=1), "e", "t"), "tasks_pkey", 30),
+    "park": Case(LOG.park, lambda known: (*known.task, "error", "traceback"), "tasks_pkey", 30),
+    "requeue": Case(LOG.requeue_lost_tasks, lambda _: ([],), "tasks_running", 1_000),
+    "retry by hand": Case(
+        DEAD_LETTERS.retry_parked, lambda known: ([known.parked], *[None] * 4), f"tasks_parked {BY_POSITION}", 2_000
+    ),
+    # watching
+    "what is left": Case(
+        LOG.counts, lambda _: (["test.strict", "test.lenient"], EVENTS, [True, False]), "tasks_pkey", 10_000, "tasks"
+    ),
+    "stages": Case(LOG.stages, lambda _: (), "", 3_000, "tasks"),
+    "metrics": Case(METRICS.consumers, lambda _: (), f"{BY_POSITION} tasks_ready tasks_running", 4_000, "tasks"),
+    # replaying
+    "a time": Case(LOG.position_at_time, lambda known: (known.recent["recorded_at"],), IN_RANGES, 4_000),
+    "one stream again": Case(
+        LOG.redeliver_stream, lambda _: ("test.strict", ["RepoCloned"], 0, "repo/test:17"), BY_STREAM, 750
+    ),
+}
+
+
+class Plans:
+    """What the server did for one statement and for those inside of it; the outermost comes last."""
+
+    def __init__(self, messages: Sequence[str]) -> None:
+        self._plans: list[Node] = [msgspec.json.decode(text.partition("plan:\n")[2])["Plan"] for text in messages]
+
+    @property
+    def pages(self) -> int:
+        return _pages(self._plans[-1])
+
+    @property
+    def indexes(self) -> set[str]:
+        """Those of the large tables, whichever partition they belong to."""
+        names = {node["Index Name"] for node in self._nodes() if "Index Name" in node}
+        return {re.sub(r"_\d+", "", name) for name in names if LARGE.match(name)}
+
+    @property
+    def scans(self) -> set[str]:
+        """The large tables that were read from end to end; partitions ahead of the log are empty."""
+        scanned = [node for node in self._nodes() if node["Node Type"] == "Seq Scan" and _pages(node)]
+        return {node["Relation Name"] for node in scanned if LARGE.fullmatch(node["Relation Name"])}
+
+    def _nodes(self) -> Iterator[Node]:
+        """All that was executed."""
+        waiting = list(self._plans)
+        while waiting:
+            node = waiting.pop()
+            waiting += node.get("Plans", [])
+            if node["Actual Loops"]:
+                yield node
+
+
+def _pages(node: Node) -> int:
+    return int(node["Shared Hit Blocks"]) + int(node["Shared Read Blocks"])
+
+
+class Explainer:
+    """A connection that says how its statements are executed."""
+
+    def __init__(self, connection: asyncpg.Connection[asyncpg.Record], known: Known) -> None:
+        self.known = known
+        self._connection = connection
+        self._messages: list[str] = []
+        connection.add_log_listener(lambda _, message: self._messages.append(message.message))
+
+    async def explain(self, it: Case, mode: str) -> Plans:
+        """Executes it twice and undoes it: the first time Postgres also looks at its own tables."""
+        for _ in range(2):
+            transaction = self._connection.transaction()
+            await transaction.start()
+            try:
+                await self._connection.execute("select set_config('plan_cache_mode', $1, true)", mode)
+                self._messages.clear()
+                await self._connection.fetch(it.sql, *it.arguments(self.known))
+            finally:
+                await transaction.rollback()
+        await asyncio.sleep(0)  # messages are handed over by the loop
+        return Plans(self._messages)
+
+
+@pytest.fixture(scope="module")
+async def large_log(postgres_url: str) -> AsyncIterator[str]:
+    """The URL of a database whose log is long: two partitions are full, the third is half full."""
+    async with fresh_database(postgres_url) as url:
+        async with Database(f"{url}&synchronous_commit=off") as database:
+            await database.execute(SQL.small_partitions)
+            await database.execute(SQL.append_events, EVENTS)
+            await database.execute(SQL.more_partitions)
+            await database.execute(SQL.index_full_partitions)
+            await database.execute(SQL.add_keys)
+            await database.execute(SQL.add_stream_heads)
+            await database.execute(SQL.add_subscriptions)
+            await database.execute(LOG.register_worker, WORKER, timedelta(hours=1), "elsewhere", "", 1, "")
+            await database.execute(SQL.add_tasks, WORKER)
+            await database.execute(SQL.settle_down)
+        yield url
+
+
+@pytest.fixture(scope="module")
+async def explainer(large_log: str) -> AsyncIterator[Explainer]:
+    connection = await asyncpg.connect(large_log, server_settings=EXPLAINING)
+    try:
+        task = await connection.fetchrow(SQL.running_task)
+        old, recent = [await connection.fetchrow(LOG.event_at, at) for at in (EVENTS // 2, EVENTS - 50_000)]
+        assert task
+        assert old
+        assert recent
+        known = Known(tuple(task), await connection.fetchval(SQL.parked_task), old, recent)
+        yield Explainer(connection, known)
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
+@pytest.mark.parametrize("it", CASES.values(), ids=CASES)
+async def test_a_statement_uses_its_indexes_and_reads_little(explainer: Explainer, it: Case, mode: str) -> None:
+    plans = await explainer.explain(it, mode)
+    assert plans.scans <= set(it.scans.split())
+    assert plans.indexes <= set(it.indexes.split())
+    assert plans.pages <= it.pages
