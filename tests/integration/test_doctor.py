@@ -108,7 +108,8 @@ async def test_a_stage_at_work_on_old_events_is_not_late(examine: Examine, datab
     for name in ("a.tasks", "b.batches", "c.quick"):
         await database.execute(SQL.register_subscription, name, False)
     await add_worker(database)
-    await database.fetch(SQL.feed, ["a.tasks"], ["BatchReady"], 1)
+    await database.execute("insert into tasks (subscription, stream, position) values ('a.tasks', 'batch/1', 1)")
+    await database.execute("update subscriptions set position = 1, delivered = 1 where name = 'a.tasks'")
     await database.execute(
         "update tasks set state = 'running', token = gen_random_uuid(), worker = (select id from workers)"
     )
@@ -120,7 +121,7 @@ async def test_a_stage_at_work_on_old_events_is_not_late(examine: Examine, datab
             await anyio.sleep(0.05)
 
     async with anyio.create_task_group() as group, database.transaction() as connection:
-        await connection.fetch(SQL.open_cursor, "b.batches")
+        await connection.fetch(SQL.open_batch, "b.batches", ["BatchReady"], 1)
         group.start_soon(get_on)
         assert (await examine())["stages"]["verdict"] == "good"
         group.cancel_scope.cancel()
