@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from codelupe_trainer.jobs import JOB, REPORT, Compared, Failed, Measured, Step, Trained, TrainJob
-from codelupe_trainer.process import _ending, _environment, _tail
+from codelupe_trainer.process import _LOG_TAIL, _ending, _environment, _tail
 from codelupe_trainer.settings import TrainerSettings
 
 
@@ -49,7 +49,7 @@ def test_the_end_of_a_log_is_quoted_whatever_its_bytes(tmp_path: Path) -> None:
     log = tmp_path / "train.log"
     log.write_bytes(b"x" * 5000 + b"\xff the end\n")
     assert _tail(log).endswith("x\N{REPLACEMENT CHARACTER} the end")
-    assert len(_tail(log)) <= 2000
+    assert len(_tail(log)) <= _LOG_TAIL
     log.write_bytes(b"")
     assert _tail(log) == ""
 
