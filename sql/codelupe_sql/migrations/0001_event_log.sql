@@ -327,8 +327,10 @@ returns table (
     task_token uuid, attempts integer, losses integer, progress jsonb, "position" bigint, stream text, type text,
     version integer, id uuid, data jsonb, metadata jsonb, recorded_at timestamptz
 ) language plpgsql
--- One plan for all claims, which goes from task to task by index, whatever the planner thinks of the limit.
-set plan_cache_mode = force_generic_plan set enable_hashjoin = off set enable_mergejoin = off as $$
+-- One plan for all claims, which goes from task to task by index, whatever the planner thinks of the limit, and also
+-- when it is made while the table is empty.
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 #variable_conflict use_column
 begin
     perform set_config('synchronous_commit', 'off', true);
