@@ -148,7 +148,7 @@ async def test_a_server_that_dies_of_a_full_disk_loses_nothing_and_comes_back_wh
             await connection.execute("insert into effects values ($1)", event.stream())
 
     async def make_room() -> None:
-        while "PANIC" not in (postgres / "server.log").read_text():  # noqa: ASYNC110 - the server tells nobody else
+        while "PANIC" not in (postgres / "server.log").read_text():
             await anyio.sleep(0.01)
         enlarge_disk(folder / "wal", "1g")
 
