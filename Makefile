@@ -62,7 +62,7 @@ $(VENV)/.demo: pyproject.toml requirements.lock $(VENV)/.torch
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[embedded,train,archive,bench,dev]'
+	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[embedded,train,archive,decontamination,ray,bench,dev]'
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.demo

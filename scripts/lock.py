@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 LOCK = ROOT / "requirements.lock"
-EXTRAS = "embedded,train,archive,bench,dev"
+EXTRAS = "embedded,train,archive,decontamination,ray,bench,dev"
 _CUDA = ("nvidia-", "cuda-", "triton")
 
 
