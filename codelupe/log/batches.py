@@ -15,10 +15,10 @@ import structlog
 from codelupe.contracts import BatchSubscription, Handler
 from codelupe.errors import DatabaseUnavailable
 from codelupe.log.context import BatchContext, HandlerContext, Surroundings
-from codelupe.log.event_log import SQL
+from codelupe.log.event_log import FEW, SQL
 from codelupe.log.stages import Stage
 from codelupe.postgres import Connection
-from codelupe_events import Event, decode
+from codelupe_events import Event, decode_all
 
 _SMALLER = 8
 
@@ -69,13 +69,16 @@ class BatchReader:
         return batch.more
 
     async def _open(self, connection: Connection) -> _Batch | None:
-        rows = await connection.fetch(SQL.open_batch, self._stage.name, self._stage.event_types, self._size)
+        name, types, size = self._stage.name, self._stage.event_types, self._size
+        rows = await connection.fetch(SQL.open_batch, name, types, size, FEW)
         if not rows:
             return None
         first = rows[0]
         if first["position"] is None:
             return _Batch(rows=[], reached=first["reached"], more=first["more"], has_tasks=first["has_tasks"])
-        is_full = len(rows) == self._size
+        if FEW == len(rows) < size:
+            rows = await connection.fetch(SQL.read_batch, first["after"], first["reached"], types, size)
+        is_full = len(rows) == size
         return _Batch(
             rows=rows,
             reached=rows[-1]["position"] if is_full else first["reached"],
@@ -86,10 +89,10 @@ class BatchReader:
     async def _handle(self, connection: Connection, batch: Sequence[asyncpg.Record]) -> bool:
         if not batch:
             return False
+        events = decode_all([(row["type"], row["version"], row["data"]) for row in batch])
         name, version = self._stage.name, self._subscription.version
-        handed = [(decode(row["type"], row["version"], row["data"]), row) for row in batch]
-        context = BatchContext(name, version, self._surroundings, connection, handed)
-        await self._subscription.handler([event for event, _ in handed], context)
+        context = BatchContext(name, version, self._surroundings, connection, events, batch)
+        await self._subscription.handler(events, context)
         await self._surroundings.log.append(connection, context.outbox.entries)
         return bool(context.outbox.entries)
 
@@ -144,7 +147,7 @@ def one_by_one(subscription: BatchSubscription, surroundings: Surroundings) -> H
         async with context.transaction() as connection:
             row = await connection.fetchrow(SQL.event_at, context.recorded.position)
             assert row is not None, "a task's event stays in the log"
-            single = BatchContext(context.name, subscription.version, surroundings, connection, [(event, row)])
+            single = BatchContext(context.name, subscription.version, surroundings, connection, [event], [row])
             await subscription.handler([event], single)
             context.hand_over(single.outbox)
 

@@ -184,12 +184,14 @@ class BatchContext(_Context):
         version: int,
         surroundings: Surroundings,
         connection: Connection,
-        handed: Sequence[tuple[Event, asyncpg.Record]],
+        events: Sequence[Event],
+        rows: Sequence[asyncpg.Record],
     ) -> None:
         super().__init__(name, surroundings)
         self.connection = connection
         """The transaction's; what is written through it commits with the batch or not at all."""
-        self._handed = handed
+        self._events = events
+        self._rows = rows
         self.outbox = Outbox(name, version)
 
     @cached_property
@@ -197,10 +199,10 @@ class BatchContext(_Context):
         """Says where it comes from: plugin, stage."""
         return _logger(self.name)
 
-    @cached_property
-    def recorded(self) -> Sequence[Recorded]:
+    async def recorded(self) -> list[Recorded]:
         """The events as the log holds them, in the order of the handler's events."""
-        return [Recorded.from_row(row) for _, row in self._handed]
+        rows = await self.connection.fetch(SQL.events_at, [row["position"] for row in self._rows])
+        return [Recorded.from_row(row) for row in rows]
 
     def emit(self, event: Event, *, because: Event) -> None:
         """Append the event when the batch commits; ``because`` is that one of the batch which it comes of."""
@@ -209,7 +211,7 @@ class BatchContext(_Context):
 
     @cached_property
     def _row_of(self) -> dict[int, asyncpg.Record]:
-        return {id(event): row for event, row in self._handed}
+        return dict(zip(map(id, self._events), self._rows, strict=True))
 
 
 class Outbox:

@@ -19,7 +19,7 @@ from codelupe.log.records import Recorded, uuid7s
 from codelupe.log.wakeups import Wakeups
 from codelupe.postgres import Connection, Database
 from codelupe.queries import load_queries
-from codelupe_events import Event, encode
+from codelupe_events import Event, encode, encode_all
 
 SQL = load_queries("codelupe_sql", "log")
 _PAGE = 1000
@@ -187,6 +187,8 @@ class _Together:
         async with self._turn:
             if not waiting.is_settled:
                 batch, self._gathered = self._gathered[:FEW], self._gathered[FEW:]
+                if batch == [waiting]:
+                    return (await self._publish_all([entry]))[0]
                 await self._append_all(batch)
         return waiting.result()
 
@@ -209,7 +211,7 @@ class _Together:
                 waiting.appended = one
 
 
-@dataclass
+@dataclass(eq=False)
 class _Waiting:
     entry: Entry
     appended: Appended | None = None
@@ -241,22 +243,17 @@ def rows_of(entries: Sequence[Entry]) -> list[Row]:
     if not entries:
         return []
     events = [entry.event for entry in entries]
-    kinds = [(type(event).__name__, type(event).version) for event in events]
     streams = [event.stream() for event in events]
     try:
-        datas = [encode(event) for event in events]
-        metadatas = [msgspec.json.encode(entry.metadata) if entry.metadata else b"{}" for entry in entries]
-        if not _are_fit(kinds, streams, [*datas, *metadatas]):
+        datas = encode_all(events)
+        metadatas = [msgspec.json.encode(entry.metadata).decode() if entry.metadata else "{}" for entry in entries]
+        if not _are_fit(events, streams, [*datas, *metadatas]):
             _refuse_the_unfit(entries)
     except (UnicodeEncodeError, TypeError):
         _refuse_the_unfit(entries)
         raise
-    return [
-        (stream, *kind, number, data.decode(), metadata.decode())
-        for stream, kind, number, data, metadata in zip(
-            streams, kinds, uuid7s(len(events)), datas, metadatas, strict=True
-        )
-    ]
+    names, versions = [type(event).__name__ for event in events], [event.version for event in events]
+    return list(zip(streams, names, versions, uuid7s(len(events)), datas, metadatas, strict=True))
 
 
 def columns_of(rows: Sequence[Row]) -> list[list[Any]]:
@@ -264,15 +261,16 @@ def columns_of(rows: Sequence[Row]) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in _COLUMNS]
 
 
-def _are_fit(kinds: Sequence[tuple[str, int]], streams: Sequence[str], texts: Sequence[bytes]) -> bool:
-    all_streams = "\n".join(streams)
+def _are_fit(events: Sequence[Event], streams: Sequence[str], texts: Sequence[str]) -> bool:
+    """Whether nothing needs a closer look; what is not ASCII has up to four times as many bytes."""
+    all_streams, all_texts = "\n".join(streams), "\n".join(texts)
     return (
-        min(version for _, version in kinds) >= 1
+        all(kind.version >= 1 for kind in {type(event) for event in events})
         and all_streams.isascii()
         and "\0" not in all_streams
         and max(map(len, streams)) <= MAX_STREAM_BYTES
-        and max(map(len, texts)) <= MAX_EVENT_BYTES
-        and b"\\u0000" not in b"\n".join(texts)
+        and max(map(len, texts)) <= (MAX_EVENT_BYTES if all_texts.isascii() else MAX_EVENT_BYTES // 4)
+        and not ("\\" in all_texts and "\\u0000" in all_texts)
     )
 
 

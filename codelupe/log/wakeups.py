@@ -2,7 +2,8 @@
 
 Nothing depends on a notification: subscriptions also look by themselves about once a second. NOTIFY takes a lock
 over the whole cluster until its transaction commits, so it never runs in the transaction that appends, but after it
-on a connection of its own, and at most once in 5 ms for all that was appended meanwhile.
+on a connection of its own, and at most once in 15 ms for all that was appended meanwhile: each one writes to the
+write-ahead log, which the appends wait for.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from codelupe.queries import load_queries
 
 SQL = load_queries("codelupe_sql", "log")
 CHANNEL = "codelupe_log"
-_NOTIFY_INTERVAL_SECONDS = 0.005
+_NOTIFY_INTERVAL_SECONDS = 0.015
 _RECONNECT_SECONDS = 1.0
 
 log = structlog.get_logger(__name__)
@@ -96,6 +97,7 @@ class Wakeups:
                 for bell in self._task_bells:
                     bell.ring()
 
+        await connection.execute(SQL.notify_without_waiting_for_the_disk)
         await connection.add_listener(CHANNEL, heard)
         try:
             self.wake()

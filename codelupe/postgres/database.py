@@ -85,19 +85,17 @@ class Database:
         self.where = redact_url(url)
         """The address without a password, for messages."""
         self._connections = connections
-        self._pool: _Pool | None = None
-        self._to_be_reset: set[int] = set()
+        self._lender: _Lender | None = None
 
     async def __aenter__(self) -> Self:
         try:
-            self._pool = await asyncpg.create_pool(
+            pool = await asyncpg.create_pool(
                 self.url,
                 min_size=1,
                 max_size=self._connections,
                 command_timeout=None,
                 timeout=10,
                 server_settings=_SESSION,
-                reset=self._reset,
             )
         except (ValueError, OverflowError):  # their text may hold a part of the password
             raise ConfigurationError(
@@ -108,17 +106,13 @@ class Database:
             if away := _absence(self.where, error, *_UNREACHABLE):
                 raise away from error
             raise
+        self._lender = _Lender(pool, self._connections)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        pool, self._pool = self._pool, None
-        if pool is None:
-            return
-        try:
-            with anyio.CancelScope(shield=True):
-                await asyncio.wait_for(pool.close(), timeout=_FAREWELL_SECONDS)
-        except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            pool.terminate()
+        lender, self._lender = self._lender, None
+        if lender is not None:
+            await lender.close()
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -127,8 +121,7 @@ class Database:
         Raises:
             DatabaseUnavailable: also when the connection breaks while it is used.
         """
-        async with self.statement() as connection:
-            self._to_be_reset.add(connection.get_server_pid())
+        async with self._borrow(to_be_reset=True) as connection:
             yield connection
 
     def statement(self) -> _Borrowed:
@@ -139,16 +132,12 @@ class Database:
         Raises:
             DatabaseUnavailable: also when the connection breaks while it is used.
         """
-        if self._pool is None:
-            raise DatabaseUnavailable("the database is not connected", hint="Enter the Database first.")
-        return _Borrowed(self._pool, self.where)
+        return self._borrow(to_be_reset=False)
 
-    async def _reset(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        """Called by the pool when a connection comes back to it."""
-        pid = connection.get_server_pid()
-        if pid in self._to_be_reset:
-            self._to_be_reset.discard(pid)
-            await connection.execute(connection.get_reset_query())
+    def _borrow(self, *, to_be_reset: bool) -> _Borrowed:
+        if self._lender is None:
+            raise DatabaseUnavailable("the database is not connected", hint="Enter the Database first.")
+        return _Borrowed(self._lender, self.where, to_be_reset=to_be_reset)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -188,16 +177,70 @@ class Database:
             return await connection.execute(query, *arguments)
 
 
-class _Borrowed:
-    """A connection on its way out of the pool and back; a class, for this is on the path of every statement."""
+class _Lender:
+    """Lends a pool's connections, and keeps those at hand to which nothing happened.
 
-    def __init__(self, pool: _Pool, where: str) -> None:
+    The pool starts a task for each connection that comes back, which costs as much as a short statement.
+    """
+
+    def __init__(self, pool: _Pool, connections: int) -> None:
         self._pool = pool
+        self._turns = anyio.Semaphore(connections, fast_acquire=True)
+        self._at_hand: list[Connection] = []
+
+    async def lend(self) -> Connection:
+        await self._turns.acquire()
+        try:
+            while self._at_hand:
+                connection = self._at_hand.pop()
+                if _is_usable(connection):
+                    return connection
+                await self._pool.release(connection)
+            return await self._pool.acquire()
+        except BaseException:
+            self._turns.release()
+            raise
+
+    async def take_back(self, connection: Connection, *, as_new: bool, timeout: float | None = None) -> None:  # noqa: ASYNC109 - the pool's
+        """With ``as_new`` its session is reset first."""
+        try:
+            if as_new or not _is_usable(connection) or connection.is_in_transaction():
+                await self._pool.release(connection, timeout=timeout)
+            else:
+                self._at_hand.append(connection)
+        finally:
+            self._turns.release()
+
+    async def close(self) -> None:
+        try:
+            with anyio.move_on_after(_FAREWELL_SECONDS, shield=True) as scope:
+                for connection in self._at_hand:
+                    await self._pool.release(connection)
+                await self._pool.close()
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            self._pool.terminate()
+        if scope.cancelled_caught:
+            self._pool.terminate()
+
+
+def _is_usable(connection: Connection) -> bool:
+    try:
+        return not connection.is_closed()
+    except asyncpg.InterfaceError:  # it broke, and the pool has noticed
+        return False
+
+
+class _Borrowed:
+    """A connection on its way out and back; a class, for this is on the path of every statement."""
+
+    def __init__(self, lender: _Lender, where: str, *, to_be_reset: bool) -> None:
+        self._lender = lender
         self._where = where
+        self._to_be_reset = to_be_reset
 
     async def __aenter__(self) -> Connection:
         try:
-            self._connection = await self._pool.acquire()
+            self._connection = await self._lender.lend()
         except Exception as error:
             if away := _absence(self._where, error, *_UNREACHABLE):
                 raise away from error
@@ -209,10 +252,10 @@ class _Borrowed:
     ) -> None:
         try:
             if error is None:
-                await self._pool.release(self._connection)
+                await self._lender.take_back(self._connection, as_new=self._to_be_reset)
             else:
                 with anyio.CancelScope(shield=True):
-                    await self._pool.release(self._connection, timeout=_FAREWELL_SECONDS)
+                    await self._lender.take_back(self._connection, as_new=True, timeout=_FAREWELL_SECONDS)
         except Exception as of_release:
             failure = error or of_release
             if away := _absence(self._where, failure, TimeoutError):

@@ -77,7 +77,7 @@ class ChaosPlugin:
             await self._dawdle()
 
     async def handle_batch(self, events: Sequence[BatchReady], context: BatchContext) -> None:
-        for event, recorded in zip(events, context.recorded, strict=True):
+        for event, recorded in zip(events, await context.recorded(), strict=True):
             effect = (context.name, recorded.stream, recorded.position, 1)
             await context.connection.execute(SQL.insert_effect, *effect)
             if event.files % _BATCH_EMITS_EVERY == 0:

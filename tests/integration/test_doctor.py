@@ -121,7 +121,7 @@ async def test_a_stage_at_work_on_old_events_is_not_late(examine: Examine, datab
             await anyio.sleep(0.05)
 
     async with anyio.create_task_group() as group, database.transaction() as connection:
-        await connection.fetch(SQL.open_batch, "b.batches", ["BatchReady"], 1)
+        await connection.fetch(SQL.open_batch, "b.batches", ["BatchReady"], 1, 1)
         group.start_soon(get_on)
         assert (await examine())["stages"]["verdict"] == "good"
         group.cancel_scope.cancel()

@@ -205,11 +205,12 @@ create function append_events(
 ) returns table ("position" bigint, duplicate boolean) language plpgsql as $$
 #variable_conflict use_column
 declare
+    ignored text;
     drawn bigint[];
     known boolean[];
 begin
     if cardinality(ids) = 1 and keys[1] is not null then  -- what handlers do most, in the fewest steps
-        perform raise_fence();
+        ignored := raise_fence();
         position := nextval('events_position');
         insert into event_keys (key, position) values (keys[1], position) on conflict do nothing;
         duplicate := not found;
@@ -343,11 +344,11 @@ begin
               where earlier.subscription = tasks.subscription and earlier.stream = tasks.stream
                 and earlier.position < tasks.position and (parked_blocks or earlier.state <> 'parked')
           )
-          and not exists (  -- a later one: an event that was handed out again comes before it
-              select from tasks as running
+          and (  -- a later one: an event that was handed out again comes before it; a join would look at all that run
+              select running.position from tasks as running
               where running.subscription = tasks.subscription and running.stream = tasks.stream
-                and running.state = 'running'
-          )
+                and running.state = 'running' limit 1
+          ) is null
         order by position limit at_most for update skip locked
     ), claimed as (
         update tasks set state = 'running', worker = claimer, token = gen_random_uuid(), started_at = log_time()
@@ -408,21 +409,24 @@ create function complete_task(
     of_subscription text, of_stream text, at_position bigint, by_token uuid,
     streams text[], types text[], versions integer[], ids uuid[], datas jsonb[], metadatas jsonb[], keys uuid[]
 ) returns table ("position" bigint, duplicate boolean) language plpgsql as $$
+declare
+    ignored text;
 begin
-    perform finish_task(of_subscription, of_stream, at_position, by_token);
+    ignored := finish_task(of_subscription, of_stream, at_position, by_token);
     if cardinality(ids) > 0 then
         return query select * from append_events(streams, types, versions, ids, datas, metadatas, keys);
     end if;
 end $$;
 
--- Locks a subscription's cursor for this transaction, unless another process has it, and reads a batch behind it,
--- looking at no more than fifty times at_most positions. Each row says where the cursor stands, how far the batch
--- reaches, whether there is more, and whether some of the subscription's events have become tasks; without events
--- there is one such row.
-create function open_batch(of_subscription text, types text[], at_most integer)
+-- Locks a subscription's cursor for this transaction, unless another process has it, and reads the first few events of
+-- a batch behind it, which looks at no more than fifty times at_most positions. Each row says where the cursor stands,
+-- how far the batch reaches, whether there is more, and whether some of the subscription's events have become tasks;
+-- without events there is one such row. A function keeps its rows until it ends, so the caller reads longer batches
+-- by himself.
+create function open_batch(of_subscription text, types text[], at_most integer, few integer)
 returns table (
-    after bigint, reached bigint, more boolean, has_tasks boolean, "position" bigint, stream text, type text,
-    version integer, id uuid, data jsonb, metadata jsonb, recorded_at timestamptz
+    after bigint, reached bigint, more boolean, has_tasks boolean,
+    "position" bigint, stream text, type text, version integer, id uuid, data jsonb
 ) language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -440,12 +444,13 @@ begin
         select position from tasks where subscription = of_subscription order by stream, position limit 1
     ) is not null;
     return query
-    select start, horizon, horizon < settled, tasks_exist, events.*
+    select start, horizon, horizon < settled, tasks_exist,
+           events.position, events.stream, events.type, events.version, events.id, events.data
     from (values (1)) as always
     left join lateral (
         select * from events
         where events.position > start and events.position <= horizon and events.type = any(types)
-        order by events.position limit at_most
+        order by events.position limit least(at_most, few)
     ) as events on true;
 end $$;
 

@@ -128,8 +128,15 @@ returning subscription
 delete from workers where id = any($1)
 
 -- name: open_batch
-select after, reached, more, has_tasks, position, stream, type, version, id, data, metadata, recorded_at
-from open_batch($1, $2, $3)
+select after, reached, more, has_tasks, position, stream, type, version, id, data from open_batch($1, $2, $3, $4)
+
+-- name: read_batch
+select position, stream, type, version, id, data
+from events where position > $1 and position <= $2 and type = any($3) order by position limit $4
+
+-- name: events_at
+select position, stream, type, version, id, data, metadata, recorded_at
+from events where position = any($1) order by position
 
 -- name: streams_with_tasks
 -- Streams of which something still waits; a parked task counts if $3 says so.
@@ -222,6 +229,10 @@ with cursor as materialized (
 )
 update subscriptions set delivered = delivered + (select count(*) from made) where name = $1
 returning (select count(*) from made)
+
+-- name: notify_without_waiting_for_the_disk
+-- For this session: a notification that a crash takes away is one of a log that everybody reads again anyway.
+set synchronous_commit = off
 
 -- name: notify
 notify codelupe_log

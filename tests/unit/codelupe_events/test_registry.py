@@ -27,7 +27,9 @@ from codelupe_events import (
     UnknownEventType,
     UnknownEventVersion,
     decode,
+    decode_all,
     encode,
+    encode_all,
     event,
     event_types,
     json_schema,
@@ -88,6 +90,42 @@ def test_every_event_names_its_stream_and_fits_the_exported_schema(cls: type[Eve
     assert slash
     assert key == original.stream().removeprefix(f"{family}/")
     _validator(cls.__name__).validate(msgspec.json.decode(encode(original)))
+
+
+@given(events=st.lists(st.one_of(*map(st.from_type, EVENTS[:4])), max_size=5))
+def test_many_are_written_and_read_as_each_alone(events: list[Event]) -> None:
+    written = encode_all(events)
+    assert written == [encode(one).decode() for one in events]
+    recorded = [(type(one).__name__, one.version, data) for one, data in zip(events, written, strict=True)]
+    assert decode_all(recorded) == events
+
+
+def test_many_of_one_type_keep_their_line_ends() -> None:
+    events = [
+        RepoEmpty(repository_id=f"a:{end}", url=f"x{end}y") for end in ("\n", "\r\n", "\x0b", "\x85", "\u2028", "")
+    ]
+    written = encode_all(events)
+    assert decode_all([("RepoEmpty", 1, data) for data in written]) == events
+
+
+def test_one_that_is_unfit_among_many_is_refused() -> None:
+    fit = RepoEmpty(repository_id="a:b", url="c")
+    with pytest.raises(InvalidEventData, match="RepoEmpty version 1"):
+        encode_all([fit, RepoEmpty(repository_id="a:b", url=7), fit])  # type: ignore[arg-type]
+    with pytest.raises(InvalidEventData, match="url"):
+        encode_all([fit, RepoEmpty(repository_id="a:b", url=b"bytes"), fit])  # type: ignore[arg-type]
+    good = encode(fit).decode()
+    with pytest.raises(InvalidEventData, match="RepoEmpty version 1"):
+        decode_all([("RepoEmpty", 1, good), ("RepoEmpty", 1, "{}")])
+    with pytest.raises(UnknownEventType, match="Nobody"):
+        decode_all([("Nobody", 1, good)] * 2)
+    with pytest.raises(UnknownEventVersion, match="9"):
+        decode_all([("RepoEmpty", 9, good)] * 2)
+
+
+def test_many_old_ones_are_read_as_the_newest(renamed: type[Event]) -> None:
+    old = [(renamed.__name__, 1, '{"name":"a/b"}')] * 3
+    assert decode_all(old) == [decode(*one) for one in old]
 
 
 def test_events_are_frozen() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import anyio
 import asyncpg
 import pytest
 
@@ -88,6 +89,63 @@ async def test_a_connection_that_breaks_is_absence_and_the_next_one_works(databa
     with pytest.raises(DatabaseUnavailable):
         await database.execute("select pg_terminate_backend(pg_backend_pid())")
     assert await database.fetchval("select 1") == 1
+
+
+@pytest.mark.anyio
+async def test_one_connection_serves_one_borrower_after_another(postgres_url: str) -> None:
+    served: list[tuple[int, str]] = []
+
+    async def borrow(number: int) -> None:
+        async with database.statement() as connection:
+            pid = await connection.fetchval("select pg_backend_pid()")
+            served.append((pid, f"{number} begins"))
+            await connection.fetchval("select pg_sleep(0.01)")
+            served.append((pid, f"{number} ends"))
+
+    async with Database(postgres_url, connections=1) as database, anyio.create_task_group() as group:
+        for number in range(5):
+            group.start_soon(borrow, number)
+    assert len({pid for pid, _ in served}) == 1
+    assert [what for _, what in served] == [f"{number} {what}" for number in range(5) for what in ("begins", "ends")]
+
+
+@pytest.mark.anyio
+async def test_who_is_cancelled_while_he_waits_takes_nobody_s_turn(postgres_url: str) -> None:
+    async with Database(postgres_url, connections=1) as database:
+        async with database.statement():
+            with anyio.move_on_after(0.01) as scope:
+                await database.fetchval("select 1")
+        assert scope.cancelled_caught
+        assert await database.fetchval("select 2") == 2
+
+
+@pytest.mark.anyio
+async def test_a_session_is_like_new_after_its_owner_whatever_became_of_him(postgres_url: str) -> None:
+    async with Database(postgres_url, connections=1) as database:
+        async with database.connection() as connection:
+            await connection.execute("set work_mem = '77MB'")
+        assert await database.fetchval("show work_mem") != "77MB"
+        with pytest.raises(ZeroDivisionError):
+            async with database.statement() as connection:
+                await connection.execute("set work_mem = '77MB'")
+                raise ZeroDivisionError
+        assert await database.fetchval("show work_mem") != "77MB"
+        async with database.statement() as connection:
+            await connection.execute("begin; create table left_open (id int)")
+        assert await database.fetchval("select to_regclass('left_open')") is None
+
+
+@pytest.mark.anyio
+async def test_a_connection_that_broke_at_hand_is_replaced(postgres_url: str) -> None:
+    async with Database(postgres_url, connections=2) as database:
+        async with database.statement() as first, database.statement() as second:
+            broken = await second.fetchval("select pg_backend_pid()")
+            first_pid = await first.fetchval("select pg_backend_pid()")
+        async with database.statement() as at_hand:
+            assert await at_hand.fetchval("select pg_backend_pid()") == first_pid, "the last one given back"
+            assert await at_hand.fetchval("select pg_terminate_backend($1, 5000)", broken)
+            async with database.statement() as other:
+                assert await other.fetchval("select pg_backend_pid()") != broken
 
 
 @pytest.mark.anyio
