@@ -17,14 +17,16 @@ import structlog
 
 from benchmarks.eventlog.cases import QUICK, Case, Effort, cases, cases_by_size
 from benchmarks.eventlog.databases import Databases
-from benchmarks.eventlog.machine import describe
 from benchmarks.eventlog.ours import Ours
 from benchmarks.eventlog.report import Figures, json_rows, missed, table
 from benchmarks.eventlog.rounds import Subject, measure_rounds
 from benchmarks.eventlog.systems import SYSTEMS
+from benchmarks.machine import describe_machine, describe_packages
 from codelupe.postgres.embedded import embedded_server
 
 _SMALL = 50_000
+_PACKAGES = ("codelupe", "asyncpg", "pgqueuer", "procrastinate", "eventsourcing", "psycopg")
+_SETTINGS = ("server_version", "synchronous_commit", "fsync", "full_page_writes", "shared_buffers", "max_wal_size")
 
 
 def main() -> None:
@@ -49,7 +51,7 @@ async def _run(arguments: argparse.Namespace) -> None:
         Path(folder).chmod(0o755)
         async with embedded_server(Path(folder) / "postgres") as url:
             databases = Databases(url)
-            lines = [*await describe(databases), f"- Medians of {rounds} rounds", ""]
+            lines = [*await _describe(databases), f"- Medians of {rounds} rounds", ""]
             found = [await _compare_systems(databases, effort, rounds, arguments.case)]
             if arguments.events:
                 found.append(await _compare_sizes(databases, effort, rounds, arguments.case, arguments.events))
@@ -63,6 +65,19 @@ async def _run(arguments: argparse.Namespace) -> None:
     if arguments.json:
         rows = [row for _, figures in found for row in json_rows(figures)]
         arguments.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+
+
+async def _describe(databases: Databases) -> list[str]:
+    """The machine, the server's settings, the packages.
+
+    Raises:
+        RuntimeError: the server does not wait for the disk, so nothing measured on it would count.
+    """
+    settings = await databases.settings(*_SETTINGS)
+    if (settings["synchronous_commit"], settings["fsync"]) != ("on", "on"):
+        raise RuntimeError("the server's synchronous_commit and fsync must be on")
+    server = f"- PostgreSQL: {', '.join(f'{name} {value}' for name, value in settings.items())}"
+    return [describe_machine(), server, describe_packages(*_PACKAGES)]
 
 
 async def _compare_systems(

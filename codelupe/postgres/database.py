@@ -201,11 +201,15 @@ class _Lender:
             self._turns.release()
             raise
 
-    async def take_back(self, connection: Connection, *, as_new: bool, timeout: float | None = None) -> None:  # noqa: ASYNC109 - the pool's
+    async def take_back(self, connection: Connection, *, as_new: bool) -> None:
         """With ``as_new`` its session is reset first."""
         try:
-            if as_new or not _is_usable(connection) or connection.is_in_transaction():
-                await self._pool.release(connection, timeout=timeout)
+            is_open = _is_usable(connection) and connection.is_in_transaction()
+            if is_open:
+                with suppress(TimeoutError, *_BROKEN):
+                    await connection.execute("rollback", timeout=_FAREWELL_SECONDS)
+            if as_new or is_open or not _is_usable(connection):
+                await self._pool.release(connection, timeout=_FAREWELL_SECONDS)
             else:
                 self._at_hand.append(connection)
         finally:
@@ -255,7 +259,7 @@ class _Borrowed:
                 await self._lender.take_back(self._connection, as_new=self._to_be_reset)
             else:
                 with anyio.CancelScope(shield=True):
-                    await self._lender.take_back(self._connection, as_new=True, timeout=_FAREWELL_SECONDS)
+                    await self._lender.take_back(self._connection, as_new=True)
         except Exception as of_release:
             failure = error or of_release
             if away := _absence(self._where, failure, TimeoutError):
