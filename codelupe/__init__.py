@@ -9,6 +9,8 @@ from codelupe.contracts import (
     Executor,
     FileRule,
     Job,
+    Lost,
+    Objection,
     Offers,
     Progress,
     Repository,
@@ -24,6 +26,7 @@ from codelupe.contracts import (
     Subscription,
 )
 from codelupe.errors import CodelupeError, LeaseLost, Reject, RetryLater
+from codelupe.executor import ProcessExecutor
 from codelupe.hookspecs import hookimpl
 from codelupe.log.context import BatchContext, HandlerContext, JobContext
 from codelupe.postgres import Connection, Database
@@ -42,7 +45,10 @@ __all__ = [
     "Job",
     "JobContext",
     "LeaseLost",
+    "Lost",
+    "Objection",
     "Offers",
+    "ProcessExecutor",
     "Progress",
     "Queries",
     "Reject",

@@ -93,7 +93,22 @@ class Settings(PluginChoice):
     )
     search_index: str = Field("postgres", description="Which plugin's search index is used.")
     executor: str = Field("processes", description="Where CPU-heavy work runs; `processes` is a pool on this machine.")
-    executor_workers: int | None = Field(None, ge=1, description="Processes of that pool; the number of CPUs if unset.")
+    executor_workers: int | None = Field(
+        None, ge=1, description="Processes of that pool; as many as it may use CPUs if unset."
+    )
+    executor_file_seconds: float = Field(
+        30,
+        gt=0,
+        le=_DAY,
+        description="CPU time in seconds that one file may take in that pool; asleep it may be four times as long."
+        " Over it the file is rejected, and its process killed.",
+    )
+    executor_worker_mib: int = Field(
+        1024,
+        ge=512,
+        description="Memory in MiB that a process of that pool may hold; a file that needs more is rejected. A process"
+        " that holds half of it is replaced.",
+    )
     metrics_port: int | None = Field(
         None, ge=1, le=65535, description="Port on which metrics are served to Prometheus; unset, none are."
     )

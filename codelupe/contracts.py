@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, runtime_checkable
 
 from codelupe_events import Event, Reason
 
@@ -187,14 +187,26 @@ class Score:
     reasons: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Objection:
+    """Why a rule leaves a file out: in words, and what it saw as data fit for JSON."""
+
+    detail: str
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
 @runtime_checkable
 class FileRule(Protocol):
-    """One reason to leave a file out. Instances are pickled into worker processes."""
+    """One reason to leave a file out. Instances are pickled into worker processes.
+
+    ``version`` is raised when the rule begins to decide otherwise. Where the rule is a dataclass, those of its fields
+    that are numbers, texts, truth values or tuples of these are its settings, and stored with what it decided.
+    """
 
     name: str
     version: int
 
-    def check(self, file: SourceFile) -> str | None:
+    def check(self, file: SourceFile) -> Objection | str | None:
         """Why the file is left out, or None to let it pass. Must not raise, whatever the content."""
         ...
 
@@ -237,21 +249,51 @@ class SearchIndex(Protocol):
         """Add or replace; doing it twice changes nothing."""
         ...
 
+    async def remove(self, repository_ids: Sequence[str]) -> None:
+        """Remove those of them that are there."""
+        ...
+
     async def search(self, query: str, limit: int) -> list[SearchHit]:
         """The best matches for a query in the words of a web search (quotes, ``or``, ``-word``)."""
         ...
 
 
+class Lost(Exception):
+    """Work that took its worker process with it, or ran into a limit; ``reason`` says which, fit to be shown."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 @runtime_checkable
 class Executor(Protocol):
-    """Where CPU-heavy functions run, out of the event loop's way."""
+    """Where CPU-heavy functions run, out of the event loop's way, in processes that are kept.
+
+    Functions are module-level ones; functions, arguments and results are pickled. What a function raises is raised
+    to the caller. Cancelling the caller stops the work. The daemon enters the executor before the first call, where
+    it may raise a :class:`CodelupeError`, and leaves it after the last.
+    """
 
     async def run(self, function: Callable[..., T], *arguments: object) -> T:
-        """Call a module-level function with picklable arguments elsewhere and return its result.
+        """One call, without a limit on its time.
 
-        Cancelling the caller stops the work.
+        Raises:
+            Lost: it took its process with it.
         """
         ...
+
+    async def map(self, function: Callable[..., T], items: Sequence[Any], *constants: object) -> list[T | Lost]:
+        """``function(item, *constants)`` for each of the items, in as many processes as there are.
+
+        An item that kills its process or exceeds the limits of time and memory costs only itself: in its place is a
+        :class:`Lost`. A function may be called twice with an item, when the process dies of another one.
+        """
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *_: object) -> None: ...
 
 
 # --- what the host hands over ------------------------------------------------------------------------------------

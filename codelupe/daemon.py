@@ -140,13 +140,24 @@ class Daemon:
                 await self._work(database, folders, watcher)
 
     async def _work(self, database: Database, folders: Directories, watcher: Watcher | None) -> None:
-        event_log, board = EventLog(database), ProgressBoard()
         gathered = self._host.gather(self._settings.plugins, database, folders)
+        async with self._executor(gathered) as executor:
+            await self._work_with(gathered, executor, database, folders, watcher)
+
+    async def _work_with(
+        self,
+        gathered: Gathered,
+        executor: Executor,
+        database: Database,
+        folders: Directories,
+        watcher: Watcher | None,
+    ) -> None:
+        event_log, board = EventLog(database), ProgressBoard()
         surroundings = Surroundings(
             log=event_log,
             offers=gathered.offers,
             directories=folders,
-            executor=self._executor(gathered),
+            executor=executor,
             search_index=self._search_index(gathered),
             board=board,
         )
@@ -216,10 +227,13 @@ class Daemon:
             await anyio.sleep(interval / 2)
 
     def _executor(self, gathered: Gathered) -> Executor:
-        known: dict[str, Executor] = {
-            "processes": ProcessExecutor(self._settings.executor_workers),
-            **gathered.offers.executors,
-        }
+        settings = self._settings
+        processes = ProcessExecutor(
+            settings.executor_workers,
+            item_seconds=settings.executor_file_seconds,
+            memory_mib=settings.executor_worker_mib,
+        )
+        known: dict[str, Executor] = {"processes": processes, **gathered.offers.executors}
         return self._chosen("executor", known)
 
     def _search_index(self, gathered: Gathered) -> SearchIndex | None:

@@ -105,7 +105,7 @@ def test_each_layer_wins_over_those_before_it(tmp_path: Path) -> None:
     credentials.mkdir()
     file = settings_file(tmp_path, "drain_seconds = 2\n")
     layers: list[tuple[float, str]] = []
-    unloaded = dict.fromkeys(("crawler", "downloader", "filters", "scorers", "search", "trainer"))
+    unloaded = dict.fromkeys(("crawler", "downloader", "filters", "ray", "scorers", "search", "trainer"))
 
     def note(environment: Mapping[str, str] | None = None, **given: Any) -> None:
         configuration = load(environment, plugins=unloaded, **given)
