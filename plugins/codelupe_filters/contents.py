@@ -11,17 +11,13 @@ import stat
 
 import xxhash
 
+from codelupe import Objection
+from codelupe_filters.refusals import Refusal
+
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-
-
-class Refusal(Exception):
-    """A file is left out: the rule's name, and what it saw."""
-
-    def __init__(self, rule: str, detail: str) -> None:
-        super().__init__(f"{rule}: {detail}")
-        self.rule = rule
-        self.detail = detail
+# Without O_NONBLOCK opening a pipe would wait for its writer.
+_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def read_bytes(root: bytes, path: bytes, max_bytes: int) -> bytes:
@@ -31,8 +27,7 @@ def read_bytes(root: bytes, path: bytes, max_bytes: int) -> bytes:
         Refusal: too large, or it cannot be read, or it is a link or a device by now.
     """
     try:
-        # Without O_NONBLOCK opening a pipe would wait for its writer.
-        descriptor = os.open(root + b"/" + path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(root + b"/" + path, _FLAGS)
         try:
             return _read_regular(descriptor, max_bytes)
         finally:
@@ -46,17 +41,9 @@ def _read_regular(descriptor: int, max_bytes: int) -> bytes:
     if not stat.S_ISREG(status.st_mode):
         raise Refusal("special-file", "neither a file nor a folder")
     if status.st_size > max_bytes:
-        raise Refusal("too-large", f"{status.st_size} bytes, at most {max_bytes} are read")
-    with os.fdopen(descriptor, "rb", closefd=False) as file:
-        return file.read(max_bytes)
-
-
-def file_size(root: bytes, path: bytes) -> int:
-    """The file's bytes by number, 0 if it cannot be looked at."""
-    try:
-        return os.lstat(root + b"/" + path).st_size
-    except OSError:
-        return 0
+        detail = f"{status.st_size} bytes, at most {max_bytes} are read"
+        raise Refusal("too-large", Objection(detail=detail, evidence={"bytes": status.st_size, "most": max_bytes}))
+    return os.read(descriptor, status.st_size)
 
 
 def normalise(data: bytes) -> bytes:
@@ -73,13 +60,14 @@ def decode(data: bytes) -> str:
     if data.startswith(_UTF16_MARKS):
         raise Refusal("undecodable", "UTF-16, only UTF-8 is read")
     if (position := data.find(b"\0")) >= 0:
-        raise Refusal("binary", f"a NUL byte at {position}")
+        raise Refusal("binary", Objection(detail=f"a NUL byte at {position}", evidence={"position": position}))
     if data.startswith(_LFS_POINTER):
         raise Refusal("lfs-pointer", "the content is kept by Git LFS")
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
-        raise Refusal("undecodable", f"not UTF-8 at byte {error.start}") from error
+        detail = f"not UTF-8 at byte {error.start}"
+        raise Refusal("undecodable", Objection(detail=detail, evidence={"position": error.start})) from error
     if not text.strip():
         raise Refusal("empty", "nothing but white space")
     return text

@@ -1,43 +1,37 @@
 """Turns a clone into rows of ``processed_files``.
 
-The files are judged in chunks by worker processes, which send back verdicts without contents. The contents are read
-once more when the rows are written, so that memory holds one chunk of them at a time.
+The files are judged in chunks by worker processes, which send back rows. These wait on disk for the one transaction
+at the end: memory holds one chunk, and the transaction lasts no longer than the writing.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import timedelta
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
 
+import anyio
 import anyio.to_thread
+import asyncpg
+import msgspec
 
-from codelupe import Connection, HandlerContext, Reject, RetryLater, load_queries
+from codelupe import Connection, HandlerContext, Lost, Reject, load_queries
 from codelupe_events import FilesExtracted, RepoCloned
 from codelupe_filters.clone import head_commit, locate
-from codelupe_filters.contents import Refusal, content_hash, normalise, read_bytes
-from codelupe_filters.judge import Judge, judge_files
-from codelupe_filters.licences import Licences, find_licences
+from codelupe_filters.judge import Judge, judge_file
+from codelupe_filters.licences import Licences, find_licences, stated_licence
+from codelupe_filters.redaction import MaxRedacted, compile_rules
+from codelupe_filters.refusals import VERSION, Rejection
 from codelupe_filters.settings import FiltersSettings
-from codelupe_filters.verdicts import Verdict, readable_path
-from codelupe_filters.walk import walk
+from codelupe_filters.verdicts import COLUMNS, Verdict
+from codelupe_filters.walk import Found, Listing, walk
 
 SQL = load_queries("codelupe_sql", "filters")
-_CHUNK_FILES = 200
-_CHUNK_BYTES = 8 * 1024 * 1024
-_COLUMNS = (
-    "file_path",
-    "language",
-    "licence",
-    "content",
-    "content_hash",
-    "size_bytes",
-    "characters",
-    "labels",
-    "rejected_by",
-    "rejected_detail",
-)
+_CHUNK_FILES = 1000
+_CHUNK_BYTES = 16 * 1024 * 1024
+_PIECE_BYTES = 1024 * 1024
 
 
 class ExtractFiles:
@@ -45,49 +39,88 @@ class ExtractFiles:
 
     def __init__(self, settings: FiltersSettings) -> None:
         self._settings = settings
+        self._compiling = anyio.Lock()
 
     async def __call__(self, event: RepoCloned, context: HandlerContext) -> None:
         """Judge and store the clone's files, unless the clone has moved on to another commit."""
         started = time.monotonic()
-        repository = await context.database.fetchrow(SQL.read_licence, event.repository_id)
+        repository = await context.database.fetchrow(SQL.read_repository, event.repository_id)
         if repository is None:
             raise Reject(f"the repository {event.repository_id} is not known")
+        if await context.database.fetchval(SQL.was_forgotten, event.repository_id):
+            return
         root = locate(context.directories.repositories, event.path)
         if await _is_superseded(root, event, context):
             return
-        verdicts = await self._judge(root, repository["licence"], context)
-        if await _is_superseded(root, event, context):
-            return
-        async with context.transaction() as connection:
-            await self._store(connection, root, event, verdicts)
-            context.emit(await _count(connection, event, time.monotonic() - started))
+        listing = await context.executor.run(walk, bytes(root), self._settings.max_files)
+        judge = await self._make_judge(root, listing, repository, context)
+        rule_set = await context.database.fetchval(SQL.keep_rule_set, _as_json(judge.rule_set()))
+        async with self._compiling:  # once, not in every worker
+            await context.executor.run(compile_rules, judge.secrets_cache)
+        with TemporaryFile(dir=context.directories.work) as rows:
+            await _judge(listing, judge, rows, context)
+            if await _is_superseded(root, event, context):
+                return
+            async with context.transaction() as connection:
+                if await connection.fetchval(SQL.was_forgotten, event.repository_id):
+                    return
+                await _store(connection, rows, (event.repository_id, event.commit, rule_set))
+                context.emit(await _count(connection, event, time.monotonic() - started))
 
-    async def _judge(self, root: Path, licence: str | None, context: HandlerContext) -> list[Verdict]:
-        executor, settings, place = context.executor, self._settings, bytes(root)
-        listing = await executor.run(walk, place, settings.max_files)
-        licences: Licences = {b"": licence} if licence else await executor.run(find_licences, place, listing.files)
-        judge = Judge(
-            root=place,
-            languages=frozenset(language.casefold() for language in settings.languages),
-            max_file_bytes=settings.max_file_bytes,
+    async def _make_judge(
+        self, root: Path, listing: Listing, repository: asyncpg.Record, context: HandlerContext
+    ) -> Judge:
+        return Judge(
+            root=bytes(root),
+            max_file_bytes=self._settings.max_file_bytes,
+            licences=await _licences(root, listing, repository["licence"], context),
             rules=tuple(context.offers.file_rules),
-            licences=licences,
+            max_redacted=MaxRedacted(self._settings.max_redacted_share),
+            redaction_key=repository["redaction_key"],
+            secrets_cache=str(context.directories.work / "secret-rules"),
         )
-        verdicts = listing.refused
-        for start in range(0, len(listing.files), _CHUNK_FILES):
-            context.progress(start, len(listing.files), "files")
-            verdicts += await executor.run(judge_files, judge, listing.files[start : start + _CHUNK_FILES])
-        context.progress(len(listing.files), len(listing.files), "files")
-        return verdicts
 
-    async def _store(self, connection: Connection, root: Path, event: RepoCloned, verdicts: Sequence[Verdict]) -> None:
-        await connection.execute(SQL.create_incoming_files)
-        for chunk in _chunks(verdicts):
-            records = await anyio.to_thread.run_sync(_records, bytes(root), chunk, self._settings.max_file_bytes)
-            await connection.copy_records_to_table("incoming_files", records=records, columns=_COLUMNS)
-        await connection.execute(SQL.store_first_copies, event.repository_id, event.commit)
-        await connection.execute(SQL.store_refused_files, event.repository_id, event.commit)
-        await connection.execute(SQL.finish_extraction, event.repository_id, event.commit)
+
+async def _licences(root: Path, listing: Listing, metadata: str | None, context: HandlerContext) -> Licences:
+    stated = stated_licence(metadata)
+    if stated is not None:
+        return {b"": stated}
+    return await context.executor.run(find_licences, bytes(root), [found.path for found in listing.files])
+
+
+async def _judge(listing: Listing, judge: Judge, rows: IO[bytes], context: HandlerContext) -> None:
+    """Write a row for each file, in chunks."""
+    await anyio.to_thread.run_sync(rows.writelines, [verdict.as_row() for verdict in listing.refused])
+    done = 0
+    for chunk in _chunks(listing.files):
+        context.progress(done, len(listing.files), "files")
+        outcomes = await context.executor.map(judge_file, chunk, judge)
+        await anyio.to_thread.run_sync(rows.writelines, map(_row, chunk, outcomes))
+        done += len(chunk)
+    context.progress(done, len(listing.files), "files")
+
+
+def _row(found: Found, outcome: bytes | Lost) -> bytes:
+    if isinstance(outcome, Lost):
+        rejection = Rejection(rule="worker-limit", version=VERSION, detail=outcome.reason)
+        return Verdict(path=found.path, size_bytes=found.size, rejection=rejection).as_row()
+    return outcome
+
+
+async def _store(connection: Connection, rows: IO[bytes], key: tuple[str, str, int]) -> None:
+    await connection.execute(SQL.create_incoming_files)
+    await connection.copy_to_table("incoming_files", source=_pieces(rows), columns=COLUMNS, format="text")
+    await connection.execute(SQL.store_first_copies, *key)
+    await connection.execute(SQL.lock_stored_copies, key[0])
+    await connection.execute(SQL.exchange_copies, *key)
+    await connection.execute(SQL.store_refused_files, *key)
+    await connection.execute(SQL.finish_extraction, *key[:2])
+
+
+async def _pieces(rows: IO[bytes]) -> AsyncIterator[bytes]:
+    await anyio.to_thread.run_sync(rows.seek, 0)
+    while piece := await anyio.to_thread.run_sync(rows.read, _PIECE_BYTES):
+        yield piece
 
 
 async def _is_superseded(root: Path, event: RepoCloned, context: HandlerContext) -> bool:
@@ -109,48 +142,19 @@ async def _count(connection: Connection, event: RepoCloned, seconds: float) -> F
     )
 
 
-def _chunks(verdicts: Iterable[Verdict]) -> Iterator[list[Verdict]]:
-    """Verdicts in runs whose contents together stay below a few megabytes."""
-    chunk: list[Verdict] = []
+def _chunks(files: Iterable[Found]) -> Iterator[Sequence[Found]]:
+    """Files in runs that together stay below a few megabytes, unless one alone is larger."""
+    chunk: list[Found] = []
     size = 0
-    for verdict in verdicts:
-        if chunk and (size + verdict.size_bytes > _CHUNK_BYTES or len(chunk) == _CHUNK_FILES):
+    for found in files:
+        if chunk and (size + found.size > _CHUNK_BYTES or len(chunk) == _CHUNK_FILES):
             yield chunk
             chunk, size = [], 0
-        chunk.append(verdict)
-        size += verdict.size_bytes if verdict.is_kept else 0
+        chunk.append(found)
+        size += found.size
     if chunk:
         yield chunk
 
 
-def _records(root: bytes, verdicts: Iterable[Verdict], max_bytes: int) -> list[tuple[object, ...]]:
-    return [
-        (
-            readable_path(verdict.path),
-            verdict.language,
-            verdict.licence,
-            _content(root, verdict, max_bytes) if verdict.is_kept else None,
-            verdict.content_hash,
-            verdict.size_bytes,
-            verdict.characters,
-            verdict.labels,
-            verdict.rejected_by,
-            verdict.rejected_detail,
-        )
-        for verdict in verdicts
-    ]
-
-
-def _content(root: bytes, verdict: Verdict, max_bytes: int) -> str:
-    """The content that was judged.
-
-    Raises:
-        RetryLater: it is there no more; the next attempt sees what has become of the clone.
-    """
-    try:
-        data = normalise(read_bytes(root, verdict.path, max_bytes))
-    except Refusal:
-        data = b""
-    if content_hash(data) != verdict.content_hash:
-        raise RetryLater(f"{readable_path(verdict.path)} changed while it was read", after=timedelta(seconds=5))
-    return data.decode()
+def _as_json(value: object) -> str:
+    return msgspec.json.encode(value).decode()

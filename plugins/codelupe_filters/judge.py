@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
 
 import enry
 
-from codelupe import FileRule, SourceFile
-from codelupe_filters.contents import Refusal, content_hash, decode, file_size, normalise, read_bytes
-from codelupe_filters.file_rules import labels_of
-from codelupe_filters.licences import Licences, licence_of
+from codelupe import FileRule, Objection, SourceFile
+from codelupe_filters.contents import content_hash, decode, normalise, read_bytes
+from codelupe_filters.file_rules import ByPath, labels_of, lower
+from codelupe_filters.licences import PERMISSIVE, Licences, is_allowed, licence_of
+from codelupe_filters.redaction import MaxRedacted, redact
+from codelupe_filters.refusals import READING_RULES, VERSION, WALK_RULES, Refusal
 from codelupe_filters.verdicts import Verdict, readable_path
+from codelupe_filters.walk import Found
 
 _MEMBERS = {"TSX": "TypeScript"}
 """Languages of enry that are dialects of another."""
+
+
+_CONSIDERED = 50 * 1024
+"""How many bytes Linguist looks at, too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,43 +30,102 @@ class Judge:
     """What decides about the files of one clone."""
 
     root: bytes
-    languages: frozenset[str]
-    """In lower case."""
     max_file_bytes: int
-    rules: tuple[FileRule, ...]
     licences: Licences
-    """SPDX expressions by folder."""
+    rules: tuple[FileRule, ...]
+    max_redacted: MaxRedacted
+    redaction_key: bytes
+    secrets_cache: str
+    """Folder for the compiled rules of the search for secrets."""
 
-    def judge(self, path: bytes) -> Verdict:
-        """The decision about one file; the first objection counts."""
-        verdict = Verdict(path=path, size_bytes=file_size(self.root, path))
+    def judge(self, found: Found) -> Verdict:
+        """The decision about one file; the first objection counts.
+
+        Rules on what a path tells are asked first. Secrets are taken out before any other rule sees the content, so
+        that no rule can quote one.
+        """
+        verdict = Verdict(path=found.path, size_bytes=found.size)
         try:
-            data = normalise(read_bytes(self.root, path, self.max_file_bytes))
+            data = normalise(read_bytes(self.root, found.path, self.max_file_bytes))
             verdict = replace(verdict, content_hash=content_hash(data))
-            text = decode(data)
-            verdict = replace(verdict, characters=len(text), language=detect_language(path, data))
-            verdict = replace(verdict, licence=licence_of(path, self.licences), labels=labels_of(readable_path(path)))
-            self._ask_rules(verdict, text)
+            verdict = self._describe(verdict, data, decode(data))
+            path_rules, content_rules = in_order(self.rules)
+            _ask(path_rules, verdict, "")
+            redacted = redact(data, self.redaction_key, self.secrets_cache)
+            text = redacted.content.decode()
+            verdict = replace(
+                verdict,
+                content_hash=content_hash(redacted.content),
+                characters=len(text),
+                redactions=redacted.counts,
+            )
+            _raise(self.max_redacted, self.max_redacted.check(redacted))
+            _ask(content_rules, verdict, text)
         except Refusal as refusal:
-            return replace(verdict, rejected_by=refusal.rule, rejected_detail=refusal.detail)
-        return verdict
+            return replace(verdict, rejection=refusal.rejection)
+        return replace(verdict, content=redacted.content)
 
-    def _ask_rules(self, verdict: Verdict, text: str) -> None:
-        language = verdict.language
-        if language is None or language.casefold() not in self.languages:
-            raise Refusal("language", f"{language or 'no language that enry knows'} is not wanted")
-        file = SourceFile(path=readable_path(verdict.path), content=text, language=language, licence=verdict.licence)
-        for rule in self.rules:
-            if detail := rule.check(file):
-                raise Refusal(rule.name, detail)
+    def _describe(self, verdict: Verdict, data: bytes, text: str) -> Verdict:
+        licence = licence_of(verdict.path, self.licences)
+        return replace(
+            verdict,
+            characters=len(text),
+            language=detect_language(verdict.path, data),
+            licence=licence,
+            is_permissive=licence is not None and is_allowed(licence.expression, lower(PERMISSIVE)),
+            labels=labels_of(readable_path(verdict.path)),
+        )
+
+    def rule_set(self) -> list[dict[str, Any]]:
+        """Every rule in the order in which they are asked: its name, version and settings."""
+        gates = [{"name": name, "version": VERSION} for name in WALK_RULES + READING_RULES]
+        path_rules, content_rules = in_order(self.rules)
+        asked: list[FileRule | MaxRedacted] = [*path_rules, self.max_redacted, *content_rules]
+        return [*gates, *map(_describe_rule, asked)]
 
 
-def judge_files(judge: Judge, paths: Sequence[bytes]) -> list[Verdict]:
-    """The decision about each of these files."""
-    return [judge.judge(path) for path in paths]
+def judge_file(found: Found, judge: Judge) -> bytes:
+    """The decision about a file, as a row for ``processed_files``."""
+    return judge.judge(found).as_row()
+
+
+def in_order(rules: Iterable[FileRule]) -> tuple[list[FileRule], list[FileRule]]:
+    """The rules on paths, and those on contents."""
+    by_path: list[FileRule] = []
+    others: list[FileRule] = []
+    for rule in rules:
+        (by_path if isinstance(rule, ByPath) else others).append(rule)
+    return by_path, others
+
+
+def _ask(rules: Iterable[FileRule], verdict: Verdict, content: str) -> None:
+    file = SourceFile(
+        path=readable_path(verdict.path),
+        content=content,
+        language=verdict.language,
+        licence=verdict.licence_name,
+    )
+    for rule in rules:
+        _raise(rule, rule.check(file))
+
+
+def _raise(rule: FileRule | MaxRedacted, objection: Objection | str | None) -> None:
+    if objection:
+        raise Refusal(rule.name, objection, rule.version)
+
+
+def _describe_rule(rule: FileRule | MaxRedacted) -> dict[str, Any]:
+    values = {it.name: getattr(rule, it.name) for it in fields(rule)} if is_dataclass(rule) else {}
+    settings = {name: value for name, value in values.items() if _is_plain(value)}
+    return {"name": rule.name, "version": rule.version, **({"settings": settings} if settings else {})}
+
+
+def _is_plain(value: object) -> bool:
+    plain = str | int | float | bool | None
+    return isinstance(value, plain) or (isinstance(value, tuple) and all(isinstance(it, plain) for it in value))
 
 
 def detect_language(path: bytes, data: bytes) -> str | None:
     """The language by name and content, as GitHub calls it; dialects go by the name of their language."""
-    language = enry.get_language(readable_path(path), data)
+    language = enry.get_language(readable_path(path), data[:_CONSIDERED])
     return _MEMBERS.get(language, language) or None

@@ -21,7 +21,8 @@ class JudgeRepositories:
         repository = as_repository(event)
         score = repository_score(repository, context.recorded.recorded_at)
         checks = [rule.check(repository) for rule in context.offers.repository_rules]
-        reasons = tuple(reason for reason in [*checks, self._check_score(score)] if reason)
+        checks += [self._check_score(score), await _check_memory(event, context)]
+        reasons = tuple(reason for reason in checks if reason)
         async with context.transaction() as connection:
             await connection.execute(SQL.judge_repository, *_row(event, score, reasons))
             context.emit(_verdict(event, score, reasons))
@@ -30,6 +31,12 @@ class JudgeRepositories:
         if score >= self._min_score:
             return None
         return Reason(rule="min-score", detail=f"score {score:g}, at least {self._min_score:g} is asked for")
+
+
+async def _check_memory(event: RepoDiscovered, context: HandlerContext) -> Reason | None:
+    if await context.database.fetchval(SQL.is_forgotten, event.repository_id, event.full_name, event.url):
+        return Reason(rule="forgotten", detail="somebody wanted it out; see `codelupe forget --list`")
+    return None
 
 
 def as_repository(event: RepoDiscovered) -> Repository:

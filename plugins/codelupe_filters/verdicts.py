@@ -1,33 +1,94 @@
-"""What was decided about one file of a clone, and how its path is written down."""
+"""What was decided about one file of a clone, and how it is written down."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
+import msgspec
 import xxhash
+
+from codelupe_filters.licences import Licence
+from codelupe_filters.refusals import Rejection
 
 MAX_PATH_BYTES = 1000
 """Longer paths are shortened: Postgres indexes nothing above 2,704 bytes."""
 
+COLUMNS = (
+    "file_path",
+    "language",
+    "licence",
+    "licence_evidence",
+    "is_permissive",
+    "content",
+    "content_hash",
+    "size_bytes",
+    "characters",
+    "labels",
+    "redactions",
+    "rejected_by",
+    "rejection",
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """One file, kept or refused; a refused one names the rule and what the rule saw."""
+    """One file, kept with its content or refused with a reason."""
 
     path: bytes
     """Relative to the clone, as the file system has it."""
     size_bytes: int
+    content: bytes | None = field(default=None, repr=False)
+    """Without secrets, if it is kept."""
     content_hash: bytes | None = None
     characters: int | None = None
     language: str | None = None
-    licence: str | None = None
+    licence: Licence | None = None
+    is_permissive: bool = False
     labels: tuple[str, ...] = ()
-    rejected_by: str | None = None
-    rejected_detail: str | None = None
+    redactions: Mapping[str, int] = field(default_factory=dict)
+    rejection: Rejection | None = None
 
     @property
     def is_kept(self) -> bool:
-        return self.rejected_by is None
+        return self.rejection is None
+
+    @property
+    def licence_name(self) -> str | None:
+        """Its SPDX expression, if it is known."""
+        return self.licence.expression if self.licence else None
+
+    def as_row(self) -> bytes:
+        """The values of :data:`COLUMNS` as a line of Postgres' text format for COPY."""
+        values: tuple[bytes | str | None, ...] = (
+            readable_path(self.path).encode(),
+            self.language,
+            self.licence_name,
+            _json(self.licence.evidence) if self.licence else None,
+            b"t" if self.is_permissive else b"f",
+            self.content,
+            rb"\x" + self.content_hash.hex().encode() if self.content_hash else None,
+            str(self.size_bytes),
+            None if self.characters is None else str(self.characters),
+            "{" + ",".join(self.labels) + "}",
+            _json(self.redactions) if self.redactions else None,
+            self.rejection.rule if self.rejection else None,
+            _json(self.rejection.as_dict()) if self.rejection else None,
+        )
+        return b"\t".join(map(_escaped, values)) + b"\n"
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return msgspec.json.encode(value)
+
+
+def _escaped(value: bytes | str | None) -> bytes:
+    if value is None:
+        return rb"\N"
+    text = value.encode() if isinstance(value, str) else value
+    text = text.replace(b"\\", rb"\\")
+    return text.replace(b"\n", rb"\n").replace(b"\t", rb"\t").replace(b"\r", rb"\r")
 
 
 def readable_path(path: bytes) -> str:

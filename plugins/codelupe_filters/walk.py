@@ -6,16 +6,25 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import NamedTuple
 
+from codelupe_filters.refusals import VERSION, Rejection
 from codelupe_filters.verdicts import Verdict
+
+
+class Found(NamedTuple):
+    """A file by its path relative to the clone, and its bytes by number."""
+
+    path: bytes
+    size: int
 
 
 @dataclass(kw_only=True)
 class Listing:
     """What a walk found."""
 
-    files: list[bytes] = field(default_factory=list)
-    """Regular files, by their path relative to the clone, sorted."""
+    files: list[Found] = field(default_factory=list)
+    """Regular files, sorted by their path."""
     refused: list[Verdict] = field(default_factory=list)
     """What is no file to read: links, devices, submodules, folders that cannot be entered."""
 
@@ -62,7 +71,7 @@ def _sort_out(folder: bytes, entries: list[os.DirEntry[bytes]], listing: Listing
             if entry.is_dir(follow_symlinks=False):
                 yield path
             elif entry.is_file(follow_symlinks=False):
-                listing.files.append(path)
+                listing.files.append(Found(path, entry.stat(follow_symlinks=False).st_size))
             elif entry.is_symlink():
                 listing.refused.append(_refuse(path, "symbolic-link", "links are not followed"))
             else:
@@ -72,4 +81,4 @@ def _sort_out(folder: bytes, entries: list[os.DirEntry[bytes]], listing: Listing
 
 
 def _refuse(path: bytes, rule: str, detail: str) -> Verdict:
-    return Verdict(path=path, size_bytes=0, rejected_by=rule, rejected_detail=detail)
+    return Verdict(path=path, size_bytes=0, rejection=Rejection(rule=rule, version=VERSION, detail=detail))

@@ -1,5 +1,9 @@
 -- The decisions about repositories and about the files of their clones.
 
+-- name: is_forgotten
+-- Whether a repository with this id, name and address must not come back.
+select is_forgotten($1, $2, $3)
+
 -- name: judge_repository
 -- Everything the source says, and the decision. A repository that has come further at the same revision stays there
 -- when it is accepted once more.
@@ -19,41 +23,119 @@ on conflict (id) do update set
         else excluded.state
     end
 
--- name: read_licence
--- One row if the repository is known; GitHub says NOASSERTION where it could not tell.
-select nullif(licence, 'NOASSERTION') as licence from repositories where id = $1
+-- name: read_repository
+-- One row if the repository is known: what its source says of the licence, and the key for placeholders.
+select licence, (select key from redaction_key) as redaction_key from repositories where id = $1
+
+-- name: was_forgotten
+-- Whether the repository was forgotten; nobody can forget it before this transaction ends.
+select state = 'forgotten' from repositories where id = $1 for share
+
+-- name: keep_rule_set
+-- The id of these rules, which are stored if they are new.
+insert into rule_sets (rules) values ($1::text::jsonb)
+on conflict (md5(rules::text)) do update set rules = excluded.rules
+returning id
 
 -- name: create_incoming_files
 -- The verdicts on one clone on their way into processed_files, filled by COPY.
 create temporary table incoming_files (
-    file_path text, language text, licence text, content text, content_hash bytea, size_bytes bigint,
-    characters integer, labels text[], rejected_by text, rejected_detail text
+    file_path text, language text, licence text, licence_evidence jsonb, is_permissive boolean, content text,
+    content_hash bytea, size_bytes bigint, characters integer, labels text[], redactions jsonb, rejected_by text,
+    rejection jsonb
 ) on commit drop
 
 -- name: store_first_copies
--- The kept files whose content nobody stored before. In the order of their hashes, so that two clones with files in
--- common wait for one another instead of locking each other out.
+-- The kept files whose content nobody stored before, of several copies in the clone the one under the better licence.
+-- In the order of their hashes, so that two clones with files in common wait for one another instead of locking each
+-- other out.
 insert into processed_files (
-    repository_id, commit, file_path, language, licence, content, content_hash, size_bytes, characters, labels
+    repository_id, commit, file_path, language, licence, licence_evidence, is_permissive, content, content_hash,
+    size_bytes, characters, labels, redactions, rule_set
 )
-select $1, $2, file_path, language, licence, content, content_hash, size_bytes, characters, labels
+select $1, $2, file_path, language, licence, licence_evidence, is_permissive, content, content_hash,
+    size_bytes, characters, labels, redactions, $3
 from incoming_files where rejected_by is null
-order by content_hash, file_path
+order by content_hash, is_permissive desc, file_path
 on conflict do nothing
+
+-- name: lock_stored_copies
+-- Those of which the clone may have a better copy: nobody else exchanges them from here on. In the order of their
+-- hashes, too.
+select from processed_files as stored
+join repositories as theirs on theirs.id = stored.repository_id
+join repositories as ours on ours.id = $1 and ours.id <> theirs.id
+where stored.content is not null
+  and stored.content_hash in (select content_hash from incoming_files where rejected_by is null)
+  and (true, ours.stars, ours.forks) > (stored.is_permissive, theirs.stars, theirs.forks)
+order by stored.content_hash for update of stored
+
+-- name: exchange_copies
+-- Where the clone has a better copy of what is stored, the stored row becomes that copy: it keeps its id, content and
+-- scores and changes where it comes from. The copy that it was gets a row of its own, as a duplicate. Better is: a
+-- permissive licence; then more stars; then more forks; then having come earlier. What is in a batch stays.
+with better as (
+    select stored.id, stored.repository_id, stored.commit, stored.file_path, stored.language, stored.licence,
+        stored.licence_evidence, stored.is_permissive, stored.content_hash, stored.size_bytes, stored.characters,
+        stored.labels, stored.redactions, stored.rule_set,
+        incoming.file_path as new_path, incoming.language as new_language, incoming.licence as new_licence,
+        incoming.licence_evidence as new_licence_evidence, incoming.is_permissive as new_is_permissive,
+        incoming.size_bytes as new_size_bytes, incoming.labels as new_labels, ours.full_name
+    from (
+        select distinct on (content_hash)
+            content_hash, file_path, language, licence, licence_evidence, is_permissive, size_bytes, labels
+        from incoming_files where rejected_by is null
+        order by content_hash, is_permissive desc, file_path
+    ) as incoming
+    join processed_files as stored on stored.content_hash = incoming.content_hash and stored.content is not null
+    join repositories as theirs on theirs.id = stored.repository_id
+    join repositories as ours on ours.id = $1
+    where stored.repository_id <> $1
+      and (incoming.is_permissive, ours.stars, ours.forks) > (stored.is_permissive, theirs.stars, theirs.forks)
+      and not exists (select from batch_files where batch_files.file_id = stored.id)
+      and not exists (
+          select from processed_files as mine
+          where mine.repository_id = $1 and mine.commit = $2 and mine.file_path = incoming.file_path
+      )
+), exchanged as (
+    update processed_files set
+        repository_id = $1, commit = $2, file_path = new_path, language = new_language, licence = new_licence,
+        licence_evidence = new_licence_evidence, is_permissive = new_is_permissive, size_bytes = new_size_bytes,
+        labels = new_labels, rule_set = $3
+    from better where processed_files.id = better.id
+    returning processed_files.id
+)
+insert into processed_files (
+    repository_id, commit, file_path, language, licence, licence_evidence, is_permissive, content_hash, size_bytes,
+    characters, labels, redactions, rule_set, rejected_by, rejection
+)
+select repository_id, commit, file_path, language, licence, licence_evidence, is_permissive, content_hash, size_bytes,
+    characters, labels, redactions, rule_set, 'exact-duplicate', jsonb_build_object(
+        'rule', 'exact-duplicate', 'version', 1,
+        'detail', 'the same content as ' || new_path || ' of ' || full_name || ' at ' || $2 || ', a better copy',
+        'file_id', id, 'repository_id', $1, 'commit', $2, 'path', new_path
+    )
+from better join exchanged using (id)
 
 -- name: store_refused_files
 -- What is not stored by now: the refused files, and the kept ones that are copies. No content goes with them.
 insert into processed_files (
-    repository_id, commit, file_path, language, licence, content_hash, size_bytes, characters, labels,
-    rejected_by, rejected_detail
+    repository_id, commit, file_path, language, licence, licence_evidence, is_permissive, content_hash, size_bytes,
+    characters, labels, redactions, rule_set, rejected_by, rejection
 )
-select $1, $2, file_path, language, licence, content_hash, size_bytes, characters, labels,
-    coalesce(rejected_by, 'exact-duplicate'),
+select $1, $2, file_path, language, licence, licence_evidence, is_permissive, content_hash, size_bytes, characters,
+    labels, redactions, $3, coalesce(rejected_by, 'exact-duplicate'),
     case when rejected_by is null then (
-        select 'the same content as ' || first.file_path || ' of ' || repositories.full_name || ' at ' || first.commit
+        select jsonb_build_object(
+            'rule', 'exact-duplicate', 'version', 1,
+            'detail', 'the same content as ' || first.file_path || ' of ' || repositories.full_name || ' at '
+                || first.commit,
+            'file_id', first.id, 'repository_id', first.repository_id, 'commit', first.commit,
+            'path', first.file_path
+        )
         from processed_files as first join repositories on repositories.id = first.repository_id
         where first.content_hash = incoming_files.content_hash and first.content is not null
-    ) else rejected_detail end
+    ) else rejection end
 from incoming_files
 where not exists (
     select from processed_files as stored

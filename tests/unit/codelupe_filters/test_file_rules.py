@@ -1,21 +1,26 @@
 from __future__ import annotations
 
+import json
 import pickle
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codelupe import SourceFile
-from codelupe_filters.file_rules import file_rules, labels_of
+from codelupe import FileRule, Objection, SourceFile
+from codelupe_filters.file_rules import ByPath, file_rules, labels_of
 from codelupe_filters.settings import FiltersSettings
 
 CODE = "def add(one, other):\n    return one + other\n"
 
 
-def objection(path: str, content: str = CODE, language: str = "Python", **settings: object) -> str | None:
+def objection(
+    path: str, content: str = CODE, language: str | None = "Python", licence: str | None = "MIT", **settings: Any
+) -> str | None:
     """The rule that objects first."""
-    file = SourceFile(path=path, content=content, language=language, licence=None)
+    file = SourceFile(path=path, content=content, language=language, licence=licence)
     rules = file_rules(FiltersSettings.model_validate(settings))
     return next((rule.name for rule in rules if rule.check(file)), None)
 
@@ -108,6 +113,7 @@ def test_thresholds_are_inclusive() -> None:
     [
         "key = '" + "QUJD" * 260 + "'",
         "key = [" + "0x0f, " * 180 + "]",
+        "key = [" + "0f 1e,\n" * 160 + "]",
         "key = '" + r"\x0f" * 300 + "'",
         "key = '" + r"\u00e9" * 200 + "'",
     ],
@@ -139,12 +145,25 @@ def test_tests_are_labelled(path: str, labels: tuple[str, ...]) -> None:
 PATHS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=30)
 
 
-@given(PATHS, st.text(st.characters(codec="utf-8")), st.sampled_from(["Python", "Go", "Dart", "Zig"]))
-def test_any_text_gets_a_decision_from_every_rule(path: str, content: str, language: str) -> None:
-    file = SourceFile(path=path, content=content, language=language, licence=None)
-    for rule in file_rules(FiltersSettings()):
-        detail = rule.check(file)
-        assert detail is None or detail
+LANGUAGES = st.none() | st.sampled_from(["Python", "Go", "HTML", "JSON", "Zig"])
+CONTENTS = st.text(st.characters(codec="utf-8")) | st.lists(
+    st.sampled_from(
+        ["<p>", "</p>", "<script>", "<!--", "&#x;", "<![", "0x0f,", "\\x0f", "\\u00e9", "QUJD" * 20, "\n", "é"]
+    )
+).map("".join)
+
+
+@pytest.mark.parametrize("rule", file_rules(FiltersSettings()), ids=lambda rule: rule.name)
+@given(PATHS, CONTENTS, LANGUAGES, st.none() | st.text() | st.sampled_from(["MIT", "(MIT", "GPL-3.0-only"]))
+def test_any_file_gets_a_decision_from_every_rule(
+    rule: FileRule, path: str, content: str, language: str | None, licence: str | None
+) -> None:
+    objection = rule.check(SourceFile(path=path, content=content, language=language, licence=licence))
+    if isinstance(objection, Objection):
+        assert objection.detail
+        assert json.loads(json.dumps(objection.evidence)) == objection.evidence
+    else:
+        assert objection is None or objection
 
 
 def test_rules_reach_worker_processes_with_their_names_and_versions() -> None:
@@ -152,3 +171,89 @@ def test_rules_reach_worker_processes_with_their_names_and_versions() -> None:
     assert pickle.loads(pickle.dumps(rules)) == rules
     assert len({rule.name for rule in rules}) == len(rules)
     assert all(rule.version >= 1 for rule in rules)
+
+
+def test_rules_on_paths_look_at_nothing_else() -> None:
+    by_path = [rule for rule in file_rules(FiltersSettings()) if isinstance(rule, ByPath)]
+    assert len(by_path) == 8
+    for path in ("a.py", "setup.py", ".a.py", "vendor/a.py", "docs/a.py", "a.min.js", "tests/fixtures/a.py", "a.rb"):
+        file = SourceFile(path=path, content="", language="Python", licence="MIT")
+        full = replace(file, content="<?xml version=" + "QUJD" * 1000)
+        assert [rule.check(file) for rule in by_path] == [rule.check(full) for rule in by_path]
+
+
+@pytest.mark.parametrize(
+    ("language", "wanted", "rule"),
+    [
+        ("Rust", ["rust"], None),
+        ("Go", ["Rust", "Go"], None),
+        ("C++", ["C++"], None),
+        ("Go", ["Rust"], "language"),
+        (None, ["Rust"], "language"),
+    ],
+)
+def test_only_wanted_languages_pass(language: str | None, wanted: list[str], rule: str | None) -> None:
+    assert objection("a", language=language, languages=wanted) == rule
+
+
+@pytest.mark.parametrize(
+    ("licence", "settings", "rule"),
+    [
+        ("MIT", {}, None),
+        ("GPL-3.0-only", {}, "licence"),
+        ("GPL-3.0-only OR Apache-2.0", {}, None),
+        ("GPL-3.0-only AND Apache-2.0", {}, "licence"),
+        ("GPL-3.0-only", {"licences": ["GPL-3.0-only"]}, None),
+        ("gpl-3.0-only", {"licences": ["GPL-3.0-ONLY"]}, None),
+        ("MIT", {"licences": ["GPL-3.0-only"]}, "licence"),
+        (None, {}, "licence"),
+        (None, {"unknown_licence": "accept"}, None),
+    ],
+)
+def test_the_policy_decides_on_licences(licence: str | None, settings: dict[str, Any], rule: str | None) -> None:
+    assert objection("a.py", licence=licence, **settings) == rule
+
+
+def test_what_begins_like_xml_is_xml() -> None:
+    assert objection("a.py", f"<?xml version='1.0'?>\n{CODE}") == "xml"
+    assert objection("a.py", f"# {'words ' * 15}\nXML = '<?xml version='\n{CODE}") is None
+
+
+def test_data_and_prose_have_limits_of_their_own() -> None:
+    kept: dict[str, Any] = {"languages": ["Python", "JSON", "Markdown"]}
+    lines = '"word": "words",\n' * 600
+    assert objection("a.py", lines, "Python", **kept) is None
+    assert objection("a.txt", lines, "JSON", **kept) == "too-many-lines"
+    assert objection("a.txt", lines, "JSON", max_data_lines=601, **kept) is None
+    long_line = "many words " * 500
+    assert objection("a.py", long_line, "Python", **kept) == "long-lines"
+    assert objection("a.md.txt", long_line, "Markdown", **kept) is None
+    assert objection("a.md.txt", long_line, "Markdown", max_prose_line_length=5000, **kept) == "long-lines"
+
+
+@pytest.mark.parametrize(
+    ("content", "rule"),
+    [
+        ("<p>" + "words and words " * 10 + "</p>", None),
+        ("<p>few words</p>", "visible-text"),
+        ("<p>" + "words " * 20 + "</p>" + "<br class='nothing to be seen'>\n" * 100, "visible-text"),
+        (
+            "<script>" + "var words = 1;\n" * 20 + "</script><style>" + "b { color: red }\n" * 20 + "</style>",
+            "visible-text",
+        ),
+    ],
+)
+def test_html_shows_something(content: str, rule: str | None) -> None:
+    assert objection("a.html", content, "HTML", languages=["HTML"]) == rule
+
+
+def test_letters_of_every_alphabet_count() -> None:
+    assert objection("a.py", "größe = 1\n") is None
+    assert objection("a.py", "x = 'Καλημέρα κόσμε 世界'\n", min_letters=0.6) is None
+    assert objection("a.py", "x = '♠♣♥♦♠♣♥♦♠♣♥♦♠♣♥♦♠♣♥♦'\n", min_letters=0.25) == "few-letters"
+
+
+def test_objections_carry_what_was_measured() -> None:
+    file = SourceFile(path="a.py", content="word = 1\n" * 11, language="Python", licence="MIT")
+    [seen] = [it for rule in file_rules(FiltersSettings(max_lines=10)) if (it := rule.check(file))]
+    assert seen == Objection(detail="12 lines, at most 10 are allowed", evidence={"lines": 12, "most": 10})

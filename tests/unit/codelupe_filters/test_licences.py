@@ -3,8 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from codelupe_filters.licences import find_licences, licence_of
+from codelupe_filters.licences import PERMISSIVE, Licence, find_licences, is_allowed, licence_of, stated_licence
 
 MIT = """MIT License
 
@@ -38,23 +40,39 @@ THIS SOFTWARE.
 """
 
 
-def found(root: Path, texts: dict[str, str]) -> dict[bytes, str]:
+def found(root: Path, texts: dict[str, str]) -> dict[bytes, Licence]:
     for path, text in texts.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text)
     return find_licences(bytes(root), [path.encode() for path in texts])
 
 
+def expressions(licences: dict[bytes, Licence]) -> dict[bytes, str]:
+    return {folder: licence.expression for folder, licence in licences.items()}
+
+
 def test_a_licence_covers_its_folder_and_a_nearer_one_wins(tmp_path: Path) -> None:
     licences = found(tmp_path, {"LICENSE": MIT, "third/COPYING.md": ISC, "third/a.py": "x", "src/a.py": "x"})
-    assert licences == {b"": "MIT", b"third": "ISC"}
-    assert licence_of(b"src/deep/a.py", licences) == "MIT"
-    assert licence_of(b"third/deep/a.py", licences) == "ISC"
-    assert licence_of(b"thirds/a.py", licences) == "MIT"
+    assert expressions(licences) == {b"": "MIT", b"third": "ISC"}
+    assert licence_of(b"src/deep/a.py", licences) == licences[b""]
+    assert licence_of(b"third/deep/a.py", licences) == licences[b"third"]
+    assert licence_of(b"thirds/a.py", licences) == licences[b""]
 
 
 def test_several_licences_of_a_folder_all_hold(tmp_path: Path) -> None:
-    assert found(tmp_path, {"LICENSE-MIT": MIT, "LICENSE-ISC": ISC}) == {b"": "ISC AND MIT"}
+    [licence] = found(tmp_path, {"LICENSE-MIT": MIT, "LICENSE-ISC": ISC}).values()
+    assert licence.expression == "ISC AND MIT"
+    assert [(it["path"], it["id"]) for it in licence.evidence["matches"]] == [
+        ("LICENSE-ISC", "ISC"),
+        ("LICENSE-MIT", "MIT"),
+    ]
+
+
+def test_the_evidence_says_where_the_words_of_a_licence_stand(tmp_path: Path) -> None:
+    [licence] = found(tmp_path, {"LICENSE": MIT}).values()
+    [match] = licence.evidence["matches"]
+    assert (licence.evidence["from"], licence.evidence["path"]) == ("file", "LICENSE")
+    assert "Permission is hereby granted" in MIT[match["start"] : match["end"]]
 
 
 def test_without_a_licence_it_is_unknown(tmp_path: Path) -> None:
@@ -65,7 +83,7 @@ def test_without_a_licence_it_is_unknown(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["LICENSE", "licence.txt", "COPYING", "UNLICENSE", "MIT-LICENSE.txt", "License.md"])
 def test_the_usual_names_are_looked_at(tmp_path: Path, name: str) -> None:
-    assert found(tmp_path, {name: MIT}) == {b"": "MIT"}
+    assert expressions(found(tmp_path, {name: MIT})) == {b"": "MIT"}
 
 
 @pytest.mark.parametrize("name", ["license.py", "licenses.json", "license_check.go", "relicense", "README.md"])
@@ -77,3 +95,79 @@ def test_unreadable_licence_files_say_nothing(tmp_path: Path) -> None:
     (tmp_path / "LICENSE").symlink_to("/etc/passwd")
     (tmp_path / "COPYING").write_bytes(b"\xff\xfe\0\0")
     assert find_licences(bytes(tmp_path), [b"LICENSE", b"COPYING", b"sub/LICENSE"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "expression"),
+    [
+        ("MIT", "MIT"),
+        ("mit or apache-2.0", "MIT OR Apache-2.0"),
+        ("NOASSERTION", None),
+        ("Other", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_metadata_counts_where_it_is_an_spdx_expression(metadata: str | None, expression: str | None) -> None:
+    licence = stated_licence(metadata)
+    assert (licence and licence.expression) == expression
+    assert licence is None or licence.evidence == {"from": "metadata"}
+
+
+@pytest.mark.parametrize(
+    ("expression", "allowed"),
+    [
+        ("MIT", True),
+        ("mit", True),
+        ("GPL-3.0-only", False),
+        ("MIT AND GPL-3.0-only", False),
+        ("MIT OR GPL-3.0-only", True),
+        ("GPL-3.0-only OR MIT", True),
+        ("GPL-3.0-only OR MIT AND ISC", True),
+        ("GPL-3.0-only AND MIT OR ISC", True),
+        ("GPL-3.0-only AND (MIT OR ISC)", False),
+        ("(GPL-3.0-only OR MIT) AND ISC", True),
+        ("(GPL-3.0-only OR (MIT AND LGPL-3.0-only)) AND ISC", False),
+        ("Apache-2.0 WITH LLVM-exception", True),
+        ("GPL-2.0-only WITH Classpath-exception-2.0", False),
+        ("GPL-2.0-only WITH Classpath-exception-2.0 OR MIT", True),
+        ("Apache-2.0+", True),
+        ("LicenseRef-Own", False),
+        ("MIT AND", False),
+        ("()", False),
+        ("", False),
+        ("(" * 5000 + "MIT" + ")" * 5000, False),
+    ],
+)
+def test_alternatives_and_conditions_are_weighed(expression: str, allowed: bool) -> None:
+    assert is_allowed(expression, frozenset({"mit", "isc", "apache-2.0"})) is allowed
+
+
+IDS = st.sampled_from(["MIT", "ISC", "GPL-3.0-only", "MPL-2.0"])
+EXPRESSIONS = st.recursive(
+    IDS, lambda parts: st.tuples(parts, st.sampled_from(["AND", "OR"]), parts).map(lambda it: f"({' '.join(it)})")
+)
+
+
+@given(EXPRESSIONS)
+def test_any_expression_is_weighed_as_logic_has_it(expression: str) -> None:
+    allowed = {"MIT", "ISC"}
+    logic = expression.replace("AND", "and").replace("OR", "or")
+    for name in ("MIT", "ISC", "GPL-3.0-only", "MPL-2.0"):
+        logic = logic.replace(name, str(name in allowed))
+    assert is_allowed(expression, frozenset(map(str.lower, allowed))) is eval(logic)
+
+
+@given(st.text())
+def test_any_text_is_a_licence_or_not(text: str) -> None:
+    assert isinstance(is_allowed(text, frozenset({"mit"})), bool)
+    licence = stated_licence(text)
+    assert licence is None or stated_licence(licence.expression) == licence
+
+
+def test_every_permissive_licence_is_one_that_spdx_knows() -> None:
+    assert [stated_licence(name) for name in PERMISSIVE] == [
+        Licence(expression=name, evidence={"from": "metadata"}) for name in PERMISSIVE
+    ]
+    assert "MIT" in PERMISSIVE
+    assert not any("GPL" in name or "MPL" in name or "CC-BY" in name for name in PERMISSIVE)

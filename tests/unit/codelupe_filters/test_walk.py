@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from codelupe_filters.walk import Listing, walk
+from codelupe_filters.walk import Found, Listing, walk
 
 
 def make(root: Path, *paths: str) -> None:
@@ -21,13 +22,17 @@ def listed(root: Path, max_entries: int = 1000) -> Listing:
     return walk(bytes(root), max_entries)
 
 
-def refusals(listing: Listing) -> dict[bytes, str | None]:
-    return {verdict.path: verdict.rejected_by for verdict in listing.refused}
+def names(listing: Listing) -> list[bytes]:
+    return [found.path for found in listing.files]
+
+
+def refusals(listing: Listing) -> dict[bytes, str]:
+    return {verdict.path: verdict.rejection.rule for verdict in listing.refused if verdict.rejection}
 
 
 def test_files_come_sorted_and_without_the_git_folder(tmp_path: Path) -> None:
     make(tmp_path, "b.py", "a/c.py", ".git/config", ".github/x.py")
-    assert listed(tmp_path).files == [b".github/x.py", b"a/c.py", b"b.py"]
+    assert names(listed(tmp_path)) == [b".github/x.py", b"a/c.py", b"b.py"]
 
 
 def test_an_empty_folder_has_nothing(tmp_path: Path) -> None:
@@ -40,7 +45,7 @@ def test_links_are_named_and_never_followed(tmp_path: Path) -> None:
     (tmp_path / "everything").symlink_to("/")
     (tmp_path / "real" / "loop").symlink_to(tmp_path)
     listing = listed(tmp_path)
-    assert listing.files == [b"real/a.py"]
+    assert names(listing) == [b"real/a.py"]
     assert refusals(listing) == dict.fromkeys((b"passwd.py", b"everything", b"real/loop"), "symbolic-link")
 
 
@@ -56,18 +61,26 @@ def test_pipes_and_sockets_are_no_files(tmp_path: Path) -> None:
         assert refusals(listed(tmp_path)) == {b"pipe.py": "special-file", b"socket.py": "special-file"}
 
 
+def test_devices_are_no_files(tmp_path: Path) -> None:
+    try:
+        os.mknod(tmp_path / "zero.py", 0o600 | stat.S_IFCHR, os.makedev(1, 5))
+    except PermissionError:
+        pytest.skip("only root may make a device")
+    assert refusals(listed(tmp_path)) == {b"zero.py": "special-file"}
+
+
 def test_a_repository_inside_is_not_entered(tmp_path: Path) -> None:
     make(tmp_path, "lib/.git", "lib/a.py", "other/.git/HEAD", "other/b.py", "c.py")
     listing = listed(tmp_path)
-    assert listing.files == [b"c.py"]
+    assert names(listing) == [b"c.py"]
     assert refusals(listing) == {b"lib": "submodule", b"other": "submodule"}
 
 
 def test_names_are_taken_as_they_are(tmp_path: Path) -> None:
-    names = [b"two\nlines.py", b"caf\xe9.py", b"'quote\".py", b"-rf"]
-    for name in names:
+    odd = [b"two\nlines.py", b"caf\xe9.py", b"'quote\".py", b"-rf"]
+    for name in odd:
         (tmp_path / os.fsdecode(name)).write_text("x")
-    assert listed(tmp_path).files == sorted(names)
+    assert names(listed(tmp_path)) == sorted(odd)
 
 
 def test_the_walk_stops_at_its_limit_and_says_so(tmp_path: Path) -> None:
@@ -95,7 +108,7 @@ def deep_tree(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_tree_too_deep_for_the_system_is_left_where_it_gets_too_deep(deep_tree: Path) -> None:
     listing = listed(deep_tree, 10_000)
-    assert listing.files == [b"a.py"]
+    assert listing.files == [Found(b"a.py", 6)]
     assert set(refusals(listing).values()) == {"unreadable"}
 
 
