@@ -14,8 +14,12 @@ import asyncpg
 import typer
 
 from codelupe import __version__
-from codelupe.cli import config, db, dead_letters, events, models, plugins
+from codelupe.cli import config, db, dead_letters, events, models, plugins, scores
 from codelupe.cli.doctor import doctor
+from codelupe.cli.explain import explain
+from codelupe.cli.export import export
+from codelupe.cli.files import files
+from codelupe.cli.forget import forget
 from codelupe.cli.output import ReaderLeft, err
 from codelupe.cli.replay import replay
 from codelupe.cli.run import run
@@ -37,9 +41,9 @@ def build_app() -> typer.Typer:
         rich_markup_mode=None,
     )
     app.callback()(_root)
-    for command in (run, status, replay, search, doctor):
+    for command in (run, status, replay, search, files, explain, export, forget, doctor):
         app.command()(command)
-    for group in (events, plugins, dead_letters, models, db, config):
+    for group in (events, plugins, dead_letters, models, scores, db, config):
         app.add_typer(group.app, name=group.__name__.rpartition(".")[2].replace("_", "-"))
     _add_plugin_commands(app)
     return app

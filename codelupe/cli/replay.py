@@ -18,7 +18,7 @@ from codelupe.postgres import Database
 
 
 def replay(
-    stage: Annotated[str, typer.Argument(help="The stage, such as scorers.score.")],
+    stage: Annotated[str, typer.Argument(help="The stage, such as scorers.score, or a plugin that has one.")],
     config: ConfigFile = None,
     profile: Profile = None,
     from_position: Annotated[
@@ -42,7 +42,9 @@ def replay(
         plan = Replay(stage=_stage(session, stage), after=after, stream=stream)
         events = await count_replay(session.database, plan)
         if as_json:
-            print_json({"stage": stage, "after": after, "stream": stream, "events": events, "started": not dry_run})
+            print_json(
+                {"stage": plan.stage.name, "after": after, "stream": stream, "events": events, "started": not dry_run}
+            )
         else:
             mood = "would be" if dry_run else "will be"
             out.print(f"{events:,} events after position {after:,} {mood} handled again.")
@@ -65,6 +67,9 @@ async def _position_before(database: Database, position: int | None, since: date
 def _stage(session: Session, name: str) -> Stage:
     gathered = session.host.gather(session.settings.plugins, session.database, session.directories)
     stages = {stage.name: stage for stage in gathered.stages}
+    of_plugin = [stage for stage in gathered.stages if stage.name.startswith(f"{name}.")]
+    if len(of_plugin) == 1:
+        return of_plugin[0]
     if name not in stages:
         raise CodelupeError(f"there is no stage {name!r}", hint=f"The stages are: {', '.join(sorted(stages))}.")
     return stages[name]

@@ -102,3 +102,22 @@ class RepoEmpty(RepoEvent, frozen=True, kw_only=True):
     """It could be reached but has no commit, so there is nothing to read."""
 
     url: str
+
+
+@event(version=1)
+class RepoForgotten(RepoEvent, frozen=True, kw_only=True):
+    """Somebody wanted it out, and it does not come back: its files and their contents are removed for good.
+
+    Clone and search entry follow. What left the database before is not changed by this: models trained on it (those
+    that are named here) and data sets that were exported earlier.
+    """
+
+    full_name: str
+    url: str
+    by: str
+    reason: str
+    files: int
+    """Rows of files that are gone."""
+    kept_without_content: int
+    """Files that the models were trained on: path, commit, licence and hash stay, the content is gone."""
+    models: tuple[str, ...]

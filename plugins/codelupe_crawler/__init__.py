@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable
+from functools import partial
 
-from codelupe import CodelupeError, Directories, Job, RepositorySource, Subscription, hookimpl
+from codelupe import CodelupeError, Database, Directories, Job, RepositorySource, Subscription, hookimpl
+from codelupe_crawler.copies import FOLDER, forgotten_ids, remove_copies
 from codelupe_crawler.crawl import Crawler
 from codelupe_crawler.settings import CrawlerSettings
-from codelupe_events import CrawlRequested, CrawlSliceCompleted, RepoDiscovered
+from codelupe_events import CrawlRequested, CrawlSliceCompleted, RepoDiscovered, RepoForgotten
 
 _EMITS = (RepoDiscovered, CrawlSliceCompleted)
 
@@ -28,12 +30,15 @@ def codelupe_subscriptions() -> Iterable[Subscription]:
     return [
         Subscription(
             name="crawl-request", events=(CrawlRequested,), handler=Crawler().answer, emits=_EMITS, concurrency=1
-        )
+        ),
+        Subscription(name="forget", events=(RepoForgotten,), handler=remove_copies),
     ]
 
 
 @hookimpl
-def codelupe_repository_sources(settings: CrawlerSettings, directories: Directories) -> Iterable[RepositorySource]:
+def codelupe_repository_sources(
+    settings: CrawlerSettings, database: Database, directories: Directories
+) -> Iterable[RepositorySource]:
     if not settings.installed_packages and not settings.sources:
         return []
     if shutil.which("git") is None:
@@ -43,4 +48,4 @@ def codelupe_repository_sources(settings: CrawlerSettings, directories: Director
         )
     from codelupe_crawler.local import LocalSource  # GitPython takes long to import and fails without git
 
-    return [LocalSource(settings, directories.state / "sources")]
+    return [LocalSource(settings, directories.state / FOLDER, partial(forgotten_ids, database))]

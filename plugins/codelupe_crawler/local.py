@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -24,24 +24,37 @@ class Origin(Protocol):
 
     label: str
 
+    async def external_id(self) -> str: ...
+
     async def describe(self, snapshots: Snapshots) -> Repository | None: ...
 
 
+async def _nothing(_: str) -> Collection[str]:
+    return ()
+
+
 class LocalSource:
-    """Repositories that need no forge. Copies of what is not under git are kept in ``folder``."""
+    """Repositories that need no forge. Copies of what is not under git are kept in ``folder``.
+
+    ``forgotten`` tells which of a source's repositories are passed over, by their ids: of them no copy is made.
+    """
 
     name = "local"
 
-    def __init__(self, settings: CrawlerSettings, folder: Path) -> None:
+    def __init__(
+        self, settings: CrawlerSettings, folder: Path, forgotten: Callable[[str], Awaitable[Collection[str]]] = _nothing
+    ) -> None:
         self._settings = settings
+        self._forgotten = forgotten
         self._snapshots = Snapshots(folder)
         self._reported: dict[str, str] = {}
         self._warn_about_credentials()
 
     async def discover(self) -> AsyncIterator[Repository]:
         """All of them; one that cannot be read is reported, once for each cause, and passed over."""
+        forgotten = await self._forgotten(self.name)
         for origin in await anyio.to_thread.run_sync(lambda: list(self._origins())):
-            repository = await self._describe(origin)
+            repository = await self._describe(origin, forgotten)
             if repository is not None:
                 yield repository
 
@@ -51,8 +64,10 @@ class LocalSource:
         for text in self._settings.sources:
             yield named_source(text, self._settings.remote_timeout.total_seconds())
 
-    async def _describe(self, origin: Origin) -> Repository | None:
+    async def _describe(self, origin: Origin, forgotten: Collection[str]) -> Repository | None:
         try:
+            if f"{self.name}:{await origin.external_id()}" in forgotten:
+                return None
             repository = await origin.describe(self._snapshots)
         except (SourceUnavailable, GitFailed) as error:
             self._report(origin.label, str(error))

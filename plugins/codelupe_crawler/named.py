@@ -44,6 +44,9 @@ class NamedFolder:
         self._timeout = timeout
         self.label = _printable(path)
 
+    async def external_id(self) -> str:
+        return _printable(await anyio.to_thread.run_sync(self._path.resolve))
+
     async def describe(self, snapshots: Snapshots) -> Repository:
         """The folder itself where it is under git, else a copy of its source files.
 
@@ -84,6 +87,9 @@ class NamedUrl:
         self._url = without_credentials(text)
         self._timeout = timeout
         self.label = re.sub(r"(://|^)[^/@]*@", r"\1", self._url)
+
+    async def external_id(self) -> str:
+        return self.label
 
     async def describe(self, _: Snapshots) -> Repository:
         """The repository with the commit of its HEAD.

@@ -13,6 +13,7 @@ import msgspec
 from packaging.utils import canonicalize_name
 
 from codelupe import Repository
+from codelupe_crawler.copies import copy_name
 from codelupe_crawler.files import MAX_FILE_BYTES, is_document, is_source, main_language, read_text
 from codelupe_crawler.licences import licence_of
 from codelupe_crawler.snapshots import Files, Snapshots
@@ -57,13 +58,16 @@ class InstalledPackage:
         self.label = name
         self._distribution = distribution
 
+    async def external_id(self) -> str:
+        return self.label
+
     async def describe(self, snapshots: Snapshots) -> Repository | None:
         """The package as a repository, made on first sight; None if it brought no source file."""
         files = await anyio.to_thread.run_sync(lambda: self.files)
         if not files:
             return None
         metadata, version = self._distribution.metadata, self._distribution.version
-        place = re.sub(r"[^\w.+-]", "_", f"{self.label}-{version}", flags=re.ASCII)
+        place = copy_name(self.label, version)
         return Repository(
             source="local",
             external_id=self.label,

@@ -14,9 +14,9 @@ import anyio
 import anyio.to_thread
 
 from codelupe_crawler import git
+from codelupe_crawler.copies import REVISION_FILE, revision_of
 
 Files = Iterable[tuple[str, bytes]]
-_REVISION_FILE = "codelupe-revision"
 _IDENTITY = b"CodeLupe <codelupe@localhost> 946684800 +0000"
 """Who commits, and when (the first second of 2000): fixed, so that the commit's id depends on the files alone."""
 
@@ -45,22 +45,15 @@ class Snapshots:
 
 
 def _keep(place: Path, revision: str, files: Callable[[], Files]) -> None:
-    if _revision_of(place) == revision:
+    if revision_of(place) == revision:
         return
     building = place.with_name(f".{place.name}")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     commit(building, files(), message=f"{place.name} {revision}")
-    (building / _REVISION_FILE).write_text(revision)
+    (building / REVISION_FILE).write_text(revision)
     shutil.rmtree(place, ignore_errors=True)
     building.rename(place)
-
-
-def _revision_of(place: Path) -> str | None:
-    try:
-        return (place / _REVISION_FILE).read_text()
-    except FileNotFoundError:
-        return None
 
 
 def commit(repository: Path, files: Files, *, message: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from codelupe import CodelupeError, Subscription, hookimpl
 from codelupe_downloader.settings import DownloaderSettings
-from codelupe_events import RepoAccepted, RepoCloned, RepoEmpty
+from codelupe_events import RepoAccepted, RepoCloned, RepoEmpty, RepoForgotten
 
 
 @hookimpl
@@ -27,8 +27,8 @@ def codelupe_subscriptions(settings: DownloaderSettings) -> Iterable[Subscriptio
     return [
         Subscription(
             name="clone",
-            events=(RepoAccepted,),
-            handler=Downloader(settings).clone,
+            events=(RepoAccepted, RepoForgotten),
+            handler=Downloader(settings).handle,
             emits=(RepoCloned, RepoEmpty),
             concurrency=settings.concurrency,
             parked_blocks_stream=False,  # a later revision may well be clonable

@@ -16,7 +16,7 @@ from codelupe import HandlerContext, Reject, RetryLater, load_queries
 from codelupe_downloader import disk, git
 from codelupe_downloader.settings import DownloaderSettings
 from codelupe_downloader.shelf import Clone, Shelf
-from codelupe_events import RepoAccepted, RepoCloned, RepoEmpty
+from codelupe_events import RepoAccepted, RepoCloned, RepoEmpty, RepoForgotten
 
 SQL = load_queries("codelupe_sql", "downloader")
 _FULL_DISK_PAUSE = timedelta(minutes=1)
@@ -27,6 +27,19 @@ class Downloader:
 
     def __init__(self, settings: DownloaderSettings) -> None:
         self._settings = settings
+
+    async def handle(self, event: RepoAccepted | RepoForgotten, context: HandlerContext) -> None:
+        """Clone what was accepted, and remove the clone of what was forgotten: in this order, as the stream's events.
+
+        Raises:
+            Reject, RetryLater, codelupe_downloader.git.CloneFailed: as :meth:`clone`.
+        """
+        if isinstance(event, RepoForgotten):
+            await _remove_clone(event, context)
+        elif await context.database.fetchval(SQL.is_forgotten, event.repository_id):
+            context.log.info("repository_forgotten", full_name=event.full_name)
+        else:
+            await self.clone(event, context)
 
     async def clone(self, event: RepoAccepted, context: HandlerContext) -> None:
         """Bring the repository's newest commit to disk.
@@ -130,3 +143,9 @@ async def _record_empty(event: RepoAccepted, context: HandlerContext) -> None:
         await connection.execute(SQL.record_empty, event.repository_id)
         context.emit(RepoEmpty(repository_id=event.repository_id, url=event.url))
     context.log.info("repository_empty", full_name=event.full_name)
+
+
+async def _remove_clone(event: RepoForgotten, context: HandlerContext) -> None:
+    shelf = Shelf(context.directories.repositories, event.repository_id, event.full_name)
+    removed = await anyio.to_thread.run_sync(shelf.remove)
+    context.log.info("clones_removed", full_name=event.full_name, paths=[str(path) for path in removed])

@@ -75,6 +75,13 @@ class Shelf:
             remove(working.with_name(f"{working.name}.old{number}"))
         return place
 
+    def remove(self) -> list[Path]:
+        """Remove every clone of the repository, under whatever name it had; returns where they were."""
+        ours = [note.parent.parent for note in self.root.glob(f"*/*/{_NOTE}") if self._is_ours(note.parent.parent)]
+        for place in ours:
+            remove(place)
+        return ours
+
     def _is_ours(self, place: Path) -> bool:
         clone = read_note(place)
         return clone is not None and clone.repository_id == self._repository_id

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 
 from codelupe import BatchContext, BatchSubscription, Database, Repository, hookimpl
-from codelupe_events import RepoDiscovered
+from codelupe_events import RepoDiscovered, RepoForgotten
 from codelupe_search.postgres import PostgresIndex
 
 
@@ -17,12 +17,18 @@ def codelupe_search_index(database: Database) -> PostgresIndex:
 
 @hookimpl
 def codelupe_subscriptions() -> Iterable[BatchSubscription]:
-    return [BatchSubscription(name="index", events=(RepoDiscovered,), handler=index)]
+    return [BatchSubscription(name="index", events=(RepoDiscovered, RepoForgotten), handler=index)]
 
 
-async def index(events: Sequence[RepoDiscovered], context: BatchContext) -> None:
+async def index(events: Sequence[RepoDiscovered | RepoForgotten], context: BatchContext) -> None:
     """Bring the chosen index up to date. It may lie outside the transaction: indexing twice changes nothing."""
-    await context.search_index.index([as_repository(event) for event in events])
+    last = {event.repository_id: event for event in events}
+    forgotten = [event.repository_id for event in last.values() if isinstance(event, RepoForgotten)]
+    await context.search_index.index(
+        [as_repository(event) for event in last.values() if isinstance(event, RepoDiscovered)]
+    )
+    if forgotten:
+        await context.search_index.remove(forgotten)
 
 
 def as_repository(event: RepoDiscovered) -> Repository:

@@ -37,6 +37,10 @@ class PostgresIndex:
         ]
         await self._database.execute(SQL.index_repositories, msgspec.json.encode(rows).decode())
 
+    async def remove(self, repository_ids: Sequence[str]) -> None:
+        """Remove."""
+        await self._database.execute(SQL.remove_repositories, list(repository_ids))
+
     async def search(self, query: str, limit: int) -> list[SearchHit]:
         """The best matches; none for a query without words."""
         rows = await self._database.fetch(SQL.search_repositories, _UNSTORABLE.sub(" ", query), limit)

@@ -12,11 +12,13 @@ from codelupe_events import (
     BatchReady,
     ModelPromoted,
     ModelRejected,
+    RepoForgotten,
     TrainingCompleted,
     TrainingFailed,
     TrainingStarted,
 )
 from codelupe_trainer.batcher import Batcher
+from codelupe_trainer.forgetting import empty_work_files
 from codelupe_trainer.gate import Gate
 from codelupe_trainer.settings import TrainerSettings
 from codelupe_trainer.trainer import Trainer
@@ -55,4 +57,5 @@ def codelupe_subscriptions(settings: TrainerSettings) -> Iterable[Subscription]:
             concurrency=1,
             retry=_RETRY,
         ),
+        Subscription(name="forget", events=(RepoForgotten,), handler=empty_work_files),
     ]

@@ -8,7 +8,7 @@ import pytest
 
 import codelupe_search
 from codelupe import Database, Repository
-from codelupe_events import RepoDiscovered
+from codelupe_events import RepoDiscovered, RepoForgotten
 from codelupe_search.postgres import PostgresIndex
 from tests.conftest import RunUntilIdle
 
@@ -99,3 +99,27 @@ async def test_discovered_repositories_can_be_found(run_until_idle: RunUntilIdle
     await run_until_idle({"search": codelupe_search}, events=events)
     [hit] = await PostgresIndex(database).search("http", 10)
     assert (hit.repository_id, hit.full_name, hit.stars) == ("local:a:b", "pypi/after", 4)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_forgotten_repositories_can_be_found_no_more(
+    run_until_idle: RunUntilIdle, database: Database, at_once: bool
+) -> None:
+    found = [
+        RepoDiscovered(repository_id=f"local:{n}", source="local", full_name=f"pypi/{n}", url="u", revision="1")
+        for n in ("gone", "kept")
+    ]
+    forgotten = RepoForgotten(
+        repository_id="local:gone",
+        full_name="pypi/gone",
+        url="u",
+        by="me",
+        reason="",
+        files=0,
+        kept_without_content=0,
+        models=(),
+    )
+    if not at_once:
+        await run_until_idle({"search": codelupe_search}, events=found)
+    await run_until_idle({"search": codelupe_search}, events=[*found, forgotten] if at_once else [forgotten])
+    assert [hit.full_name for hit in await PostgresIndex(database).search("pypi", 10)] == ["pypi/kept"]

@@ -3,6 +3,7 @@
 -- name: upsert_repositories
 -- Take in the repositories of some RepoDiscovered events ($1, a JSON array) that are new or have a new revision, and
 -- return the ids of these. A repository with a new revision starts again; its old clone stays until it is replaced.
+-- One that was forgotten is passed over, also under another id or address.
 with discovered as materialized (
     select * from jsonb_to_recordset($1::text::jsonb) as event (
         repository_id text, source text, full_name text, url text, revision text, description text, language text,
@@ -19,7 +20,7 @@ select repository_id, source, full_name, url, revision, description, language, l
 from discovered
 where not exists (
     select from repositories where repositories.id = repository_id and repositories.revision = discovered.revision
-)
+) and not is_forgotten(repository_id, full_name, url)
 order by repository_id
 on conflict (id) do update set
     full_name = excluded.full_name, url = excluded.url, revision = excluded.revision,
@@ -29,3 +30,7 @@ on conflict (id) do update set
     discovered_at = now(), state = 'discovered', score = null, reasons = '[]'
 where repositories.revision <> excluded.revision
 returning id
+
+-- name: forgotten_ids
+-- Those of a source's repositories that were forgotten.
+select repository_id from forgotten where starts_with(repository_id, $1 || ':')

@@ -19,6 +19,9 @@ on conflict (repository_id) do update set
     full_name = excluded.full_name, description = excluded.description, language = excluded.language,
     stars = excluded.stars, document = excluded.document
 
+-- name: remove_repositories
+delete from repository_search where repository_id = any($1)
+
 -- name: search_repositories
 -- The best matches for a query ($1) in the words of a web search, the best first, at most $2.
 select repository_id, full_name, description, language, stars, ts_rank(document, query) as rank

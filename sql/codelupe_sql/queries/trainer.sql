@@ -1,7 +1,8 @@
 -- Batches, and the models trained on them. "Good" files are stored ones with a score and a length within limits.
 
 -- name: freeze_batch
--- Freeze the good files that are in no batch yet, the best first, in one new batch if there are enough of them.
+-- Freeze the good files of which neither they nor a near duplicate are in a batch yet, the best first and one of each
+-- cluster, in one new batch if there are enough of them.
 -- $1 lowest score, $2 fewest and $3 most characters, $4 share of repositories held out, $5 fewest and $6 most files,
 -- $7 share of files for validation, $8 seed of that split. Always returns one row: how many files there were, and the
 -- batch or nulls.
@@ -9,8 +10,12 @@ with chosen as materialized (
     select id, repository_id, characters, content_hash
     from processed_files
     where content is not null and quality_score >= $1 and characters between $2 and $3
-      and not is_held_out(repository_id, $4)
+      and not is_held_out(repository_id, $4) and is_survivor
       and not exists (select from batch_files where batch_files.file_id = processed_files.id)
+      and not exists (
+          select from processed_files as twin join batch_files on batch_files.file_id = twin.id
+          where twin.cluster_id = processed_files.cluster_id
+      )
     order by quality_score desc, content_hash limit $6
 ), batch as (
     insert into batches (files, characters, repositories, min_score)
@@ -41,7 +46,8 @@ where batch_files.batch_id = $1 and content is not null
 order by content_hash
 
 -- name: held_out_files_as_json
--- Good files of repositories that are held out and were never trained on, in turn from each repository.
+-- Good files of repositories that are held out, themselves and their near duplicates never trained on, in turn from
+-- each repository.
 -- $1 lowest score, $2 fewest and $3 most characters, $4 share of repositories held out, $5 most files.
 with untouched as (
     select id, full_name from repositories
@@ -53,7 +59,11 @@ with untouched as (
     select processed_files.*, full_name,
            row_number() over (partition by repository_id order by content_hash) as turn
     from processed_files join untouched on untouched.id = repository_id
-    where content is not null and quality_score >= $1 and characters between $2 and $3
+    where content is not null and is_survivor
+      and not exists (
+          select from processed_files as twin join batch_files on batch_files.file_id = twin.id
+          where twin.cluster_id = processed_files.cluster_id
+      ) and quality_score >= $1 and characters between $2 and $3
 )
 select json_build_object(
     'repository_id', repository_id, 'repository', full_name, 'commit', commit, 'licence', licence, 'path', file_path,

@@ -96,3 +96,15 @@ def test_only_left_overs_of_the_same_key_are_swept(tmp_path: Path) -> None:
         (tmp_path / ".tmp" / name / "deep").mkdir(parents=True)
     Shelf(tmp_path, "a:1", "o/r").sweep("k")
     assert [path.name for path in (tmp_path / ".tmp").iterdir()] == ["k2.1"]
+
+
+def test_every_clone_of_a_repository_is_removed_and_no_other(tmp_path: Path) -> None:
+    put(tmp_path, "a:1", "owner/repo")
+    put(tmp_path, "a:1", "earlier/name")
+    others = [put(tmp_path, "a:2", "owner/repo"), put(tmp_path, "a:3", "owner/other")]
+    (tmp_path / "owner" / "foreign" / ".git").mkdir(parents=True)
+    shelf = Shelf(tmp_path, "a:1", "new/name")
+    assert {str(place.relative_to(tmp_path)) for place in shelf.remove()} == {"owner/repo", "earlier/name"}
+    assert all(place.exists() for place in [*others, tmp_path / "owner" / "foreign"])
+    assert not (tmp_path / "owner" / "repo").exists()
+    assert shelf.remove() == []

@@ -1,0 +1,39 @@
+"""What a forgotten repository leaves in the folders of jobs under way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anyio.to_thread
+
+from codelupe import HandlerContext
+from codelupe_events import RepoForgotten
+from codelupe_trainer.exports import read_files
+from codelupe_trainer.jobs import FILES
+
+
+async def empty_work_files(event: RepoForgotten, context: HandlerContext) -> None:
+    """Take the contents out of the files that jobs read.
+
+    The lines stay: a run that has read them goes on, and its model tells what it was trained on. The next attempt reads
+    the batch anew, without these files.
+    """
+    for path in await anyio.to_thread.run_sync(lambda: list(context.directories.work.glob(f"*/{FILES}"))):
+        emptied = await anyio.to_thread.run_sync(_empty, path, event.repository_id)
+        if emptied:
+            context.log.info("work_files_emptied", path=str(path), files=emptied)
+
+
+def _empty(path: Path, repository_id: str) -> int:
+    emptied = 0
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as out:
+        for file in read_files(path):
+            is_theirs = file.repository_id == repository_id
+            emptied += is_theirs
+            out.write((file.model_copy(update={"content": ""}) if is_theirs else file).model_dump_json() + "\n")
+    if emptied:
+        temporary.rename(path)
+    else:
+        temporary.unlink()
+    return emptied
