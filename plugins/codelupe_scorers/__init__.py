@@ -6,8 +6,11 @@ from codelupe import Scorer, Subscription, hookimpl
 from codelupe_events import FilesExtracted, FilesScored
 from codelupe_scorers.complexity import Complexity
 from codelupe_scorers.documentation import Documentation
+from codelupe_scorers.naming import Naming
 from codelupe_scorers.repetition import Repetition
 from codelupe_scorers.scoring import score
+from codelupe_scorers.security import Security
+from codelupe_scorers.self_containedness import SelfContainedness
 from codelupe_scorers.settings import ScorersSettings
 from codelupe_scorers.structure import Structure
 
@@ -23,7 +26,10 @@ def codelupe_scorers(settings: ScorersSettings) -> list[Scorer]:
         Structure(settings.structure),
         Documentation(settings.documentation),
         Complexity(settings.complexity),
+        Naming(settings.naming),
+        Security(settings.security),
         Repetition(settings.repetition),
+        SelfContainedness(settings.self_containedness),
     ]
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from codelupe import Score, SourceFile
 from codelupe_scorers.curves import ramp
-from codelupe_scorers.outline import Definition, NotParsed, outline
+from codelupe_scorers.outline import Definition, outline
+from codelupe_scorers.syntax import NotParsed
 
 _LONGEST = 20
 """Rows of a definition that count: beyond, a longer one needs no more documentation."""
@@ -23,12 +24,13 @@ class Documentation:
                           again at 80% (OpenCoder's limit for code that is mostly comment)
     ====================  =========================================================================================
 
-    A licence at the top is no documentation. Without any definition the share of comments decides alone.
+    A licence at the top is no documentation. Without any definition there is nothing to document, and the comments'
+    part remains.
     """
 
     weight: float
     name = "documentation"
-    version = 1
+    version = 2
 
     def score(self, file: SourceFile) -> Score | None:
         try:
@@ -40,7 +42,7 @@ class Documentation:
         reasons = [f"{share:.0%} of the text is comment"]
         definitions = [definition for definition in it.definitions if not definition.is_nested]
         if not definitions:
-            return Score(value=round(100 * comment, 1), reasons=tuple(reasons))
+            return Score(value=round(35 * comment, 1), reasons=tuple(reasons))
         documented = sum(definition.is_documented for definition in definitions)
         reasons.append(f"{documented} of {len(definitions)} functions and types are documented")
         points = 65 * ramp(_documented_share(definitions), zero=0, one=0.8) + 35 * comment

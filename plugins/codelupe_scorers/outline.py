@@ -1,40 +1,37 @@
-"""Parses a file and notes what its scorers look at, in one walk over the syntax tree.
+"""What a file is made of, as far as its scorers look at it: noted once, from one query over its syntax tree.
 
-Every step is bounded, whatever the content: the size of the text and the parser's time have limits, the walk takes
-each node once and keeps its own stack.
+Every step is bounded, whatever the content: the text's size and the parser's time have limits, the query runs over the
+tree once, and what it found is taken in the order of the text with a stack of what is open.
 """
 
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from operator import itemgetter
 
-from tree_sitter import Node, Parser, Tree
+from tree_sitter import Node
 
 from codelupe import SourceFile
-from codelupe_scorers.grammars import Grammar, Role, grammar_for
+from codelupe_scorers.syntax import Syntax, parse
 
-MAX_BYTES = 256 * 1024
-"""Larger files are not parsed: they are far beyond what a model is trained on."""
-MAX_SECONDS = 0.5
-"""CPU time for parsing: some texts make a grammar try very many readings; a usual file takes a few milliseconds."""
-_PIECE = 16 * 1024
 _LEGAL = re.compile(rb"copyright|licen[cs]e|spdx|all rights reserved", re.IGNORECASE)
 _HEADER_ROWS = 5
 """A comment that begins in these rows and speaks of licences is no documentation."""
+_WHITE_SPACE = b" \t\n\r\f\v"
 _MAX_DECORATIONS = 20
 _MAX_INDENTATION = 200
-
-
-class NotParsed(Exception):
-    """There is no syntax tree; the message says why."""
-
-
-class NoGrammar(NotParsed):
-    """The language is not one of those that are parsed."""
+_STUB_BYTES = 4
+"""A body of so few bytes does nothing: ``{}``, ``{ }``, ``pass``, ``...``."""
+_NAMES = ("function.name", "type.name", "variable.name", "constant.name")
+_ORDER = (
+    *("body", "block", "container", "type", "signature", "function"),
+    *("branch", "comment", "decoration", "docstring", "import", "error"),
+)
+"""Of nodes that begin and end together, which is around which: a Python block may be a single function, a body in Dart
+is a single block."""
 
 
 @dataclass(slots=True)
@@ -47,6 +44,8 @@ class Definition:
     is_nested: bool = False
     """Within a function."""
     is_documented: bool = False
+    is_stub: bool = False
+    """Its body does nothing."""
     decisions: int = 0
     """Decisions of its own, without those of functions defined inside; McCabe's number is one more."""
     depth: int = 0
@@ -61,25 +60,39 @@ class Definition:
 class Outline:
     """What a file is made of."""
 
+    language: str
     rows: int
     """Up to the last one with something on it."""
     characters: int
     """Bytes that are no white space."""
     definitions: list[Definition] = field(default_factory=list)
+    functions: list[Definition] = field(default_factory=list)
+    """The definitions that are no types."""
     rows_in_definitions: int = 0
     documentation: int = 0
     """Bytes of comments and docstrings that are no white space, without a licence at the top."""
+    licence: int = 0
+    """Those of a licence at the top."""
     decisions: int = 0
     """Outside all functions."""
     depth: int = 0
     """Levels of blocks outside all functions."""
+    names: dict[str, list[str]] = field(default_factory=dict)
+    """New names, by what they name: ``function``, ``type``, ``variable``, ``constant``."""
+    imports: int = 0
+    bytes_of_imports: int = 0
+    """Without white space."""
+    near_imports: int = 0
+    """Those of the modules beside this one."""
+    wildcard_imports: int = 0
     has_errors: bool = False
     error_share: float = 0.0
     """Share of the bytes that fit no rule of the grammar."""
 
     @property
-    def functions(self) -> list[Definition]:
-        return [definition for definition in self.definitions if not definition.is_type]
+    def code(self) -> int:
+        """Bytes that are neither white space nor comment."""
+        return max(0, self.characters - self.documentation - self.licence)
 
     def mean_over_functions(self, measure: Callable[[Definition], float], *, default: float) -> float:
         """The measure's mean, a function counting by its rows; the default if there is no function."""
@@ -95,41 +108,17 @@ def outline(file: SourceFile) -> Outline:
         NoGrammar: the language is not parsed at all.
         NotParsed: the text is too large, or parsing took too long.
     """
-    dialect = "TSX" if file.language == "TypeScript" and file.path.endswith(".tsx") else file.language
-    result = _outline(dialect or "none", file.content)
-    if isinstance(result, NotParsed):
-        raise result
-    return result
+    return _outline(parse(file))
 
 
 @lru_cache(maxsize=1)
-def _outline(language: str, content: str) -> Outline | NotParsed:
-    grammar = grammar_for(language)
-    if grammar is None:
-        return NoGrammar(f"no grammar for {language}")
-    data = content.encode(errors="replace")
-    try:
-        tree = _parse(grammar, data)
-    except NotParsed as error:
-        return error
-    return _Walk(grammar, data).over(tree)
-
-
-def _parse(grammar: Grammar, data: bytes) -> Tree:
-    if len(data) > MAX_BYTES:
-        raise NotParsed(f"{len(data)} bytes, at most {MAX_BYTES} are parsed")
-    deadline = time.thread_time() + MAX_SECONDS
-    try:
-        return Parser(grammar.language).parse(
-            lambda at, _: data[at : at + _PIECE], progress_callback=lambda *_: time.thread_time() > deadline
-        )
-    except ValueError as error:
-        raise NotParsed(f"parsing took more than {MAX_SECONDS:g} s of CPU time") from error
+def _outline(syntax: Syntax) -> Outline:
+    return _Reading(syntax).outline
 
 
 @dataclass(slots=True)
 class _Scope:
-    """A definition, container or block that is open at this point of the walk."""
+    """A definition, container or block that is open at this point."""
 
     end: int
     """The byte after its last."""
@@ -143,15 +132,14 @@ class _Scope:
     """Its first byte, if it is a block."""
 
 
-class _Walk:
-    """One walk over one tree."""
+class _Reading:
+    """Takes what the query found in the order of the text."""
 
-    def __init__(self, grammar: Grammar, data: bytes) -> None:
-        self._roles = grammar.roles
-        self._lines = data.split(b"\n")
-        self._data = data
-        self._outline = Outline(rows=len(data.rstrip().split(b"\n")), characters=_ink(data))
-        self._scopes = [_Scope(end=len(data) + 1, owner=self._outline, depth=0)]
+    def __init__(self, syntax: Syntax) -> None:
+        data = syntax.data
+        self._syntax = syntax
+        self.outline = Outline(syntax.language, rows=data.rstrip().count(b"\n") + 1, characters=_ink(data))
+        self._scopes = [_Scope(end=len(data) + 1, owner=self.outline, depth=0)]
         self._comment_ends: set[int] = set()
         """Last rows of comments that have their rows to themselves."""
         self._decorations: dict[int, int] = {}
@@ -160,56 +148,53 @@ class _Walk:
         self._covered_until = -1
         self._signature: Node | None = None
         self._error_until = 0
-        self._visits: dict[Role, Callable[[Node, list[Node]], None]] = {
-            Role.BRANCH: self._count_decision,
-            Role.BLOCK: self._open_block,
-            Role.FUNCTION: self._open_function,
-            Role.FUNCTION_VALUE: self._open_function_value,
-            Role.HOLDER: _pass,
-            Role.SIGNATURE: self._keep_signature,
-            Role.TYPE: self._open_type,
-            Role.CONTAINER: self._enter_container,
-            Role.COMMENT: self._note_comment,
-            Role.DECORATION: self._note_decoration,
-            Role.STRING: self._note_docstring,
-            Role.ERROR: self._note_error,
-        }
+        found = syntax.captures(syntax.grammar.outline)
+        self._take_in_order(found)
+        self._note_names(found)
+        self._note_near_imports(found)
+        self.outline.has_errors = syntax.tree.root_node.has_error
+        self.outline.error_share /= max(1, len(data))
 
-    def over(self, tree: Tree) -> Outline:
-        for node, parents in _nodes(tree):
-            role = self._roles.get(node.kind_id)
-            if role is not None:
-                while self._scopes[-1].end <= node.start_byte:
-                    self._scopes.pop()
-                self._visits[role](node, parents)
-        self._outline.has_errors = tree.root_node.has_error
-        self._outline.error_share /= max(1, len(self._data))
-        return self._outline
+    def _take_in_order(self, found: dict[str, list[Node]]) -> None:
+        takers = (
+            *(self._open_function, self._open_block, self._enter_container, self._open_type, self._keep_signature),
+            *(self._open_function, self._count_decision, self._note_comment, self._note_decoration),
+            *(self._note_docstring, self._note_import, self._note_error),
+        )
+        nodes = [
+            (node.start_byte, -node.end_byte, rank, node)
+            for rank, name in enumerate(_ORDER)
+            for node in found.get(name, ())
+        ]
+        nodes.sort(key=itemgetter(0, 1, 2))
+        scopes = self._scopes
+        for start, _, rank, node in nodes:
+            while scopes[-1].end <= start:
+                scopes.pop()
+            takers[rank](node)
 
-    def _count_decision(self, _: Node, __: list[Node]) -> None:
+    def _count_decision(self, _: Node) -> None:
         self._scopes[-1].owner.decisions += 1
 
-    def _open_block(self, node: Node, _: list[Node]) -> None:
+    def _open_block(self, node: Node) -> None:
         around = self._scopes[-1]
-        around.owner.depth = max(around.owner.depth, around.depth)
-        self._scopes.append(
-            _Scope(node.end_byte, around.owner, around.depth + 1, around.definition, first=node.start_byte)
-        )
+        start, end = node.start_byte, node.end_byte
+        owner = around.owner
+        owner.depth = max(owner.depth, around.depth)
+        if around.depth == 0 and around.definition is owner and end - start <= _STUB_BYTES:
+            around.definition.is_stub = True
+        self._scopes.append(_Scope(end, owner, around.depth + 1, around.definition, first=start))
 
-    def _open_function(self, node: Node, _: list[Node]) -> None:
+    def _open_function(self, node: Node) -> None:
         self._open_definition(node, is_type=False)
 
-    def _open_function_value(self, node: Node, parents: list[Node]) -> None:
-        if self._roles.get(parents[-1].kind_id) is Role.HOLDER:
-            self._open_definition(node, is_type=False)
-
-    def _open_type(self, node: Node, _: list[Node]) -> None:
+    def _open_type(self, node: Node) -> None:
         self._open_definition(node, is_type=True)
 
-    def _keep_signature(self, node: Node, _: list[Node]) -> None:
+    def _keep_signature(self, node: Node) -> None:
         self._signature = node
 
-    def _enter_container(self, node: Node, _: list[Node]) -> None:
+    def _enter_container(self, node: Node) -> None:
         self._cover(node.start_point.row, _last_row(node))
 
     def _open_definition(self, node: Node, *, is_type: bool) -> None:
@@ -223,7 +208,9 @@ class _Walk:
             is_nested=isinstance(around.owner, Definition),
             is_documented=self._is_documented(first),
         )
-        self._outline.definitions.append(definition)
+        self.outline.definitions.append(definition)
+        if not is_type:
+            self.outline.functions.append(definition)
         self._cover(first, last)
         owner = around.owner if is_type else definition
         self._scopes.append(_Scope(node.end_byte, owner, around.depth if is_type else 0, definition))
@@ -236,64 +223,57 @@ class _Walk:
             row = self._decorations[row - 1]
         return row - 1 in self._comment_ends
 
-    def _note_decoration(self, node: Node, _: list[Node]) -> None:
+    def _note_decoration(self, node: Node) -> None:
         self._decorations[_last_row(node)] = node.start_point.row
 
-    def _note_comment(self, node: Node, _: list[Node]) -> None:
-        text = self._data[node.start_byte : node.end_byte]
-        first, last = node.start_point.row, _last_row(node)
+    def _note_comment(self, node: Node) -> None:
+        text = self._syntax.text(node)
+        (first, column), last = node.start_point, _last_row(node)
         continues = first <= self._header_row + 1
         if (first < _HEADER_ROWS and _LEGAL.search(text)) or (continues and self._header_row >= 0):
             self._header_row = last
+            self.outline.licence += _ink(text)
             return
-        self._outline.documentation += _ink(text)
-        if self._has_row_to_itself(node):
+        self.outline.documentation += _ink(text)
+        if column <= _MAX_INDENTATION and not self._syntax.data[node.start_byte - column : node.start_byte].strip():
             self._comment_ends.add(last)
 
-    def _has_row_to_itself(self, node: Node) -> bool:
-        """Whether only white space stands before it, not too far to the right."""
-        row, column = node.start_point
-        return column <= _MAX_INDENTATION and not self._lines[row][:column].strip()
-
-    def _note_docstring(self, node: Node, parents: list[Node]) -> None:
-        statement = parents[-1]
-        if statement.type != "expression_statement" or statement.child_count > 1:
-            return
-        self._outline.documentation += _ink(self._data[node.start_byte : node.end_byte])
+    def _note_docstring(self, node: Node) -> None:
+        self.outline.documentation += _ink(self._syntax.text(node))
         scope = self._scopes[-1]
-        if scope.definition is not None and scope.first == statement.start_byte:
+        if scope.definition is not None and scope.first == node.start_byte:
             scope.definition.is_documented = True
 
-    def _note_error(self, node: Node, _: list[Node]) -> None:
+    def _note_import(self, node: Node) -> None:
+        self.outline.imports += 1
+        self.outline.bytes_of_imports += _ink(self._syntax.text(node))
+
+    def _note_error(self, node: Node) -> None:
         """Errors inside an error count once."""
         if node.start_byte >= self._error_until:
-            self._outline.error_share += node.end_byte - node.start_byte
+            self.outline.error_share += node.end_byte - node.start_byte
             self._error_until = node.end_byte
 
+    def _note_names(self, found: dict[str, list[Node]]) -> None:
+        text = self._syntax.text
+        for name in _NAMES:
+            kind = name.removesuffix(".name")
+            self.outline.names[kind] = [text(node).decode(errors="replace") for node in found.get(name, ())]
+
+    def _note_near_imports(self, found: dict[str, list[Node]]) -> None:
+        sources = [self._syntax.text(node).strip(b"\"'`") for node in found.get("import.source", ())]
+        near = sum(map(_is_near, sources))
+        self.outline.near_imports = len(found.get("import.near", ())) + near
+        self.outline.wildcard_imports = len(found.get("import.wildcard", ()))
+
     def _cover(self, first: int, last: int) -> None:
-        self._outline.rows_in_definitions += max(0, last - max(first - 1, self._covered_until))
+        self.outline.rows_in_definitions += max(0, last - max(first - 1, self._covered_until))
         self._covered_until = max(self._covered_until, last)
 
 
-def _pass(_: Node, __: list[Node]) -> None:
-    """A node that matters to its children alone."""
-
-
-def _nodes(tree: Tree) -> Iterator[tuple[Node, list[Node]]]:
-    """Every node in the order of the text, with the nodes around it, the outermost first."""
-    cursor = tree.walk()
-    parents: list[Node] = []
-    while True:
-        node = cursor.node
-        assert node is not None
-        yield node, parents
-        if cursor.goto_first_child():
-            parents.append(node)
-            continue
-        while not cursor.goto_next_sibling():
-            if not cursor.goto_parent():
-                return
-            parents.pop()
+def _is_near(source: bytes) -> bool:
+    """Whether an import's path leads to a file beside this one: ``./a``, ``../a``, and ``a.dart`` in Dart."""
+    return source.startswith(b".") or (source.endswith(b".dart") and b":" not in source)
 
 
 def _last_row(node: Node) -> int:
@@ -304,4 +284,4 @@ def _last_row(node: Node) -> int:
 
 def _ink(text: bytes) -> int:
     """Bytes that are no white space."""
-    return len(b"".join(text.split()))
+    return len(text.translate(None, _WHITE_SPACE))

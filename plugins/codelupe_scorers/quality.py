@@ -1,8 +1,7 @@
 """A file's quality from 0 to 100: the weighted mean of its dimensions. Runs in worker processes.
 
-Not calibrated yet: the shapes of the curves come from published thresholds where there are any and else from looking
-at the distribution over some 11,000 files of six languages, so that 70 divides them near the middle. How well the
-score agrees with people's judgement has not been measured.
+Calibrated on labelled files: ``docs/explanation/quality-score.md`` says how, how well the score agrees with the labels
+and where it errs.
 """
 
 from __future__ import annotations

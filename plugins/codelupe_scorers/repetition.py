@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from codelupe import Score, SourceFile
 from codelupe_scorers.curves import ramp
 
 _WORD = re.compile(r"\w+")
-_MAX_WORDS = 20_000
-"""Words from the start of the file that are counted; the rest would only cost time."""
+_MAX_CHARACTERS = 8_000
+"""From the start of the file: as many as a file for training may have; the rest would only cost time."""
 _MIN_WORDS = 50
 """In fewer words a pair that comes twice is no sign of anything."""
 _DUPLICATE_LINES = 0.70
@@ -31,7 +32,7 @@ class Repetition:
 
     weight: float
     name = "repetition"
-    version = 1
+    version = 2
 
     def score(self, file: SourceFile) -> Score:
         quotients = dict(_quotients(file.content))
@@ -41,19 +42,20 @@ class Repetition:
 
 
 def _quotients(text: str) -> list[tuple[str, float]]:
-    lines = [line for line in map(str.strip, text.split("\n")) if _WORD.search(line)]
-    words = [match.group() for match, _ in zip(_WORD.finditer(text), range(_MAX_WORDS), strict=False)]
+    text = text[:_MAX_CHARACTERS]
+    lines = list(filter(_WORD.search, map(str.strip, text.split("\n"))))
+    words = _WORD.findall(text)
     quotients = [("repeated lines", _repeated(lines) / _DUPLICATE_LINES)]
     for size, threshold in _DUPLICATE_NGRAMS.items():
-        quotients.append((f"repeated {size}-grams", _repeated(_ngrams(words, size)) / threshold))
+        quotients.append((f"repeated {size}-grams", _repeated_ngrams(words, size) / threshold))
     if len(words) >= _MIN_WORDS:
         for size, threshold in _TOP_NGRAMS.items():
             quotients.append((f"most frequent {size}-gram", _top_share(words, size) / threshold))
     return quotients
 
 
-def _ngrams(words: Sequence[str], size: int) -> list[tuple[str, ...]]:
-    return list(zip(*(words[start:] for start in range(size)), strict=False))
+def _ngrams(words: Sequence[str], size: int) -> Iterable[tuple[str, ...]]:
+    return zip(*(islice(words, start, None) for start in range(size)), strict=False)
 
 
 def _repeated(items: Sequence[object]) -> float:
@@ -61,7 +63,12 @@ def _repeated(items: Sequence[object]) -> float:
     return 1 - len(set(items)) / len(items) if items else 0.0
 
 
+def _repeated_ngrams(words: Sequence[str], size: int) -> float:
+    count = len(words) - size + 1
+    return 1 - len(set(_ngrams(words, size))) / count if count > 0 else 0.0
+
+
 def _top_share(words: Sequence[str], size: int) -> float:
     """The share of the words that lie in the most frequent n-gram."""
-    [(_, count)] = Counter(_ngrams(words, size)).most_common(1)
-    return min(1.0, count * size / len(words))
+    most = max(Counter(_ngrams(words, size)).values())
+    return min(1.0, most * size / len(words))

@@ -1,29 +1,33 @@
-"""Scores a repository's stored files in chunks, in worker processes."""
+"""Scores a repository's stored files in chunks, in worker processes, and finds their near duplicates.
+
+What came of each chunk waits on disk for the one transaction at the end: memory holds one chunk, and the transaction
+lasts no longer than the writing.
+"""
 
 from __future__ import annotations
 
+import csv
 import time
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import TextIOWrapper
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import BinaryIO, cast
 
 import asyncpg
 import msgspec
 
-from codelupe import HandlerContext, Scorer, SourceFile, load_queries
+from codelupe import Connection, HandlerContext, Lost, Scorer, SourceFile, load_queries
 from codelupe_events import FilesExtracted, FilesScored
-from codelupe_scorers.quality import score_files
+from codelupe_scorers.assessment import Assessment, assess
+from codelupe_scorers.near_duplicates import NewFile, Pair, find_near_duplicates
+from codelupe_scorers.shingles import VERSION
 
 SQL = load_queries("codelupe_sql", "scorers")
-_CHUNK_FILES = 100
-
-
-@dataclass(kw_only=True)
-class _Results:
-    """The columns of what is written back."""
-
-    ids: list[int] = field(default_factory=list)
-    values: list[float | None] = field(default_factory=list)
-    dimensions: list[str] = field(default_factory=list)
+_CHUNK_FILES = 200
+_CHUNK_CHARACTERS = 8 * 1024 * 1024
 
 
 async def score(event: FilesExtracted, context: HandlerContext) -> None:
@@ -33,43 +37,70 @@ async def score(event: FilesExtracted, context: HandlerContext) -> None:
     replay after a change scores stored contents again without another clone.
     """
     started = time.monotonic()
-    results = await _score_all(event, context)
-    async with context.transaction() as connection:
-        await connection.execute(SQL.store_scores, results.ids, results.values, results.dimensions)
-        await connection.execute(SQL.finish_scoring, event.repository_id, event.commit)
-        row = await connection.fetchrow(SQL.mean_score, event.repository_id, event.commit)
-        assert row is not None
-        context.emit(
-            FilesScored(
-                repository_id=event.repository_id,
-                commit=event.commit,
-                scored=row["files"],
-                mean_score=round(row["mean"], 2),
-                seconds=round(time.monotonic() - started, 3),
+    with _results(context.directories.work) as results:
+        await _score_all(event, context, results)
+        async with context.transaction() as connection:
+            await _store(connection, event, results)
+            row = await connection.fetchrow(SQL.mean_score, event.repository_id, event.commit)
+            assert row is not None
+            context.emit(
+                FilesScored(
+                    repository_id=event.repository_id,
+                    commit=event.commit,
+                    scored=row["files"],
+                    mean_score=round(row["mean"], 2),
+                    seconds=round(time.monotonic() - started, 3),
+                )
             )
-        )
 
 
-async def _score_all(event: FilesExtracted, context: HandlerContext) -> _Results:
+@dataclass(kw_only=True)
+class _Results:
+    """Rows for the tables ``incoming_…``, as CSV in files without a name."""
+
+    scores: TextIOWrapper
+    pairs: TextIOWrapper
+    files: int = 0
+
+    def add(self, ids: Sequence[int], outcomes: Iterable[Assessment | Lost], pairs: Iterable[Pair]) -> None:
+        csv.writer(self.scores).writerows(map(_score_row, ids, outcomes))
+        csv.writer(self.pairs).writerows((pair.file_id, pair.other_id, pair.jaccard) for pair in pairs)
+        self.files += len(ids)
+
+
+@contextmanager
+def _results(folder: Path) -> Iterator[_Results]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with _open_spool(folder) as scores, _open_spool(folder) as pairs:
+        yield _Results(scores=scores, pairs=pairs)
+
+
+def _open_spool(folder: Path) -> TextIOWrapper:
+    return TemporaryFile("w+", dir=folder, encoding="utf-8", newline="")
+
+
+def _score_row(file_id: int, outcome: Assessment | Lost) -> tuple[object, ...]:
+    if isinstance(outcome, Lost):
+        return file_id, None, None, outcome.reason
+    return file_id, outcome.quality, outcome.scores, None
+
+
+async def _score_all(event: FilesExtracted, context: HandlerContext, results: _Results) -> None:
     scorers = [scorer for scorer in context.offers.scorers if scorer.weight > 0]
-    marks = _marks(scorers)
-    total = await context.database.fetchval(SQL.count_unscored, event.repository_id, event.commit, marks)
-    results = _Results()
-    async for rows in _unscored(event, context, marks):
-        context.progress(len(results.ids), total, "files")
-        qualities = await context.executor.run(score_files, [_as_file(row) for row in rows], scorers)
-        results.ids += [row["id"] for row in rows]
-        results.values += [quality.value for quality in qualities]
-        results.dimensions += [msgspec.json.encode(quality.dimensions).decode() for quality in qualities]
-    context.progress(len(results.ids), total, "files")
-    return results
+    wanted = (event.repository_id, event.commit, _marks(scorers), VERSION)
+    total = await context.database.fetchval(SQL.count_unscored, *wanted)
+    async for rows in _unscored(context, wanted):
+        context.progress(results.files, total, "files")
+        items = [(_as_file(row), row["is_new"]) for row in rows]
+        outcomes = await context.executor.map(assess, items, scorers)
+        pairs = await find_near_duplicates(_new_files(rows, outcomes), context)
+        results.add([row["id"] for row in rows], outcomes, pairs)
+    context.progress(results.files, total, "files")
 
 
-async def _unscored(event: FilesExtracted, context: HandlerContext, marks: str) -> AsyncIterator[list[asyncpg.Record]]:
+async def _unscored(context: HandlerContext, wanted: tuple[object, ...]) -> AsyncIterator[list[asyncpg.Record]]:
     last = 0
-    while rows := await context.database.fetch(
-        SQL.read_unscored, event.repository_id, event.commit, marks, last, _CHUNK_FILES
-    ):
+    while rows := await context.database.fetch(SQL.read_unscored, *wanted, last, _CHUNK_FILES, _CHUNK_CHARACTERS):
         yield rows
         last = rows[-1]["id"]
 
@@ -83,3 +114,29 @@ def _marks(scorers: Sequence[Scorer]) -> str:
 
 def _as_file(row: asyncpg.Record) -> SourceFile:
     return SourceFile(path=row["file_path"], content=row["content"], language=row["language"], licence=row["licence"])
+
+
+def _new_files(rows: Sequence[asyncpg.Record], outcomes: Iterable[Assessment | Lost]) -> dict[int, NewFile]:
+    return {
+        row["id"]: NewFile(id=row["id"], content=row["content"], bands=outcome.bands)
+        for row, outcome in zip(rows, outcomes, strict=True)
+        if row["is_new"] and isinstance(outcome, Assessment)
+    }
+
+
+async def _store(connection: Connection, event: FilesExtracted, results: _Results) -> None:
+    await connection.execute(SQL.create_incoming)
+    await _copy(connection, "incoming_scores", results.scores)
+    await _copy(connection, "incoming_pairs", results.pairs)
+    await connection.execute(SQL.lock_clusters)
+    await connection.execute(SQL.store_scores, VERSION)
+    await connection.execute(SQL.reject_lost)
+    await connection.execute(SQL.store_pairs)
+    await connection.execute(SQL.open_clusters)
+    await connection.execute(SQL.settle_clusters, event.repository_id, event.commit)
+    await connection.execute(SQL.finish_scoring, event.repository_id, event.commit)
+
+
+async def _copy(connection: Connection, table: str, rows: TextIOWrapper) -> None:
+    rows.seek(0)
+    await connection.copy_to_table(table, source=cast("BinaryIO", rows.buffer), format="csv")

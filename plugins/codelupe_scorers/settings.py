@@ -13,6 +13,11 @@ class ScorersSettings(BaseModel):
     structure: float = Field(
         default=3, ge=0, description="Parses, has functions and types of sensible size and nesting."
     )
-    documentation: float = Field(default=3, ge=0, description="Comments and docstrings where definitions begin.")
+    documentation: float = Field(default=2, ge=0, description="Comments and docstrings where definitions begin.")
     complexity: float = Field(default=2, ge=0, description="Decisions per function.")
-    repetition: float = Field(default=2, ge=0, description="Lines and runs of words that occur only once.")
+    naming: float = Field(default=2, ge=0, description="New names are written as the language writes them.")
+    security: float = Field(default=1, ge=0, description="No eval, shell, SQL, TLS, unsafe … of the dangerous kind.")
+    repetition: float = Field(default=1, ge=0, description="Lines and runs of words that occur only once.")
+    self_containedness: float = Field(
+        default=1, ge=0, description="The file is its own, not imports, re-exports and empty functions."
+    )

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from codelupe import Score, SourceFile
 from codelupe_scorers.curves import ramp
-from codelupe_scorers.outline import NoGrammar, NotParsed, Outline, outline
+from codelupe_scorers.outline import Outline, outline
+from codelupe_scorers.syntax import NoGrammar, NotParsed
 
 _UNKNOWN = 50.0
 """For a language that is not parsed: neither praise nor blame."""
@@ -22,15 +23,15 @@ class Structure:
     size, 35                  functions up to 40 rows have all points, from 150 rows on none; by rows
     nesting, 25               up to 2 levels of blocks within a function have all points, from 7 on none; by rows
     times validity            1 if all of it parses; else 0.7 at most, down to 0 where 10% of the bytes fit no rule
-    times length              from 0.2 for an empty file to 1 at 15 rows
+    times length              from 0.2 for an empty file to 1 at 30 rows
     ========================  =====================================================================================
 
-    A file without functions has half the points of size and nesting: there is nothing to judge.
+    A file without functions has 0.3 of the points of size and nesting: there is little to judge.
     """
 
     weight: float
     name = "structure"
-    version = 1
+    version = 2
 
     def score(self, file: SourceFile) -> Score:
         try:
@@ -50,11 +51,11 @@ def _substance(it: Outline) -> float:
 
 
 def _size(it: Outline) -> float:
-    return it.mean_over_functions(lambda function: ramp(function.rows, zero=150, one=40), default=0.5)
+    return it.mean_over_functions(lambda function: ramp(function.rows, zero=150, one=40), default=0.3)
 
 
 def _nesting(it: Outline) -> float:
-    return it.mean_over_functions(lambda function: ramp(function.depth, zero=7, one=2), default=0.5)
+    return it.mean_over_functions(lambda function: ramp(function.depth, zero=7, one=2), default=0.3)
 
 
 def _validity(it: Outline) -> float:
@@ -62,7 +63,7 @@ def _validity(it: Outline) -> float:
 
 
 def _length(it: Outline) -> float:
-    return 0.2 + 0.8 * ramp(it.rows, zero=0, one=15)
+    return 0.2 + 0.8 * ramp(it.rows, zero=0, one=30)
 
 
 def _reasons(it: Outline) -> list[str]:

@@ -14,6 +14,7 @@ import codelupe_filters
 import codelupe_scorers
 from codelupe import Database, Score, Scorer, SourceFile, hookimpl
 from codelupe_events import Event, FilesExtracted, FilesScored, RepoCloned, RepoDiscovered, TaskParked
+from codelupe_scorers.settings import ScorersSettings
 from tests.conftest import RunUntilIdle
 from tests.git_server import make_repository
 from tests.unit.codelupe_scorers.samples import SAMPLES
@@ -24,8 +25,10 @@ E = TypeVar("E", bound=Event)
 
 FILTERS: dict[str, object] = {"filters": codelupe_filters}
 BOTH: dict[str, object] = FILTERS | {"scorers": codelupe_scorers}
-OPEN: dict[str, dict[str, Any]] = {"filters": {"min_stars": 0, "min_forks": 0, "min_score": 0}}
-NAMES = {"structure", "documentation", "complexity", "repetition"}
+OPEN: dict[str, dict[str, Any]] = {
+    "filters": {"min_stars": 0, "min_forks": 0, "min_score": 0, "unknown_licence": "accept"}
+}
+NAMES = {scorer.name for scorer in codelupe_scorers.codelupe_scorers(ScorersSettings())}
 
 
 def of_type(events: Iterable[Event], kind: type[E]) -> list[E]:

@@ -137,6 +137,24 @@ const helper = (): number => {
 }
 LANGUAGES = sorted(SAMPLES)
 
+NASTY = {
+    "open brackets": "(" * 50_000,
+    "nested brackets": "[" * 25_000 + "]" * 25_000,
+    "nested blocks": "if(a){" * 10_000,
+    "deep indentation": "".join(" " * min(n, 400) + "if a:\n" for n in range(300)),
+    "a chain of conditions": "a&&" * 20_000,
+    "a chain of conditionals": "(x if y else " * 5_000,
+    "a chain of members": "a." * 30_000,
+    "decorations": "@a\n" * 8_000 + "fn f(){}" * 4_000,
+    "one line": "a" * 60_000,
+    "comments": "#\n" * 15_000 + "//\n" * 10_000,
+    "comments in one line": "/**/ " * 12_000,
+    "triggers": "eval(unsafe md5(pickle.load(x)) " * 2_000,
+    "nested triggers": "eval(a, " * 8_000,
+    "names": "".join(f"let a{n} = {n};\n" for n in range(3_500)),
+    "nested templates": "`${" * 20_000,
+}
+
 
 def source(content: str, language: str | None = "Python", path: str = "a") -> SourceFile:
     return SourceFile(path=path, content=content, language=language, licence=None)

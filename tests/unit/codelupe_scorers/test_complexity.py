@@ -17,17 +17,23 @@ def branching(decisions: int) -> str:
 
 
 def test_a_few_decisions_have_all_points() -> None:
-    assert points(branching(1)) == points(branching(3)) == 100
+    assert points(branching(1)) == points(branching(3)) == points(branching(9)) == 100
 
 
 def test_more_decisions_cost_more() -> None:
-    series = [points(branching(decisions)) for decisions in (3, 8, 15, 30, 60)]
+    series = [points(branching(decisions)) for decisions in (9, 15, 20, 25, 60)]
     assert series == sorted(series, reverse=True)
+    assert len(set(series)) == len(series)
     assert series[-1] == 0
 
 
-def test_deciding_nothing_costs_a_little() -> None:
-    assert points(branching(0)) == pytest.approx(72)
+def test_where_nothing_is_decided_there_is_nothing_to_learn() -> None:
+    assert points(branching(0)) == points("a = 1\n" * 30) == 0
+
+
+def test_one_decision_in_twenty_rows_is_logic_enough() -> None:
+    series = [points("if a:\n    b()\n" + "c()\n" * rows) for rows in (18, 38, 78)]
+    assert series == [100, 50, 25]
 
 
 @pytest.mark.parametrize(
@@ -45,9 +51,11 @@ def test_deciding_nothing_costs_a_little() -> None:
 def test_decisions_are_counted_as_mccabe_did(content: str, language: str, number: int) -> None:
     score = Complexity(1).score(source(content, language))
     assert score is not None
-    assert score.reasons == (f"cyclomatic complexity {number:.1f} on average, {number} at worst",)
+    assert score.reasons == (
+        f"cyclomatic complexity {number:.1f} on average, {number} at worst",
+        f"{number - 1} decisions in {len(content.splitlines())} rows",
+    )
 
 
-@pytest.mark.parametrize(("content", "language"), [("x = 1\n", "Python"), ("x", "COBOL"), ("", "Go")])
-def test_without_functions_it_does_not_apply(content: str, language: str) -> None:
-    assert Complexity(1).score(source(content, language)) is None
+def test_without_a_tree_it_does_not_apply() -> None:
+    assert Complexity(1).score(source("x", "COBOL")) is None

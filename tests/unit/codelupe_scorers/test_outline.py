@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import time
-
 import pytest
 
-from codelupe_scorers import outline as module
-from codelupe_scorers.outline import MAX_BYTES, NoGrammar, NotParsed, outline
+from codelupe_scorers import syntax as module
+from codelupe_scorers.outline import outline
+from codelupe_scorers.syntax import MAX_BYTES, NoGrammar, NotParsed
 from tests.unit.codelupe_scorers.samples import LANGUAGES, sample, source
 
 
@@ -82,6 +81,21 @@ def test_only_the_first_string_of_a_body_is_its_docstring() -> None:
     assert not function.is_documented
 
 
+def test_what_only_begins_like_a_pattern_is_not_taken_for_it() -> None:
+    it = outline(source("'a' + b\n'c', d\n"))
+    assert it.documentation == 0
+    assert outline(source("const a = other('b');\n", "JavaScript")).imports == 0
+
+
+def test_new_names_are_noted_by_what_they_name() -> None:
+    it = outline(source("class A:\n    def f(self):\n        b = c.d\n        c.e = 1\n"))
+    assert it.names == {"function": ["f"], "type": ["A"], "variable": ["b"], "constant": []}
+
+
+def test_code_is_what_is_neither_comment_nor_licence() -> None:
+    assert outline(source("# Copyright somebody\n\nx = 1  # why\n")).code == len("x=1")
+
+
 def test_what_fits_no_rule_is_measured() -> None:
     it = outline(source("def f():\n    return 1\n\n$$$ ??? )))\n"))
     assert it.has_errors
@@ -112,33 +126,4 @@ def test_what_is_too_large_is_not_parsed() -> None:
 def test_parsing_stops_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_SECONDS", 0.001)
     with pytest.raises(NotParsed, match="CPU time"):
-        outline(source("f(" * 50_000))
-
-
-NASTY = {
-    "open brackets": "(" * 50_000,
-    "nested brackets": "[" * 25_000 + "]" * 25_000,
-    "nested blocks": "if(a){" * 10_000,
-    "deep indentation": "".join(" " * min(n, 400) + "if a:\n" for n in range(600)),
-    "a chain of conditions": "a&&" * 20_000,
-    "a chain of conditionals": "(x if y else " * 5_000,
-    "a chain of members": "a." * 30_000,
-    "decorations": "@a\n" * 10_000 + "fn f(){}" * 5_000,
-    "one line": "a" * 200_000,
-    "comments": "#\n" * 60_000 + "//\n" * 20_000,
-    "comments in one line": "/**/ " * 40_000,
-    "nested templates": "`${" * 20_000,
-}
-
-
-@pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("content", NASTY.values(), ids=NASTY.keys())
-def test_no_content_hangs_or_breaks_the_walk(content: str, language: str) -> None:
-    began = time.thread_time()
-    try:
-        it = outline(source(content, language))
-    except NotParsed:
-        pass
-    else:
-        assert it.rows >= 1
-    assert time.thread_time() - began < 10
+        outline(source("f(" * 30_000))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ import codelupe_scorers
 from codelupe import Score, Scorer, SourceFile
 from codelupe_scorers.quality import score_file, score_files
 from codelupe_scorers.settings import ScorersSettings
-from tests.unit.codelupe_scorers.samples import LANGUAGES, sample, source
+from tests.unit.codelupe_scorers.samples import LANGUAGES, NASTY, sample, source
 
 OWN = codelupe_scorers.codelupe_scorers(ScorersSettings())
 
@@ -66,24 +67,81 @@ def test_documented_flat_code_is_good_and_a_table_is_not() -> None:
     assert value < 40
 
 
-@settings(max_examples=150, deadline=None)
-@given(
-    content=st.text(max_size=300)
-    | st.lists(
-        st.sampled_from(
-            ["def ", "f", "(", ")", "{", "}", ":", "\n", "    ", "if ", "#", '"', "`", "=>", "class A", "//"]
-        ),
-        max_size=80,
-    ).map("".join),
+PIECES = [
+    *(
+        "def ",
+        "fn ",
+        "func ",
+        "class A",
+        "let ",
+        "const ",
+        "import ",
+        "export ",
+        "unsafe ",
+        "eval(",
+        "exec(",
+        "select a ",
+    ),
+    *(
+        "f",
+        "a",
+        "(",
+        ")",
+        "{",
+        "}",
+        "[",
+        ":",
+        ";",
+        ",",
+        "\n",
+        "    ",
+        "\t",
+        "if ",
+        "#",
+        '"',
+        "'",
+        "`",
+        "${",
+        "=>",
+        "//",
+        "/*",
+    ),
+    *("\x00", "\ud800", "\u2028", "\ufeff", "é", "名"),
+]
+TEXTS = st.text(max_size=300) | st.lists(st.sampled_from(PIECES), max_size=80).map("".join)
+FILES = st.builds(
+    SourceFile,
+    path=st.text(max_size=20) | st.just("a.tsx"),
+    content=TEXTS,
     language=st.sampled_from([*LANGUAGES, "COBOL", None]),
-    path=st.text(max_size=20),
+    licence=st.none(),
 )
-def test_any_text_has_a_score_from_0_to_100(content: str, language: str | None, path: str) -> None:
-    it = score_file(SourceFile(path=path, content=content, language=language, licence=None), OWN)
+
+
+@pytest.mark.parametrize("scorer", OWN, ids=lambda scorer: scorer.name)
+@settings(max_examples=150, deadline=None)
+@given(file=FILES)
+def test_any_text_has_a_score_from_0_to_100_in_each_dimension_or_none(scorer: Scorer, file: SourceFile) -> None:
+    it = scorer.score(file)
+    assert it is None or (0 <= it.value <= 100 and all(it.reasons))
+
+
+@settings(max_examples=150, deadline=None)
+@given(file=FILES)
+def test_any_text_has_a_score_from_0_to_100(file: SourceFile) -> None:
+    it = score_file(file, OWN)
     assert it.value is not None
     assert 0 <= it.value <= 100
-    for dimension in it.dimensions.values():
-        assert dimension["value"] is None or 0 <= dimension["value"] <= 100
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("content", NASTY.values(), ids=NASTY.keys())
+def test_hostile_texts_are_scored_in_bounded_time(content: str, language: str) -> None:
+    began = time.thread_time()
+    value = score_file(source(content, language), OWN).value
+    assert value is not None
+    assert 0 <= value <= 100
+    assert time.thread_time() - began < 10
 
 
 def test_scoring_twice_gives_the_same() -> None:
@@ -93,4 +151,4 @@ def test_scoring_twice_gives_the_same() -> None:
 
 def test_scorers_travel_to_worker_processes() -> None:
     assert pickle.loads(pickle.dumps(OWN)) == OWN
-    assert {scorer.name: scorer.weight for scorer in OWN} == ScorersSettings().model_dump()
+    assert {scorer.name.replace("-", "_"): scorer.weight for scorer in OWN} == ScorersSettings().model_dump()

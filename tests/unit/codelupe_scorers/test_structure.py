@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 
 from codelupe import SourceFile
-from codelupe_scorers.outline import MAX_BYTES
 from codelupe_scorers.structure import Structure
+from codelupe_scorers.syntax import MAX_BYTES
 from tests.unit.codelupe_scorers.samples import LANGUAGES, sample, source
 
 FUNCTION = "def f{n}(a):\n    b = a + 1\n    c = b * a\n    print(c)\n    return b\n\n\n"
-GOOD = "".join(FUNCTION.format(n=n) for n in range(4))
+GOOD = "".join(FUNCTION.format(n=n) for n in range(5))
 
 
 def points(file: SourceFile | str) -> float:
@@ -21,7 +21,7 @@ def test_small_flat_functions_have_all_points() -> None:
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_sound_program_does_well_in_every_language(language: str) -> None:
-    assert points(sample(language)) >= 75
+    assert points(sample(language)) >= 60
 
 
 @pytest.mark.parametrize(
@@ -54,5 +54,5 @@ def test_a_language_without_grammar_is_neither_good_nor_bad() -> None:
 
 def test_the_reasons_say_what_was_seen() -> None:
     reasons = Structure(1).score(source(GOOD + "x = (")).reasons
-    assert any("4 functions and 0 types" in reason for reason in reasons)
+    assert any("5 functions and 0 types" in reason for reason in reasons)
     assert any("fit no rule" in reason for reason in reasons)
