@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import string
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from html.parser import HTMLParser
@@ -355,7 +356,8 @@ class VisibleText:
         if file.language != "HTML":
             return None
         text = _VisibleText()
-        text.feed(file.content)
+        with suppress(AssertionError):  # the parser gives up; what it has seen by then counts
+            text.feed(file.content)
         share = text.characters / max(1, len(file.content))
         if text.characters >= 100 and share >= 0.2:
             return None

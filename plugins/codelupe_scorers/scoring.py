@@ -125,7 +125,8 @@ def _new_files(rows: Sequence[asyncpg.Record], outcomes: Iterable[Assessment | L
 
 
 async def _store(connection: Connection, event: FilesExtracted, results: _Results) -> None:
-    await connection.execute(SQL.create_incoming)
+    await connection.execute(SQL.create_incoming_scores)
+    await connection.execute(SQL.create_incoming_pairs)
     await _copy(connection, "incoming_scores", results.scores)
     await _copy(connection, "incoming_pairs", results.pairs)
     await connection.execute(SQL.lock_clusters)

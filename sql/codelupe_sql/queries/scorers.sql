@@ -57,9 +57,11 @@ select file_id, candidate, characters from ranked where place <= 10 order by fil
 -- name: read_contents
 select id, content from processed_files where id = any($1) and content is not null
 
--- name: create_incoming
+-- name: create_incoming_scores
 -- What came of a repository's files on its way into the tables, filled by COPY: a score each, or why there is none.
-create temporary table incoming_scores (id bigint, quality real, scores text, lost text) on commit drop;
+create temporary table incoming_scores (id bigint, quality real, scores text, lost text) on commit drop
+
+-- name: create_incoming_pairs
 create temporary table incoming_pairs (file_id bigint, other_id bigint, jaccard real) on commit drop
 
 -- name: lock_clusters
