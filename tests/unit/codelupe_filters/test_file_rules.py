@@ -236,6 +236,8 @@ def test_data_and_prose_have_limits_of_their_own() -> None:
     [
         ("<p>" + "words and words " * 10 + "</p>", None),
         ("<p>few words</p>", "visible-text"),
+        ("<![0", "visible-text"),
+        ("<p>" + "words and words " * 10 + "</p><![0", None),
         ("<p>" + "words " * 20 + "</p>" + "<br class='nothing to be seen'>\n" * 100, "visible-text"),
         (
             "<script>" + "var words = 1;\n" * 20 + "</script><style>" + "b { color: red }\n" * 20 + "</style>",
