@@ -76,7 +76,7 @@ $(VENV)/.dev: $(VENV)/.demo
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.demo
-	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[embedded,train,bench]'
+	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[embedded,train,decontamination,bench]'
 	touch $@
 
 clean:
