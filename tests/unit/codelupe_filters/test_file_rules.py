@@ -236,7 +236,7 @@ def test_data_and_prose_have_limits_of_their_own() -> None:
     [
         ("<p>" + "words and words " * 10 + "</p>", None),
         ("<p>few words</p>", "visible-text"),
-        ("<![0", "visible-text"),
+        ("<![0 and few words", "visible-text"),
         ("<p>" + "words and words " * 10 + "</p><![0", None),
         ("<p>" + "words " * 20 + "</p>" + "<br class='nothing to be seen'>\n" * 100, "visible-text"),
         (
