@@ -3,34 +3,20 @@
 These names are what plugins build on; :mod:`codelupe.hookspecs` describes the hooks.
 """
 
-from codelupe.contracts import (
-    BatchSubscription,
-    Directories,
-    Executor,
-    FileRule,
-    Job,
-    Lost,
-    Objection,
-    Offers,
-    Progress,
-    Repository,
-    RepositoryRule,
-    RepositorySource,
-    RetryPolicy,
-    Score,
-    Scorer,
-    SearchHit,
-    SearchIndex,
-    Service,
-    SourceFile,
-    Subscription,
-)
+from codelupe.config.directories import Directories
+from codelupe.contracts.files import FileRule, Objection, Score, Scorer, SourceFile
+from codelupe.contracts.repositories import Repository, RepositoryRule, RepositorySource
+from codelupe.contracts.search import SearchHit, SearchIndex
 from codelupe.errors import CodelupeError, LeaseLost, Reject, RetryLater
 from codelupe.executor import ProcessExecutor
-from codelupe.hookspecs import hookimpl
-from codelupe.log.context import BatchContext, HandlerContext, JobContext
+from codelupe.executor.contract import Executor, WorkerLost
+from codelupe.host.hookspecs import hookimpl
+from codelupe.observability.progress import Progress
 from codelupe.postgres import Connection, Database
-from codelupe.queries import Queries, load_queries
+from codelupe.postgres.queries import Queries, load_queries
+from codelupe.work.context import BatchContext, HandlerContext, JobContext
+from codelupe.work.extensions import Offers
+from codelupe.work.subscriptions import BatchSubscription, Job, RetryPolicy, Service, Subscription
 
 __all__ = [
     "BatchContext",
@@ -45,7 +31,6 @@ __all__ = [
     "Job",
     "JobContext",
     "LeaseLost",
-    "Lost",
     "Objection",
     "Offers",
     "ProcessExecutor",
@@ -64,6 +49,7 @@ __all__ = [
     "Service",
     "SourceFile",
     "Subscription",
+    "WorkerLost",
     "hookimpl",
     "load_queries",
 ]

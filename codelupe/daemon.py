@@ -12,24 +12,32 @@ import anyio
 import structlog
 
 import codelupe
-from codelupe import journal, state
-from codelupe.config import Settings
-from codelupe.contracts import Directories, Executor, SearchIndex
+from codelupe.config.directories import (
+    Directories,
+    create_directories,
+    held_by_one_daemon,
+    locate_directories,
+    retention_policy,
+)
+from codelupe.config.settings import Settings
+from codelupe.contracts.search import SearchIndex
 from codelupe.errors import CodelupeError, ConfigurationError, DatabaseUnavailable
 from codelupe.executor import ProcessExecutor
-from codelupe.host import Gathered, Host
+from codelupe.executor.contract import Executor
+from codelupe.host.host import Gathered, Host
 from codelupe.log import EventLog
-from codelupe.log.context import Surroundings
 from codelupe.log.event_log import SQL
 from codelupe.log.retention import keep_retention
-from codelupe.log.schedule import Scheduler
-from codelupe.log.worker import Worker
-from codelupe.metrics import serve_metrics
+from codelupe.observability import systemd
+from codelupe.observability.metrics import serve_metrics
+from codelupe.observability.progress import ProgressTracker
 from codelupe.postgres import Database
 from codelupe.postgres.embedded import embedded_server
 from codelupe.postgres.migrate import migrate, own_migrations
-from codelupe.progress import ProgressBoard
-from codelupe.queries import load_queries
+from codelupe.postgres.queries import load_queries
+from codelupe.work.context import Runtime
+from codelupe.work.scheduler import Scheduler
+from codelupe.work.worker import Worker
 
 T = TypeVar("T")
 
@@ -48,7 +56,7 @@ class Running:
     database: Database
     directories: Directories
     gathered: Gathered
-    board: ProgressBoard
+    board: ProgressTracker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +131,7 @@ class Daemon:
 
     async def run(self, watcher: Watcher | None = None) -> Outcome:
         """Work until a signal comes or, with ``until_idle``, until there is nothing left to do."""
-        journal.hide_service_manager()
+        systemd.hide_service_manager()
         async with anyio.create_task_group() as group:
             self._stop = group.cancel_scope.cancel
             group.start_soon(self._obey_signals)
@@ -132,9 +140,9 @@ class Daemon:
         return Outcome(failed_jobs=self._failed_jobs, interrupted=self._signals > 0)
 
     async def _run(self, watcher: Watcher | None) -> None:
-        folders = state.directories(self._settings)
-        state.create(folders)
-        with state.held_by_one_daemon(folders.state):
+        folders = locate_directories(self._settings)
+        create_directories(folders)
+        with held_by_one_daemon(folders.state):
             async with open_database(self._settings, folders) as database:
                 await prepare_database(database, self._host)
                 await self._work(database, folders, watcher)
@@ -152,8 +160,8 @@ class Daemon:
         folders: Directories,
         watcher: Watcher | None,
     ) -> None:
-        event_log, board = EventLog(database), ProgressBoard()
-        surroundings = Surroundings(
+        event_log, board = EventLog(database), ProgressTracker()
+        runtime = Runtime(
             log=event_log,
             offers=gathered.offers,
             directories=folders,
@@ -163,15 +171,15 @@ class Daemon:
         )
         for stage in gathered.stages:
             await database.execute(SQL.register_subscription, stage.name, stage.subscription.from_now)
-        worker = Worker(gathered.stages, surroundings, lease=self._settings.lease, drain=self._settings.drain)
-        scheduler = Scheduler(gathered.jobs, gathered.services, surroundings)
+        worker = Worker(gathered.stages, runtime, lease=self._settings.lease, drain=self._settings.drain)
+        scheduler = Scheduler(gathered.jobs, gathered.services, runtime)
         running = Running(database=database, directories=folders, gathered=gathered, board=board)
         async with anyio.create_task_group() as beside:
-            beside.start_soon(event_log.wakeups.run)
+            beside.start_soon(event_log.notifier.run)
             beside.start_soon(self._feed_watchdog, worker)
             if self._settings.database_url is None:
                 beside.start_soon(keep_embedded_server, database, folders)
-            if (policy := state.retention_policy(self._settings)) is not None:
+            if (policy := retention_policy(self._settings)) is not None:
                 beside.start_soon(keep_retention, database, policy)
             if watcher is not None:
                 beside.start_soon(watcher.watch, running)
@@ -179,7 +187,7 @@ class Daemon:
                 await beside.start(serve_metrics, database, self._settings.metrics_host, port)
             self._say_ready(gathered)
             await self._run_until_told(worker, scheduler)
-            journal.notify("STOPPING=1")
+            systemd.notify("STOPPING=1")
             beside.cancel_scope.cancel()
         if watcher is not None and not self._signals:
             await watcher.conclude(running)
@@ -216,14 +224,14 @@ class Daemon:
             async for received in signals:
                 self._signals += 1
                 log.info("stopping", signal=received.name, at_once=self._signals > 1)
-                journal.notify("STOPPING=1")
+                systemd.notify("STOPPING=1")
                 self._stop()
 
     async def _feed_watchdog(self, worker: Worker) -> None:
-        interval = journal.watchdog_interval()
+        interval = systemd.watchdog_interval()
         while interval is not None:
             if anyio.current_time() - worker.alive_at < STALLED_SECONDS:
-                journal.notify("WATCHDOG=1")
+                systemd.notify("WATCHDOG=1")
             await anyio.sleep(interval / 2)
 
     def _executor(self, gathered: Gathered) -> Executor:
@@ -261,4 +269,4 @@ class Daemon:
             broken_plugins=[plugin.name for plugin in self._host.broken],
             stages=len(gathered.stages),
         )
-        journal.notify("READY=1")
+        systemd.notify("READY=1")

@@ -15,9 +15,10 @@ import asyncpg
 import hypothesis
 import pytest
 
-from codelupe.config import Layer, RawSettings, validate
+from codelupe.config.sources import Layer, RawSettings, validate
 from codelupe.daemon import Daemon, Outcome
-from codelupe.host import Host, Plugin
+from codelupe.host.discovery import Plugin
+from codelupe.host.host import Host
 from codelupe.log import EventLog
 from codelupe.postgres import Database
 from codelupe.postgres.embedded import embedded_server

@@ -16,7 +16,7 @@ from benchmarks.eventlog.figures import Figure, Latency, Throughput
 from benchmarks.eventlog.pace import at_rate
 from benchmarks.eventlog.report import Bar
 from benchmarks.eventlog.system import Appends, Delivers, Handles, HandlesBatches, Reads, System
-from codelupe.queries import load_queries
+from codelupe.postgres.queries import load_queries
 
 EFFECTS = load_queries("benchmarks", "effects")
 PER_SECOND = 50

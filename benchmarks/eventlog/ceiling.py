@@ -15,7 +15,7 @@ from benchmarks.eventlog.databases import Connection, connected, vacuum
 from benchmarks.eventlog.pace import Action, rate_of
 from benchmarks.eventlog.payload import decoded, encoded, stream
 from benchmarks.eventlog.system import HANDLERS, Closing, Seen
-from codelupe.queries import load_queries
+from codelupe.postgres.queries import load_queries
 
 SQL = load_queries("benchmarks", "ceiling")
 EFFECTS = load_queries("benchmarks", "effects")

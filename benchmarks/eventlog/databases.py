@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from codelupe.queries import load_queries
+from codelupe.postgres.queries import load_queries
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]

@@ -22,14 +22,14 @@ from benchmarks.eventlog.payload import padding, stream
 from benchmarks.eventlog.system import HANDLERS, Closing, Seen
 from codelupe import BatchSubscription, Database, Directories, HandlerContext, Offers, Subscription, load_queries
 from codelupe.executor import ProcessExecutor
-from codelupe.log import BatchContext, Entry, EventLog
-from codelupe.log.context import Surroundings
+from codelupe.log import Entry, EventLog
 from codelupe.log.event_log import SQL
 from codelupe.log.records import emission_key
-from codelupe.log.stages import Stage
-from codelupe.log.worker import Worker
+from codelupe.observability.progress import ProgressTracker
 from codelupe.postgres.migrate import migrate, own_migrations
-from codelupe.progress import ProgressBoard
+from codelupe.work.context import BatchContext, Runtime
+from codelupe.work.subscriptions import Stage
+from codelupe.work.worker import Worker
 from codelupe_events import Event, event
 
 EFFECTS = load_queries("benchmarks", "effects")
@@ -82,7 +82,7 @@ class _Log(Closing):
         await self._stack.enter_async_context(self._database)
         group = await self._stack.enter_async_context(anyio.create_task_group())
         self._stack.callback(group.cancel_scope.cancel)
-        group.start_soon(self.log.wakeups.run)
+        group.start_soon(self.log.notifier.run)
         return self
 
     async def fill(self, count: int) -> None:
@@ -95,16 +95,16 @@ class _Log(Closing):
     async def working(self, subscription: Subscription | BatchSubscription) -> AsyncIterator[Worker]:
         """A worker with this one subscription."""
         nowhere = Path()
-        surroundings = Surroundings(
+        runtime = Runtime(
             log=self.log,
             offers=Offers(),
             directories=Directories(state=nowhere, repositories=nowhere, models=nowhere, work=nowhere),
             executor=ProcessExecutor(),
             search_index=None,
-            board=ProgressBoard(),
+            board=ProgressTracker(),
         )
         stage = Stage(name=subscription.name, subscription=subscription)
-        worker = Worker([stage], surroundings, lease=timedelta(minutes=1), drain=timedelta(seconds=1))
+        worker = Worker([stage], runtime, lease=timedelta(minutes=1), drain=timedelta(seconds=1))
         async with anyio.create_task_group() as group:
             group.start_soon(worker.run)
             yield worker

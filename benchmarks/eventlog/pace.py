@@ -1,4 +1,4 @@
-"""Doing something as often as possible, or at a steady rate, and the clock over it."""
+"""Activity something as often as possible, or at a steady rate, and the clock over it."""
 
 from __future__ import annotations
 

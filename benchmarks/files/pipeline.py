@@ -14,9 +14,10 @@ import codelupe_filters
 import codelupe_scorers
 from benchmarks.files.usage import MemoryWatch, cpu_seconds
 from codelupe import Database, load_queries
-from codelupe.config import Layer, RawSettings, validate
+from codelupe.config.sources import Layer, RawSettings, validate
 from codelupe.daemon import Daemon
-from codelupe.host import Host, Plugin
+from codelupe.host.discovery import Plugin
+from codelupe.host.host import Host
 from codelupe.log import Entry, EventLog
 from codelupe.postgres.embedded import embedded_server
 from codelupe.postgres.migrate import migrate, own_migrations

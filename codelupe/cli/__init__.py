@@ -26,9 +26,9 @@ from codelupe.cli.run import run
 from codelupe.cli.search import search
 from codelupe.cli.session import discover
 from codelupe.cli.status import status
-from codelupe.config import read_settings
+from codelupe.config.sources import read_settings
 from codelupe.errors import CodelupeError, ConfigurationError
-from codelupe.journal import configure_logging
+from codelupe.observability.logs import configure_logging
 
 
 def build_app() -> typer.Typer:

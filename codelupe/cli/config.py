@@ -10,8 +10,9 @@ from pydantic import Secret, SecretBytes, SecretStr
 
 from codelupe.cli.output import out, print_json, print_table
 from codelupe.cli.session import AsJson, ConfigFile, Profile, Setting, load, parse_overrides
-from codelupe.config import CREDENTIAL
-from codelupe.journal import configure_logging, redact_text
+from codelupe.config.messages import CREDENTIAL
+from codelupe.observability.logs import configure_logging
+from codelupe.observability.redaction import redact_text
 
 app = typer.Typer(no_args_is_help=True, help="Look at the settings.")
 

@@ -10,19 +10,19 @@ import anyio
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from codelupe import state
 from codelupe.cli.output import err, out, print_json, print_table
 from codelupe.cli.session import AsJson, ConfigFile, Profile, Setup, load, open_session, require_schema
+from codelupe.config.directories import create_directories, retention_policy
 from codelupe.daemon import open_database
 from codelupe.errors import ConfigurationError
-from codelupe.journal import configure_logging
 from codelupe.log.archive import Report
 from codelupe.log.partitions import Partition, list_partitions
 from codelupe.log.retention import RetentionPolicy, Retired, apply_retention, due
+from codelupe.observability.logs import configure_logging
 from codelupe.postgres import Database
 from codelupe.postgres.migrate import migrate as apply_migrations
 from codelupe.postgres.migrate import own_migrations, pending_migrations
-from codelupe.queries import load_queries
+from codelupe.postgres.queries import load_queries
 
 app = typer.Typer(no_args_is_help=True, help="See to the database.")
 
@@ -98,7 +98,7 @@ def archive(
 def _with_database(config: ConfigFile, profile: Profile, action: Callable[[Setup, Database], Awaitable[None]]) -> None:
     async def run() -> None:
         setup = load(config, profile)
-        state.create(setup.directories)
+        create_directories(setup.directories)
         async with open_database(setup.settings, setup.directories) as database:
             await action(setup, database)
 
@@ -151,7 +151,7 @@ def _print_status(data: dict[str, Any]) -> None:
 
 
 def _required_policy(setup: Setup) -> RetentionPolicy:
-    policy = state.retention_policy(setup.settings)
+    policy = retention_policy(setup.settings)
     if policy is None:
         raise ConfigurationError(
             "nothing says how long events are kept", hint="Give --keep P365D, or set retention.keep."

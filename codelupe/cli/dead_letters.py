@@ -8,7 +8,7 @@ import typer
 
 from codelupe.cli.output import out, plain, print_json, print_table, printable
 from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, with_session
-from codelupe.log.dead_letters import Selection, count_parked, drop_parked, list_parked, retry_parked
+from codelupe.work.dead_letters import Selection, count_parked, drop_parked, list_parked, retry_parked
 
 app = typer.Typer(no_args_is_help=True, help="See to the events that a stage gave up on.")
 

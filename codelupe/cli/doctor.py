@@ -14,16 +14,16 @@ from typing import Literal
 import anyio
 import typer
 
-from codelupe import state
 from codelupe.cli.output import out, plain, print_json
 from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, Setup, load, open_session
+from codelupe.config.directories import create_directories
 from codelupe.errors import CodelupeError
-from codelupe.journal import configure_logging
-from codelupe.metrics import SQL as _METRICS
-from codelupe.metrics import Consumer, Sample, read_sample
+from codelupe.observability.logs import configure_logging
+from codelupe.observability.metrics import SQL as _METRICS
+from codelupe.observability.metrics import Consumer, Sample, read_sample
 from codelupe.postgres import Database
 from codelupe.postgres.migrate import own_migrations, pending_migrations
-from codelupe.queries import load_queries
+from codelupe.postgres.queries import load_queries
 from codelupe_events import event_types
 
 _DATABASE = load_queries("codelupe_sql", "database")
@@ -76,7 +76,7 @@ def _git() -> Finding:
 def _state(setup: Setup) -> Finding:
     folders = setup.directories
     try:
-        state.create(folders)
+        create_directories(folders)
     except CodelupeError as error:
         return Finding("state directory", "bad", error.message, error.hint or "")
     return Finding("state directory", "good", str(folders.state))

@@ -13,7 +13,7 @@ from codelupe.cli.output import out, plain, print_json, print_table
 from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, with_session
 from codelupe.errors import CodelupeError
 from codelupe.log import Recorded
-from codelupe.trace import trace_event, trace_model
+from codelupe.views.trace import trace_event, trace_model
 
 app = typer.Typer(no_args_is_help=True, help="Look into the event log.")
 

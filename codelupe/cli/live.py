@@ -17,18 +17,18 @@ from rich.text import Text
 
 from codelupe.cli.output import printable
 from codelupe.cli.summary import show_summary
-from codelupe.contracts import Progress
 from codelupe.daemon import Running
 from codelupe.errors import DatabaseUnavailable
-from codelupe.log.stage_order import flow_order
-from codelupe.status import read_stages, read_status
+from codelupe.observability.progress import Progress
+from codelupe.views.flow_order import flow_order
+from codelupe.views.pipeline import read_stages, read_status
 
 _REFRESH_SECONDS = 0.25
 _LINE_SECONDS = 10.0
 
 log = structlog.get_logger("codelupe")
 
-StageStates = list[dict[str, Any]]
+SubscriptionStates = list[dict[str, Any]]
 
 
 def make_view(console: Console, *, summary: Console | None) -> View:
@@ -57,7 +57,7 @@ class View(ABC):
         order = flow_order(running.gathered.stages)
         active = set(order)
         while True:
-            stages: StageStates | None = None
+            stages: SubscriptionStates | None = None
             try:
                 stages = [one for one in await read_stages(running.database, order) if one["name"] in active]
             except DatabaseUnavailable:
@@ -66,7 +66,7 @@ class View(ABC):
             await anyio.sleep(self.interval)
 
     @abstractmethod
-    def show(self, stages: StageStates | None, running: Running) -> None:
+    def show(self, stages: SubscriptionStates | None, running: Running) -> None:
         """Show these; None means that the database is away."""
 
 
@@ -80,14 +80,14 @@ class _LiveView(View):
             self._live = live
             await super().watch(running)
 
-    def show(self, stages: StageStates | None, running: Running) -> None:
+    def show(self, stages: SubscriptionStates | None, running: Running) -> None:
         if stages is None:
             self._live.update(Spinner("dots", "the database is away; waiting for it"))
         else:
             self._live.update(_picture(stages, running))
 
 
-def _picture(stages: StageStates, running: Running) -> RenderableType:
+def _picture(stages: SubscriptionStates, running: Running) -> RenderableType:
     table = Table(box=None, pad_edge=False, show_header=False)
     for width in (26, 24, 12):
         table.add_column(width=width)
@@ -147,7 +147,7 @@ class _LineView(View):
         self._last: dict[str, str] = {}
         self._spoke_at: dict[str, float] = {}
 
-    def show(self, stages: StageStates | None, running: Running) -> None:
+    def show(self, stages: SubscriptionStates | None, running: Running) -> None:
         for stage in stages or []:
             name = stage["name"]
             keys = [key for key in ("done", "running", "waiting", "parked") if stage[key]]

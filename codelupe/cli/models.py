@@ -6,7 +6,7 @@ import typer
 
 from codelupe.cli.output import out, print_json, print_table
 from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, with_session
-from codelupe.status import read_models
+from codelupe.views.pipeline import read_models
 
 app = typer.Typer(no_args_is_help=True, help="Look at the models.")
 

@@ -8,8 +8,9 @@ import typer
 
 from codelupe.cli.output import print_json, print_table
 from codelupe.cli.session import AsJson, ConfigFile, Profile, load
-from codelupe.host import Gathered, Host, Plugin
-from codelupe.journal import configure_logging
+from codelupe.host.discovery import Plugin
+from codelupe.host.host import Gathered, Host
+from codelupe.observability.logs import configure_logging
 from codelupe.postgres import Database
 
 app = typer.Typer(no_args_is_help=True, help="Look at the plugins.")

@@ -10,11 +10,11 @@ import typer
 from codelupe.cli.output import err, out, print_json
 from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, with_session
 from codelupe.errors import CodelupeError
-from codelupe.log.projections import begin_rebuild
-from codelupe.log.replay import Replay, count_replay, position_before, start_replay
 from codelupe.log.retention import log_start
-from codelupe.log.stages import Stage
 from codelupe.postgres import Database
+from codelupe.work.projections import begin_rebuild
+from codelupe.work.replay import Replay, count_replay, position_before, start_replay
+from codelupe.work.subscriptions import Stage
 
 
 def replay(

@@ -14,7 +14,7 @@ from codelupe.cli.output import err, out
 from codelupe.cli.session import ConfigFile, Profile, Setting, Setup, assign, load, parse_overrides
 from codelupe.daemon import Daemon
 from codelupe.errors import MissingProgram
-from codelupe.journal import configure_logging
+from codelupe.observability.logs import configure_logging
 
 
 def run(

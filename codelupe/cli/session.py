@@ -13,14 +13,15 @@ from typing import Annotated, Any
 import anyio
 import typer
 
-from codelupe import state
-from codelupe.config import Configuration, RawSettings, Settings, choose_plugins, read_settings, validate
-from codelupe.contracts import Directories
+from codelupe.config.directories import Directories, locate_directories
+from codelupe.config.settings import Settings
+from codelupe.config.sources import Configuration, RawSettings, choose_plugins, read_settings, validate
 from codelupe.daemon import open_database
 from codelupe.errors import ConfigurationError, DatabaseUnavailable
-from codelupe.host import Host
-from codelupe.journal import configure_logging
+from codelupe.host.discovery import discover_plugins
+from codelupe.host.host import Host
 from codelupe.log import EventLog
+from codelupe.observability.logs import configure_logging
 from codelupe.postgres import Database
 from codelupe.postgres.migrate import own_migrations, pending_migrations
 
@@ -50,7 +51,7 @@ class Setup:
 
     @property
     def directories(self) -> Directories:
-        return state.directories(self.settings)
+        return locate_directories(self.settings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +80,7 @@ def discover(raw: RawSettings) -> Host:
         ConfigurationError: the settings about plugins are wrong.
     """
     choice = choose_plugins(raw)
-    return Host.discover(disabled=choice.disabled_plugins, chosen=choice.plugin_distributions)
+    return Host(discover_plugins(disabled=choice.disabled_plugins, chosen=choice.plugin_distributions))
 
 
 def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from rich.text import Text
 from codelupe.cli.output import out, print_json
 from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, with_session
 from codelupe.cli.summary import show_status
-from codelupe.log.stage_order import flow_order
-from codelupe.status import read_status
+from codelupe.views.flow_order import flow_order
+from codelupe.views.pipeline import read_status
 
 
 def status(

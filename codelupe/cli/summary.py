@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from codelupe.cli.output import make_table
-from codelupe.contracts import Directories
+from codelupe.config.directories import Directories
 
 Rows = list[tuple[Any, ...]]
 

@@ -13,7 +13,7 @@ import msgspec
 from codelupe.dataset.manifest import Manifest
 from codelupe.dataset.selection import Selection
 from codelupe.postgres import Connection
-from codelupe.queries import load_queries
+from codelupe.postgres.queries import load_queries
 
 SQL = load_queries("codelupe_sql", "export")
 _BAR = 40

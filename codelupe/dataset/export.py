@@ -29,7 +29,7 @@ from codelupe.dataset.manifest import (
 )
 from codelupe.dataset.shards import SHARDS, Record, require_library
 from codelupe.postgres import Connection, Database
-from codelupe.queries import load_queries
+from codelupe.postgres.queries import load_queries
 
 SQL = load_queries("codelupe_sql", "export")
 _PAGE = 64

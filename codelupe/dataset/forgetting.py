@@ -13,7 +13,7 @@ from typing import Any
 from codelupe.errors import CodelupeError
 from codelupe.log import Entry, EventLog
 from codelupe.postgres import Connection, Database
-from codelupe.queries import load_queries
+from codelupe.postgres.queries import load_queries
 from codelupe_events import RepoForgotten
 
 SQL = load_queries("codelupe_sql", "forget")
@@ -57,7 +57,7 @@ async def forget(log: EventLog, reference: str, *, by: str, reason: str, dry_run
             return forgotten
         await attempt.commit()
         await log.append(connection, [Entry(event=event) for event in forgotten.repositories])
-    log.wakeups.announce()
+    log.notifier.announce()
     return forgotten
 
 

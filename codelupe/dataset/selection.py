@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from codelupe.postgres import Database
-from codelupe.queries import load_queries
+from codelupe.postgres.queries import load_queries
 
 SQL = load_queries("codelupe_sql", "files")
 _PAGE = 500

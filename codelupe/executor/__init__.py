@@ -1,5 +1,6 @@
-"""The executor of one machine: a pool of worker processes."""
+"""Where CPU-heavy functions run: the contract, and a pool of worker processes on this machine."""
 
+from codelupe.executor.contract import Executor, WorkerLost
 from codelupe.executor.pool import ProcessExecutor
 
-__all__ = ["ProcessExecutor"]
+__all__ = ["Executor", "ProcessExecutor", "WorkerLost"]

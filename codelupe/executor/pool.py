@@ -11,8 +11,8 @@ from typing import Any, Self, TypeVar
 import anyio
 import structlog
 
-from codelupe.contracts import Lost
 from codelupe.executor.child import MIB, Answer, call
+from codelupe.executor.contract import WorkerLost
 from codelupe.executor.process import Died, Limits, WorkerProcess
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ class ProcessExecutor:
     def __init__(self, workers: int | None = None, *, item_seconds: float = 30, memory_mib: int = 1024) -> None:
         self._workers = workers or len(os.sched_getaffinity(0))
         self._limits = Limits(item_seconds=item_seconds, memory_mib=memory_mib)
-        self._seats = anyio.Semaphore(self._workers)
+        self._slots = anyio.Semaphore(self._workers)
         self._idle: list[WorkerProcess] = []
 
     async def __aenter__(self) -> Self:
@@ -52,14 +52,14 @@ class ProcessExecutor:
         try:
             results: list[T] = await self._answered(task, [item], limited=False)
         except Died as died:
-            raise Lost(died.reason) from None
+            raise WorkerLost(died.reason) from None
         return results[0]
 
-    async def map(self, function: Callable[..., T], items: Sequence[Any], *constants: object) -> list[T | Lost]:
+    async def map(self, function: Callable[..., T], items: Sequence[Any], *constants: object) -> list[T | WorkerLost]:
         """See :meth:`codelupe.Executor.map`."""
         task = _pickled((function, constants))
         chunks = _chunks(items, min(_CHUNK_ITEMS, math.ceil(len(items) / self._workers)))
-        outcomes: dict[int, list[T | Lost]] = {}
+        outcomes: dict[int, list[T | WorkerLost]] = {}
         errors: list[Exception] = []
 
         async def work() -> None:
@@ -83,9 +83,9 @@ class ProcessExecutor:
             return await self._answered(task, items, limited=True)
         except Died as died:
             if died.position is None:
-                raise Lost(died.reason) from None
+                raise WorkerLost(died.reason) from None
             if len(items) == 1:
-                return [Lost(died.reason)]
+                return [WorkerLost(died.reason)]
             at = died.position
         parts = [items[:at], items[at : at + 1], items[at + 1 :]]
         return [outcome for part in parts if part for outcome in await self._outcomes(task, part)]
@@ -105,7 +105,7 @@ class ProcessExecutor:
         return [pickle.loads(result) for result in answer.results]  # noqa: S301 - from our own process
 
     async def _ask(self, task: bytes, items: list[bytes], *, limited: bool) -> Answer:
-        async with self._seats:
+        async with self._slots:
             worker = self._idle.pop() if self._idle else await WorkerProcess.start(self._limits)
             try:
                 answer = await worker.answer(task, items, limited=limited)

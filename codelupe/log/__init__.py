@@ -1,17 +1,7 @@
-"""The event log: append, read, subscribe (claim, lease, retry, park), replay."""
+"""Facts in order: append, read, notify, partitions, archive, retention."""
 
-from codelupe.log.context import BatchContext, HandlerContext, JobContext
-from codelupe.log.event_log import Appended, Entry, EventLog, EventRefused, StreamConflict
+from codelupe.log.entries import Appended, Entry, EventRefused, StreamConflict
+from codelupe.log.event_log import EventLog
 from codelupe.log.records import Recorded
 
-__all__ = [
-    "Appended",
-    "BatchContext",
-    "Entry",
-    "EventLog",
-    "EventRefused",
-    "HandlerContext",
-    "JobContext",
-    "Recorded",
-    "StreamConflict",
-]
+__all__ = ["Appended", "Entry", "EventLog", "EventRefused", "Recorded", "StreamConflict"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from codelupe.postgres import Connection, Database
-from codelupe.queries import load_queries
+from codelupe.postgres.queries import load_queries
 
 SQL = load_queries("codelupe_sql", "retention")
 

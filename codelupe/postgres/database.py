@@ -85,7 +85,7 @@ class Database:
         self.where = redact_url(url)
         """The address without a password, for messages."""
         self._connections = connections
-        self._lender: _Lender | None = None
+        self._lender: ConnectionCache | None = None
 
     async def __aenter__(self) -> Self:
         try:
@@ -106,7 +106,7 @@ class Database:
             if away := _absence(self.where, error, *_UNREACHABLE):
                 raise away from error
             raise
-        self._lender = _Lender(pool, self._connections)
+        self._lender = ConnectionCache(pool, self._connections)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -124,7 +124,7 @@ class Database:
         async with self._borrow(to_be_reset=True) as connection:
             yield connection
 
-    def statement(self) -> _Borrowed:
+    def statement(self) -> _Checkout:
         """A connection for a statement or a transaction that leaves nothing behind in the session.
 
         Asking the server to forget what was set costs as much as a statement, so it is not asked here.
@@ -134,10 +134,10 @@ class Database:
         """
         return self._borrow(to_be_reset=False)
 
-    def _borrow(self, *, to_be_reset: bool) -> _Borrowed:
+    def _borrow(self, *, to_be_reset: bool) -> _Checkout:
         if self._lender is None:
             raise DatabaseUnavailable("the database is not connected", hint="Enter the Database first.")
-        return _Borrowed(self._lender, self.where, to_be_reset=to_be_reset)
+        return _Checkout(self._lender, self.where, to_be_reset=to_be_reset)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -177,7 +177,7 @@ class Database:
             return await connection.execute(query, *arguments)
 
 
-class _Lender:
+class ConnectionCache:
     """Lends a pool's connections, and keeps those at hand to which nothing happened.
 
     The pool starts a task for each connection that comes back, which costs as much as a short statement.
@@ -234,10 +234,10 @@ def _is_usable(connection: Connection) -> bool:
         return False
 
 
-class _Borrowed:
+class _Checkout:
     """A connection on its way out and back; a class, for this is on the path of every statement."""
 
-    def __init__(self, lender: _Lender, where: str, *, to_be_reset: bool) -> None:
+    def __init__(self, lender: ConnectionCache, where: str, *, to_be_reset: bool) -> None:
         self._lender = lender
         self._where = where
         self._to_be_reset = to_be_reset

@@ -13,7 +13,7 @@ import asyncpg
 
 from codelupe.errors import MigrationError
 from codelupe.postgres.database import Connection, Database
-from codelupe.queries import load_queries
+from codelupe.postgres.queries import load_queries
 
 _SQL = load_queries("codelupe_sql", "migrations")
 _FILE_NAME = re.compile(r"(\d{4})_(\w+)\.sql")

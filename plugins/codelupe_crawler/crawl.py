@@ -9,15 +9,7 @@ from typing import Any
 
 import msgspec
 
-from codelupe import (
-    Connection,
-    HandlerContext,
-    JobContext,
-    Reject,
-    Repository,
-    RepositorySource,
-    load_queries,
-)
+from codelupe import Connection, HandlerContext, JobContext, Reject, Repository, RepositorySource, load_queries
 from codelupe_events import CrawlRequested, CrawlSliceCompleted, RepoDiscovered
 
 SQL = load_queries("codelupe_sql", "crawler")

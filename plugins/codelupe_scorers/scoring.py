@@ -19,7 +19,7 @@ from typing import BinaryIO, cast
 import asyncpg
 import msgspec
 
-from codelupe import Connection, HandlerContext, Lost, Scorer, SourceFile, load_queries
+from codelupe import Connection, HandlerContext, Scorer, SourceFile, WorkerLost, load_queries
 from codelupe_events import FilesExtracted, FilesScored
 from codelupe_scorers.assessment import Assessment, assess
 from codelupe_scorers.near_duplicates import NewFile, Pair, find_near_duplicates
@@ -62,7 +62,7 @@ class _Results:
     pairs: TextIOWrapper
     files: int = 0
 
-    def add(self, ids: Sequence[int], outcomes: Iterable[Assessment | Lost], pairs: Iterable[Pair]) -> None:
+    def add(self, ids: Sequence[int], outcomes: Iterable[Assessment | WorkerLost], pairs: Iterable[Pair]) -> None:
         csv.writer(self.scores).writerows(map(_score_row, ids, outcomes))
         csv.writer(self.pairs).writerows((pair.file_id, pair.other_id, pair.jaccard) for pair in pairs)
         self.files += len(ids)
@@ -79,8 +79,8 @@ def _open_spool(folder: Path) -> TextIOWrapper:
     return TemporaryFile("w+", dir=folder, encoding="utf-8", newline="")
 
 
-def _score_row(file_id: int, outcome: Assessment | Lost) -> tuple[object, ...]:
-    if isinstance(outcome, Lost):
+def _score_row(file_id: int, outcome: Assessment | WorkerLost) -> tuple[object, ...]:
+    if isinstance(outcome, WorkerLost):
         return file_id, None, None, outcome.reason
     return file_id, outcome.quality, outcome.scores, None
 
@@ -116,7 +116,7 @@ def _as_file(row: asyncpg.Record) -> SourceFile:
     return SourceFile(path=row["file_path"], content=row["content"], language=row["language"], licence=row["licence"])
 
 
-def _new_files(rows: Sequence[asyncpg.Record], outcomes: Iterable[Assessment | Lost]) -> dict[int, NewFile]:
+def _new_files(rows: Sequence[asyncpg.Record], outcomes: Iterable[Assessment | WorkerLost]) -> dict[int, NewFile]:
     return {
         row["id"]: NewFile(id=row["id"], content=row["content"], bands=outcome.bands)
         for row, outcome in zip(rows, outcomes, strict=True)

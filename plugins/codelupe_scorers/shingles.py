@@ -14,7 +14,7 @@ import numpy as np
 import xxhash
 from rensa import RMinHash
 
-from codelupe.ngrams import Hashes, ngram_hashes
+from codelupe_text.ngrams import Hashes, ngram_hashes
 
 VERSION = 1
 """Raised when a text gets another signature than before; files are then compared anew when they are scored again."""

@@ -16,7 +16,7 @@ ADAPTER = "adapter"
 """Where, in its folder, a training leaves its result."""
 
 
-class Said(BaseModel):
+class Message(BaseModel):
     """Base of all messages."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -25,7 +25,7 @@ class Said(BaseModel):
 # --- jobs ---
 
 
-class _Job(Said):
+class _Job(Message):
     settings: TrainerSettings
     folder: Path
     """Where the job's files lie and where it may write; one child at a time works there."""
@@ -50,14 +50,14 @@ class CompareJob(_Job):
 # --- on the way ---
 
 
-class Doing(Said):
+class Activity(Message):
     """What goes on before there are steps to count."""
 
     kind: Literal["doing"] = "doing"
     what: str
 
 
-class Step(Said):
+class Step(Message):
     """How far it is; losses are means per completion token, in nats."""
 
     kind: Literal["step"] = "step"
@@ -69,7 +69,7 @@ class Step(Said):
 # --- results ---
 
 
-class Trained(Said):
+class Trained(Message):
     """An adapter was trained; ``unused`` names the files it did not see, by their hash."""
 
     kind: Literal["trained"] = "trained"
@@ -83,7 +83,7 @@ class Trained(Said):
     seconds: float
 
 
-class Measured(Said):
+class Measured(Message):
     """One model on the held-out files. Shares and similarities are from 0 to 1."""
 
     loss: float
@@ -97,7 +97,7 @@ class Measured(Said):
     file's language can be parsed."""
 
 
-class Compared(Said):
+class Compared(Message):
     """Both models, measured alike; neither if there was no sample to measure on."""
 
     kind: Literal["compared"] = "compared"
@@ -113,13 +113,13 @@ class Compared(Said):
         return {name: one.model_dump(exclude_none=True) for name, one in both.items() if one is not None}
 
 
-class Paused(Said):
+class Paused(Message):
     """It was told to stop; what is done so far is kept."""
 
     kind: Literal["paused"] = "paused"
 
 
-class Failed(Said):
+class Failed(Message):
     """It ended with an error; ``permanent`` if another try must end in the same way."""
 
     kind: Literal["failed"] = "failed"
@@ -129,9 +129,9 @@ class Failed(Said):
 
 Job = Annotated[TrainJob | CompareJob, Field(discriminator="kind")]
 Result = Trained | Compared | Paused | Failed
-OnReport = Callable[[Doing | Step], None]
+OnReport = Callable[[Activity | Step], None]
 
-Report = Annotated[Doing | Step | Result, Field(discriminator="kind")]
+Report = Annotated[Activity | Step | Result, Field(discriminator="kind")]
 
 JOB: TypeAdapter[TrainJob | CompareJob] = TypeAdapter(Job)
-REPORT: TypeAdapter[Doing | Step | Result] = TypeAdapter(Report)
+REPORT: TypeAdapter[Activity | Step | Result] = TypeAdapter(Report)

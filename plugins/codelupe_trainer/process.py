@@ -18,9 +18,9 @@ from anyio.streams.text import TextReceiveStream
 from codelupe import HandlerContext, RetryLater
 from codelupe_trainer.jobs import (
     REPORT,
+    Activity,
     Compared,
     CompareJob,
-    Doing,
     Failed,
     OnReport,
     Paused,
@@ -48,8 +48,8 @@ class CannotSucceed(Exception):
 def shown_in(context: HandlerContext, unit: str) -> OnReport:
     """Feeds the live display, in the unit that the job's steps have."""
 
-    def show(report: Doing | Step) -> None:
-        if isinstance(report, Doing):
+    def show(report: Activity | Step) -> None:
+        if isinstance(report, Activity):
             context.progress(0, 1, unit, doing=report.what)
         else:
             context.progress(report.done, report.total, unit, **report.figures)
@@ -77,7 +77,7 @@ async def run_child(job: TrainJob | CompareJob, on_report: OnReport) -> Trained 
     result: Result | None = None
     try:
         async for report in _reports(process):
-            if isinstance(report, Doing | Step):
+            if isinstance(report, Activity | Step):
                 on_report(report)
             else:
                 result = report
@@ -113,7 +113,7 @@ def _environment(job: TrainJob | CompareJob) -> dict[str, str]:
     return environment
 
 
-async def _reports(process: anyio.abc.Process) -> AsyncIterator[Doing | Step | Result]:
+async def _reports(process: anyio.abc.Process) -> AsyncIterator[Activity | Step | Result]:
     assert process.stdout is not None
     rest = ""
     async for text in TextReceiveStream(process.stdout):

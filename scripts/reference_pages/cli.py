@@ -10,7 +10,8 @@ import typer
 
 from codelupe import cli
 from codelupe.errors import CodelupeError
-from codelupe.host import Host
+from codelupe.host.discovery import discover_plugins
+from codelupe.host.host import Host
 from scripts.reference_pages.text import doc_of, markdown, table
 
 
@@ -30,7 +31,7 @@ def cli_page(host: Host) -> str:
 def command_tree(host: Host) -> Any:
     """The whole command line, without the commands of plugins that the host does not have."""
     tree: Any = typer.main.get_command(cli.build_app())
-    for plugin in Host.discover().plugins:
+    for plugin in Host(discover_plugins()).plugins:
         if plugin.name not in {own.name for own in host.plugins}:
             tree.commands.pop(plugin.name, None)
     return tree

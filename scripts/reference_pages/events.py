@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from codelupe import state
-from codelupe.config import Layer, RawSettings, validate
-from codelupe.host import Host
+from codelupe.config.directories import locate_directories
+from codelupe.config.sources import Layer, RawSettings, validate
+from codelupe.host.host import Host
 from codelupe.postgres import Database
 from codelupe_events import Event, event_types, registry
 from scripts.reference_pages.text import attribute_docs, doc_of, field_table
@@ -51,7 +51,7 @@ def structs(module: ModuleType) -> list[type[msgspec.Struct]]:
 def _handlers(host: Host) -> defaultdict[str, list[str]]:
     """The stages that handle each event type, with the default settings."""
     settings = validate(RawSettings([Layer("", {})]), host.settings_models(), environment={}).settings
-    gathered = host.gather(settings.plugins, Database("postgresql:///unused"), state.directories(settings))
+    gathered = host.gather(settings.plugins, Database("postgresql:///unused"), locate_directories(settings))
     found: defaultdict[str, list[str]] = defaultdict(list)
     for stage in gathered.stages:
         for event in stage.event_types:

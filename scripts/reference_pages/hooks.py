@@ -9,7 +9,7 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any
 
 import codelupe
-from codelupe import hookspecs
+from codelupe.host import hookspecs
 from scripts.reference_pages.text import attribute_docs, doc_of, field_table, markdown, signature, table
 
 

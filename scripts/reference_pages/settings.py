@@ -14,8 +14,8 @@ from pydantic import BaseModel, ByteSize, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
-from codelupe.config import PluginSettings, Settings
-from codelupe.host import Host
+from codelupe.config.settings import PluginSettings, Settings
+from codelupe.host.host import Host
 from scripts.reference_pages.text import doc_of, table
 
 _INTRODUCTION = """\

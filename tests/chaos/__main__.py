@@ -11,7 +11,7 @@ from pathlib import Path
 
 import anyio
 
-from codelupe.journal import configure_logging
+from codelupe.observability.logs import configure_logging
 from tests.chaos.driver import Plan, run
 
 

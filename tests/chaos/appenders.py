@@ -14,7 +14,7 @@ from codelupe.errors import DatabaseUnavailable
 from codelupe.log import Entry, EventLog
 from codelupe.log.records import derive_key
 from codelupe.postgres import Connection
-from codelupe.queries import load_queries
+from codelupe.postgres.queries import load_queries
 from codelupe_events import BatchReady
 
 SQL = load_queries("tests.chaos", "chaos")
@@ -86,7 +86,7 @@ class Appender:
             except DatabaseUnavailable:
                 await anyio.sleep(_RETRY_SECONDS)
             else:
-                return self._log.wakeups.announce()
+                return self._log.notifier.announce()
 
     async def _append(self, connection: Connection, chunk: Chunk) -> None:
         await self._log.append(connection, chunk.entries())

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codelupe.postgres import Database
-from codelupe.queries import load_queries
+from codelupe.postgres.queries import load_queries
 from tests.chaos.appenders import Root
 from tests.chaos.plugin import EXPECTED
 

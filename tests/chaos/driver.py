@@ -21,7 +21,7 @@ from codelupe.log import EventLog
 from codelupe.postgres import Database
 from codelupe.postgres.embedded import embedded_server
 from codelupe.postgres.migrate import migrate, own_migrations
-from codelupe.queries import load_queries
+from codelupe.postgres.queries import load_queries
 from tests.chaos.appenders import Appender, Chunk, Root, cut_into_chunks
 from tests.chaos.checker import Violation, describe, find_violations, prepare
 from tests.chaos.faults import POLL_SECONDS, Faults, patiently
@@ -128,7 +128,7 @@ class _Run:
         await prepare(self._database, roots)
         await self._database.execute(self._plan.preparation)
         async with anyio.create_task_group() as beside:
-            for service in (self._log.wakeups.run, self._show_progress, self._watch_the_clock):
+            for service in (self._log.notifier.run, self._show_progress, self._watch_the_clock):
                 beside.start_soon(service)
             await self._work(cut_into_chunks(roots, self._random))
             beside.cancel_scope.cancel()

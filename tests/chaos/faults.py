@@ -15,7 +15,7 @@ import anyio
 from codelupe.errors import DatabaseUnavailable
 from codelupe.postgres import Database
 from codelupe.postgres.embedded import embedded_server
-from codelupe.queries import load_queries
+from codelupe.postgres.queries import load_queries
 from tests.chaos.fleet import Fleet, Member
 
 SQL = load_queries("tests.chaos", "chaos")

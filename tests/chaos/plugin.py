@@ -10,7 +10,7 @@ from random import Random
 import anyio
 
 from codelupe import BatchContext, BatchSubscription, HandlerContext, RetryLater, RetryPolicy, Subscription, hookimpl
-from codelupe.queries import load_queries
+from codelupe.postgres.queries import load_queries
 from codelupe_events import BatchReady, Event, RepoEmpty
 
 SQL = load_queries("tests.chaos", "chaos")

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 
 from codelupe import Connection, HandlerContext
-from codelupe.log.batches import BatchReader
+from codelupe.work.batch_reader import BatchReader
 
 _WINDOW_SECONDS = 0.02
 
@@ -46,7 +46,7 @@ def _checkpoint_batch_before_effect() -> None:
         more = await read_one(self, on_tasks)
         await anyio.sleep(_WINDOW_SECONDS)
         while postponed:
-            async with self._surroundings.log.database.transaction() as connection:
+            async with self._runtime.log.database.transaction() as connection:
                 await handle(self, connection, postponed.pop())
         return more
 

@@ -9,11 +9,12 @@ from random import Random
 
 import anyio
 
-from codelupe.config import Layer, RawSettings, validate
+from codelupe.config.sources import Layer, RawSettings, validate
 from codelupe.daemon import Daemon
 from codelupe.errors import DatabaseUnavailable
-from codelupe.host import Host, Plugin
-from codelupe.journal import configure_logging
+from codelupe.host.discovery import Plugin
+from codelupe.host.host import Host
+from codelupe.observability.logs import configure_logging
 from tests.chaos.plugin import NAME, ChaosPlugin
 from tests.chaos.sabotage import SABOTAGE
 

@@ -14,7 +14,7 @@ import pytest
 
 from codelupe.postgres import Database
 from codelupe.postgres.embedded import embedded_server
-from codelupe.postgres.home import PORT, choose_socket_folder
+from codelupe.postgres.embedded.home import PORT, choose_socket_folder
 from codelupe.postgres.migrate import migrate, own_migrations
 
 _numbers = itertools.count(1)

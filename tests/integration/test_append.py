@@ -11,7 +11,7 @@ import pytest
 
 from codelupe import Database, HandlerContext, Subscription
 from codelupe.log import Appended, Entry, EventLog, EventRefused, StreamConflict
-from codelupe.log.event_log import FEW
+from codelupe.log.entries import FEW
 from codelupe_events import BatchReady, Event, RepoEmpty
 from tests.conftest import RunUntilIdle
 from tests.plugins import batch, empty, make_plugin
@@ -205,7 +205,7 @@ async def test_notifications_come_after_the_commit_and_few_for_many(log: EventLo
         await listener.execute("select 1")
         assert heard == []
         async with anyio.create_task_group() as group:
-            group.start_soon(log.wakeups.run)
+            group.start_soon(log.notifier.run)
             for number in range(300):
                 await log.publish(batch(number))
             with anyio.fail_after(10):

@@ -12,10 +12,10 @@ import pytest
 from codelupe import BatchContext, BatchSubscription, Database, Reject, RetryLater, RetryPolicy
 from codelupe.daemon import Daemon
 from codelupe.log import Entry, EventLog
-from codelupe.log.dead_letters import Selection, retry_parked
-from codelupe.log.replay import Replay, count_replay, start_replay
-from codelupe.log.stages import Stage
-from codelupe.status import read_stages
+from codelupe.views.pipeline import read_stages
+from codelupe.work.dead_letters import Selection, retry_parked
+from codelupe.work.replay import Replay, count_replay, start_replay
+from codelupe.work.subscriptions import Stage
 from codelupe_events import BatchReady, Event, RepoEmpty, TaskParked
 from tests.conftest import RunUntilIdle
 from tests.plugins import batch, empty, make_plugin

@@ -6,7 +6,7 @@ import pytest
 
 from codelupe.log import Entry, EventLog
 from codelupe.postgres import Database
-from codelupe.queries import load_queries
+from codelupe.postgres.queries import load_queries
 from codelupe_events import RepoEmpty
 from tests.chaos.appenders import Root
 from tests.chaos.checker import find_violations, prepare

@@ -1,4 +1,4 @@
-"""The real command line in processes of its own: exit codes, what goes to which stream, and bad surroundings."""
+"""The real command line in processes of its own: exit codes, what goes to which stream, and bad runtime."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from codelupe import Database, HandlerContext, Reject, Subscription, config
+from codelupe import Database, HandlerContext, Reject, Subscription
 from codelupe.cli import build_app
+from codelupe.config import sources as config
 from codelupe.log import Entry, EventLog
 from codelupe_events import BatchReady, RepoDiscovered
 from tests.conftest import RunUntilIdle

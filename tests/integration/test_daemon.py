@@ -12,9 +12,10 @@ import anyio
 import pytest
 
 from codelupe import HandlerContext, Job, JobContext, Subscription, hookimpl
-from codelupe.config import Layer, RawSettings, validate
+from codelupe.config.sources import Layer, RawSettings, validate
 from codelupe.daemon import Daemon
-from codelupe.host import Host, Plugin
+from codelupe.host.discovery import Plugin
+from codelupe.host.host import Host
 from codelupe_events import BatchReady, RepoEmpty
 
 pytestmark = pytest.mark.anyio

@@ -12,9 +12,9 @@ import structlog
 
 from codelupe import Database, HandlerContext, Reject, RetryLater, Subscription
 from codelupe.errors import CodelupeError
-from codelupe.journal import configure_logging
-from codelupe.log.dead_letters import EVERYTHING, SQL, Selection, count_parked, drop_parked, list_parked, retry_parked
-from codelupe.status import read_stages
+from codelupe.observability.logs import configure_logging
+from codelupe.views.pipeline import read_stages
+from codelupe.work.dead_letters import EVERYTHING, SQL, Selection, count_parked, drop_parked, list_parked, retry_parked
 from codelupe_events import BatchReady, RepoEmpty, TaskParked
 from tests.conftest import RunUntilIdle
 from tests.integration.test_cli import Shell

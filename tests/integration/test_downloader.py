@@ -20,7 +20,7 @@ import codelupe_crawler
 import codelupe_downloader
 from codelupe import Database, HandlerContext, Repository, Subscription, hookimpl
 from codelupe.daemon import Daemon
-from codelupe_downloader.shelf import read_note
+from codelupe_downloader.clone_store import read_note
 from codelupe_events import Event, RepoAccepted, RepoCloned, RepoDiscovered, RepoEmpty, TaskParked
 from tests.conftest import RunUntilIdle
 from tests.git_server import GitServer, git_server, make_repository, processes_with
@@ -238,9 +238,10 @@ CHILD = """
 import sys, types
 import anyio
 from codelupe import Subscription, hookimpl
-from codelupe.config import Layer, RawSettings, validate
+from codelupe.config.sources import Layer, RawSettings, validate
 from codelupe.daemon import Daemon
-from codelupe.host import Host, Plugin
+from codelupe.host.host import Host
+from codelupe.host.discovery import Plugin
 import codelupe_downloader
 
 values = {

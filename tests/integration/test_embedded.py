@@ -40,7 +40,7 @@ import anyio
 import anyio.to_thread
 
 from codelupe.errors import CodelupeError
-from codelupe.journal import configure_logging
+from codelupe.observability.logs import configure_logging
 from codelupe.postgres.embedded import embedded_server
 
 configure_logging("error", "json")

@@ -15,7 +15,7 @@ import anyio
 import pytest
 
 import codelupe_ray
-from codelupe import HandlerContext, Lost, Subscription
+from codelupe import HandlerContext, Subscription, WorkerLost
 from codelupe.daemon import Daemon, Outcome
 from codelupe.log import EventLog
 from codelupe.postgres import Database
@@ -23,7 +23,7 @@ from codelupe_events import BatchReady, RepoEmpty
 from tests.conftest import RunUntilIdle
 from tests.integration.test_ray import ray_folder
 from tests.plugins import batch, empty, make_plugin
-from tests.unit.codelupe import test_executor as functions
+from tests.unit.codelupe.executor import test_pool as functions
 
 __all__ = ["ray_folder"]
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("ray_folder")]
@@ -56,7 +56,7 @@ def spinner(path: Path) -> object:
 async def test_a_file_that_ruins_its_process_is_known_by_its_reason_and_the_others_are_done(
     run_until_idle: RunUntilIdle, tmp_path: Path, executor: str
 ) -> None:
-    outcomes: list[int | Lost] = []
+    outcomes: list[int | WorkerLost] = []
 
     async def handle(event: BatchReady, context: HandlerContext) -> None:
         seen = str(tmp_path / "seen")
@@ -67,13 +67,13 @@ async def test_a_file_that_ruins_its_process_is_known_by_its_reason_and_the_othe
     it = make_plugin(subscriptions=[Subscription(name="map", events=(BatchReady,), handler=handle)])
     events = await run_until_idle({"it": it, "ray": codelupe_ray}, events=[batch(1)], **settings_of(executor))
     assert [event for event in events if isinstance(event, RepoEmpty)] == [empty(1)]
-    assert [outcome.reason for outcome in outcomes if isinstance(outcome, Lost)] == [
+    assert [outcome.reason for outcome in outcomes if isinstance(outcome, WorkerLost)] == [
         "it took more than 1 s of CPU time",
         "its process died of SIGSEGV",
         "it needed more than 512 MiB of memory",
     ]
     squares = [item * item for item in range(12) if item != BAD]
-    assert [outcome for outcome in outcomes if not isinstance(outcome, Lost)] == squares * 3
+    assert [outcome for outcome in outcomes if not isinstance(outcome, WorkerLost)] == squares * 3
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ async def cluster(ray_folder: Path) -> AsyncIterator[str]:
 
 @pytest.mark.slow
 async def test_the_daemon_works_on_a_cluster_that_runs_already(run_until_idle: RunUntilIdle, cluster: str) -> None:
-    outcomes: list[int | Lost] = []
+    outcomes: list[int | WorkerLost] = []
 
     async def handle(event: BatchReady, context: HandlerContext) -> None:
         outcomes.extend(await context.executor.map(functions.square, range(200)))
@@ -137,9 +137,10 @@ async def test_a_daemon_that_is_killed_leaves_no_worker(
 import anyio
 import codelupe_ray
 from pathlib import Path
-from codelupe.config import Layer, RawSettings, validate
+from codelupe.config.sources import Layer, RawSettings, validate
 from codelupe.daemon import Daemon
-from codelupe.host import Host, Plugin
+from codelupe.host.host import Host
+from codelupe.host.discovery import Plugin
 from tests.integration.test_executor import settings_of, spinner
 
 plugins = {{"spinner": spinner(Path({str(tmp_path / "pid")!r})), "ray": codelupe_ray}}

@@ -22,7 +22,7 @@ import codelupe_trainer
 from codelupe import Database, FileRule, Repository, RepositorySource, SourceFile, hookimpl
 from codelupe.dataset.forgetting import forget
 from codelupe.log import EventLog
-from codelupe.trace import trace_model
+from codelupe.views.trace import trace_model
 from codelupe_events import (
     FilesExtracted,
     RepoAccepted,

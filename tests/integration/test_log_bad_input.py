@@ -24,9 +24,9 @@ from codelupe import (
 )
 from codelupe.daemon import Daemon
 from codelupe.log import Entry, EventLog
-from codelupe.log.dead_letters import EVERYTHING, list_parked, retry_parked
-from codelupe.log.event_log import EventRefused
+from codelupe.log.entries import EventRefused
 from codelupe.log.records import derive_key
+from codelupe.work.dead_letters import EVERYTHING, list_parked, retry_parked
 from codelupe_events import (
     BatchReady,
     Event,

@@ -29,14 +29,15 @@ from hypothesis.stateful import (
 
 from codelupe import Connection, Database, HandlerContext, LeaseLost, Subscription, load_queries
 from codelupe.log import Appended, Entry, EventLog
-from codelupe.log.dead_letters import Selection, drop_parked, retry_parked
-from codelupe.log.event_log import FEW
+from codelupe.log.entries import FEW
 from codelupe.log.event_log import SQL as LOG
 from codelupe.log.records import derive_key, uuid7
-from codelupe.log.replay import Replay, start_replay
-from codelupe.log.stages import Stage
-from codelupe.log.tasks import Task, Tasks, Want, complete
-from codelupe.status import read_stages
+from codelupe.views.pipeline import read_stages
+from codelupe.work.dead_letters import Selection, drop_parked, retry_parked
+from codelupe.work.replay import Replay, start_replay
+from codelupe.work.subscriptions import Stage
+from codelupe.work.task import Task, complete
+from codelupe.work.task_queue import Tasks, Want
 from codelupe_events import BatchReady, Event, RepoEmpty
 from tests.clock import Clock
 from tests.plugins import batch, empty
@@ -609,7 +610,7 @@ STEPS: st.SearchStrategy[Step] = st.one_of(
 
 @pytest.fixture
 def parts(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Parts]:
-    monkeypatch.setattr("codelupe.log.tasks.FEED_LIMIT", FEED_LIMIT)
+    monkeypatch.setattr("codelupe.work.task_queue.FEED_LIMIT", FEED_LIMIT)
     with real_parts(database_url) as it:
         yield it
 

@@ -27,7 +27,7 @@ from codelupe.errors import DatabaseUnavailable
 from codelupe.log import Entry, EventLog
 from codelupe.log.records import derive_key
 from codelupe.postgres.embedded import embedded_server
-from codelupe.postgres.home import PORT
+from codelupe.postgres.embedded.home import PORT
 from codelupe_events import BatchReady, RepoEmpty
 from tests.clock import Clock
 from tests.integration.servers import (
@@ -49,7 +49,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def folder(open_directory: Path) -> Path:
     """A place for a server's data that does not exist yet."""
-    return open_directory / f"surroundings-{next(_numbers)}"
+    return open_directory / f"runtime-{next(_numbers)}"
 
 
 _numbers = count(1)

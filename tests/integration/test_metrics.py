@@ -16,13 +16,14 @@ import asyncpg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from codelupe import Database, HandlerContext, Reject, Subscription, metrics
+from codelupe import Database, HandlerContext, Reject, Subscription
 from codelupe.daemon import Daemon
 from codelupe.log import Entry, EventLog
 from codelupe.log.event_log import SQL
-from codelupe.log.stages import Stage
-from codelupe.log.tasks import Tasks, Want
-from codelupe.metrics import EndpointUnavailable, read_sample, serve_metrics
+from codelupe.observability import metrics
+from codelupe.observability.metrics import EndpointUnavailable, read_sample, serve_metrics
+from codelupe.work.subscriptions import Stage
+from codelupe.work.task_queue import Tasks, Want
 from codelupe_events import BatchReady, Event, RepoEmpty
 from tests.clock import Clock
 from tests.conftest import RunUntilIdle

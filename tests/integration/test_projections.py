@@ -11,10 +11,10 @@ import pytest
 from codelupe import BatchContext, BatchSubscription, CodelupeError, Database, RetryPolicy, Subscription
 from codelupe.daemon import Daemon
 from codelupe.log import EventLog
-from codelupe.log.dead_letters import Selection, drop_parked
-from codelupe.log.projections import begin_rebuild
-from codelupe.log.stages import Stage
-from codelupe.status import read_stages
+from codelupe.views.pipeline import read_stages
+from codelupe.work.dead_letters import Selection, drop_parked
+from codelupe.work.projections import begin_rebuild
+from codelupe.work.subscriptions import Stage
 from codelupe_events import BatchReady, RepoEmpty
 from tests.conftest import RunUntilIdle
 from tests.plugins import batch, make_plugin

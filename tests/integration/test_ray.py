@@ -14,11 +14,11 @@ import anyio
 import pytest
 
 import codelupe_ray
-from codelupe import Executor, Lost
+from codelupe import Executor, WorkerLost
 from codelupe.daemon import Daemon
 from codelupe_ray.executor import RayExecutor, RayUnavailable
 from codelupe_ray.settings import RaySettings
-from tests.unit.codelupe import test_executor as functions
+from tests.unit.codelupe.executor import test_pool as functions
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 BAD = functions.BAD
@@ -83,15 +83,15 @@ async def test_an_item_that_ruins_its_process_costs_only_itself(
     executor: Executor, how: Callable[[], None], reason: str, tmp_path: Path
 ) -> None:
     items = list(range(100))
-    outcomes: list[int | Lost]
+    outcomes: list[int | WorkerLost]
     outcomes = await executor.map(functions.die_on_bad, items, how, (BAD,), str(tmp_path / "seen"))
-    assert [outcome.reason for outcome in outcomes if isinstance(outcome, Lost)] == [reason]
-    assert isinstance(outcomes.pop(BAD), Lost)
+    assert [outcome.reason for outcome in outcomes if isinstance(outcome, WorkerLost)] == [reason]
+    assert isinstance(outcomes.pop(BAD), WorkerLost)
     assert outcomes == [item * item for item in items if item != BAD]
 
 
 async def test_a_call_that_ruins_its_process_is_lost(executor: Executor) -> None:
-    with pytest.raises(Lost, match="status 3"):
+    with pytest.raises(WorkerLost, match="status 3"):
         await executor.run(os._exit, 3)
 
 

@@ -9,10 +9,10 @@ import pytest
 from codelupe import Database, HandlerContext, Reject, Subscription
 from codelupe.errors import CodelupeError
 from codelupe.log import EventLog
-from codelupe.log.replay import Replay, count_replay, position_before, start_replay
-from codelupe.log.stages import Stage
-from codelupe.log.tasks import Tasks, Want
-from codelupe.status import read_stages
+from codelupe.views.pipeline import read_stages
+from codelupe.work.replay import Replay, count_replay, position_before, start_replay
+from codelupe.work.subscriptions import Stage
+from codelupe.work.task_queue import Tasks, Want
 from codelupe_events import BatchReady, RepoEmpty
 from tests.conftest import RunUntilIdle
 from tests.plugins import batch, empty, make_plugin

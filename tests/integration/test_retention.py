@@ -30,10 +30,10 @@ from codelupe.log.archive import ArchiveError
 from codelupe.log.event_log import SQL
 from codelupe.log.partitions import SQL as RETENTION
 from codelupe.log.partitions import list_partitions
-from codelupe.log.projections import begin_rebuild
-from codelupe.log.replay import Replay, start_replay
 from codelupe.log.retention import EventsRetired, RetentionBusy, RetentionPolicy, apply_retention, keep_retention
-from codelupe.log.stages import Stage
+from codelupe.work.projections import begin_rebuild
+from codelupe.work.replay import Replay, start_replay
+from codelupe.work.subscriptions import Stage
 from codelupe_events import BatchReady, RepoEmpty
 from tests.clock import Clock
 from tests.conftest import RunUntilIdle
@@ -460,7 +460,7 @@ async def _apply_always(database: Database, went: list[str]) -> None:
         await anyio.sleep(0.01)
 
 
-# --- crashes, bad surroundings, several processes ---
+# --- crashes, bad runtime, several processes ---
 
 
 async def test_a_process_killed_between_the_file_and_the_drop_is_gone_on_from(

@@ -13,7 +13,7 @@ import pytest
 from codelupe import Database, HandlerContext, Job, JobContext, Reject, Service, Subscription
 from codelupe.daemon import Daemon
 from codelupe.log import EventLog
-from codelupe.status import read_status
+from codelupe.views.pipeline import read_status
 from codelupe_events import BatchReady
 from tests.plugins import batch, make_plugin
 
@@ -44,7 +44,7 @@ async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
 @pytest.fixture
 def eager_followers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who does not lead asks again at once."""
-    monkeypatch.setattr("codelupe.log.schedule._LEADER_POLL_SECONDS", 0.05)
+    monkeypatch.setattr("codelupe.work.scheduler._LEADER_POLL_SECONDS", 0.05)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def quick_restarts(monkeypatch: pytest.MonkeyPatch) -> None:
     from codelupe import RetryPolicy
 
     policy = RetryPolicy(base=timedelta(milliseconds=20), cap=timedelta(milliseconds=100))
-    monkeypatch.setattr("codelupe.log.schedule._RESTARTS", policy)
+    monkeypatch.setattr("codelupe.work.scheduler._RESTARTS", policy)
 
 
 # --- jobs ---

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from codelupe import Database, HandlerContext, Reject, Subscription
-from codelupe.status import read_models, read_stages, read_status
+from codelupe.views.pipeline import read_models, read_stages, read_status
 from codelupe_events import BatchReady, RepoEmpty
 from tests.conftest import RunUntilIdle
 from tests.integration.test_trace import add_batch, add_model, add_repository

@@ -8,7 +8,7 @@ import pytest
 
 from codelupe import Database, HandlerContext, Reject, Subscription
 from codelupe.log import EventLog
-from codelupe.trace import trace_event, trace_model
+from codelupe.views.trace import trace_event, trace_model
 from codelupe_events import (
     BatchReady,
     FilesExtracted,

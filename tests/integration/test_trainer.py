@@ -33,7 +33,7 @@ from codelupe_events import (
     TrainingFailed,
     TrainingStarted,
 )
-from codelupe_trainer.jobs import ADAPTER, FILES, Compared, CompareJob, Doing, Step, Trained, TrainJob
+from codelupe_trainer.jobs import ADAPTER, FILES, Activity, Compared, CompareJob, Step, Trained, TrainJob
 from codelupe_trainer.process import LOG_FILE, CannotSucceed, ChildFailed, run_child
 from codelupe_trainer.samples import CodeFile
 from codelupe_trainer.settings import TrainerSettings
@@ -110,7 +110,7 @@ class Recorder:
     def __init__(self) -> None:
         self.steps: list[Step] = []
 
-    def __call__(self, report: Doing | Step) -> None:
+    def __call__(self, report: Activity | Step) -> None:
         if isinstance(report, Step):
             self.steps.append(report)
 
@@ -157,7 +157,7 @@ async def test_a_stopped_training_goes_on_from_its_step_and_ends_the_same(
     job, first, second = make_job(), Recorder(), Recorder()
     async with anyio.create_task_group() as group:
 
-        def stop_after_three(report: Doing | Step) -> None:
+        def stop_after_three(report: Activity | Step) -> None:
             first(report)
             if isinstance(report, Step) and report.done == 3:
                 group.cancel_scope.cancel()
@@ -179,7 +179,7 @@ async def test_a_child_that_takes_too_long_to_stop_is_killed(make_job: MakeJob) 
     job = make_job(stop_timeout=0.01)
     async with anyio.create_task_group() as group:
 
-        def stop(report: Doing | Step) -> None:
+        def stop(report: Activity | Step) -> None:
             if isinstance(report, Step):
                 group.cancel_scope.cancel()
 
@@ -293,7 +293,7 @@ async def test_a_broken_base_gives_its_cause_and_the_end_of_the_log(make_job: Ma
 async def test_a_child_that_is_killed_is_reported_as_such(make_job: MakeJob) -> None:
     job = make_job()
 
-    def kill(_: Doing | Step) -> None:
+    def kill(_: Activity | Step) -> None:
         for child in children_of(job):
             os.kill(child, signal.SIGKILL)
 

@@ -9,23 +9,16 @@ from datetime import timedelta
 import anyio
 import pytest
 
-from codelupe import (
-    Database,
-    HandlerContext,
-    Job,
-    JobContext,
-    Reject,
-    RetryLater,
-    RetryPolicy,
-    Subscription,
-)
+from codelupe import Database, HandlerContext, Job, JobContext, Reject, RetryLater, RetryPolicy, Subscription
 from codelupe.daemon import Daemon
 from codelupe.errors import LeaseLost
 from codelupe.log import Entry, EventLog
-from codelupe.log.event_log import SQL, EventRefused
+from codelupe.log.entries import EventRefused
+from codelupe.log.event_log import SQL
 from codelupe.log.records import derive_key, uuid7
-from codelupe.log.stages import Stage
-from codelupe.log.tasks import Tasks, Want, complete
+from codelupe.work.subscriptions import Stage
+from codelupe.work.task import complete
+from codelupe.work.task_queue import Tasks, Want
 from codelupe_events import BatchReady, Event, RepoEmpty, TaskParked
 from tests.clock import Clock
 from tests.conftest import RunUntilIdle

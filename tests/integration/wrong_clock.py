@@ -16,9 +16,10 @@ from typing import Any, Self
 import anyio
 
 from codelupe import HandlerContext, RetryLater, Subscription
-from codelupe.config import Layer, RawSettings, validate
+from codelupe.config.sources import Layer, RawSettings, validate
 from codelupe.daemon import Daemon
-from codelupe.host import Host, Plugin
+from codelupe.host.discovery import Plugin
+from codelupe.host.host import Host
 from codelupe_events import BatchReady
 from tests.plugins import empty, make_plugin
 

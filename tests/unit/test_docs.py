@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from codelupe.config import Settings, settings_model
-from codelupe.host import Host
+from codelupe.config.settings import Settings, settings_model
+from codelupe.host.host import Host
 from scripts.reference import first_party_plugins, pages
 from scripts.reference_pages.cli import command_tree
 

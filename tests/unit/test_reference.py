@@ -11,8 +11,8 @@ import pytest
 from pydantic import BaseModel
 
 import codelupe
-from codelupe.config import Settings
-from codelupe.host import Host
+from codelupe.config.settings import Settings
+from codelupe.host.host import Host
 from codelupe.postgres.migrate import own_migrations
 from codelupe_events import event_types
 from scripts.reference import first_party_plugins, pages, stale_pages

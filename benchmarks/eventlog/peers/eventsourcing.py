@@ -26,7 +26,7 @@ from benchmarks.eventlog.databases import connected, vacuum
 from benchmarks.eventlog.pace import rate_in_threads
 from benchmarks.eventlog.payload import STREAMS, Payload, decoded, encoded
 from benchmarks.eventlog.system import HANDLERS, Closing, Seen
-from codelupe.queries import load_queries
+from codelupe.postgres.queries import load_queries
 
 EFFECTS = load_queries("benchmarks", "effects")
 _SENT, _EMITTED, _APPLICATION = "measured", "followed", "bench"

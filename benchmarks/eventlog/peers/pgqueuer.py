@@ -22,7 +22,7 @@ from benchmarks.eventlog.databases import Connection, connected, vacuum
 from benchmarks.eventlog.pace import Action, rate_of
 from benchmarks.eventlog.payload import Payload, decoded, encoded
 from benchmarks.eventlog.system import HANDLERS, Closing, Seen
-from codelupe.queries import load_queries
+from codelupe.postgres.queries import load_queries
 
 EFFECTS = load_queries("benchmarks", "effects")
 _SENT, _EMITTED = "measured", "followed"

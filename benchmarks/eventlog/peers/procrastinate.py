@@ -25,7 +25,7 @@ from benchmarks.eventlog.databases import connected, vacuum
 from benchmarks.eventlog.pace import Action, rate_of
 from benchmarks.eventlog.payload import payload
 from benchmarks.eventlog.system import HANDLERS, Closing, Seen
-from codelupe.queries import load_queries
+from codelupe.postgres.queries import load_queries
 
 EFFECTS = load_queries("benchmarks", "effects")
 _SENT, _EMITTED = "measured", "followed"

@@ -21,10 +21,10 @@ from codelupe_trainer.jobs import (
     Compared,
     CompareJob,
     Failed,
+    Message,
     OnReport,
     Paused,
     Result,
-    Said,
     Trained,
     TrainJob,
 )
@@ -39,11 +39,11 @@ def main() -> None:
     say(_result(job, say))
 
 
-def _take_over_output() -> Callable[[Said], None]:
+def _take_over_output() -> Callable[[Message], None]:
     reports = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", errors="replace")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
-    def say(said: Said) -> None:
+    def say(said: Message) -> None:
         # A daemon that is gone asks for nothing more, and the end of standard input says so.
         with suppress(BrokenPipeError):
             reports.write(said.model_dump_json() + "\n")

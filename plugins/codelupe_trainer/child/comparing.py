@@ -14,7 +14,7 @@ from peft import PeftModel
 
 from codelupe_trainer.child.models import Tokenizer, load_model, load_tokenizer, prepare, sample_maker
 from codelupe_trainer.exports import read_files
-from codelupe_trainer.jobs import FILES, Compared, CompareJob, Doing, Measured, OnReport, Step
+from codelupe_trainer.jobs import FILES, Activity, Compared, CompareJob, Measured, OnReport, Step
 from codelupe_trainer.samples import Message, Sample
 from codelupe_trainer.settings import TrainerSettings
 from codelupe_trainer.syntax import count_errors
@@ -30,7 +30,7 @@ def compare(job: CompareJob, on_report: OnReport) -> Compared:
     samples = [sample for file in read_files(job.folder / FILES) if (sample := maker.make(file)) is not None]
     if not samples:
         return Compared()
-    on_report(Doing(what="loading the models"))
+    on_report(Activity(what="loading the models"))
     model = _load(base, job)
     bench = _Bench(model, tokenizer, samples, job.settings, on_report)
     with _in_use(model, job):

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTra
 from codelupe_trainer.base_models import packaged_gguf
 from codelupe_trainer.child.errors import Unusable
 from codelupe_trainer.child.locks import exclusive
-from codelupe_trainer.jobs import Doing, OnReport
+from codelupe_trainer.jobs import Activity, OnReport
 from codelupe_trainer.samples import SampleMaker
 from codelupe_trainer.settings import TrainerSettings
 
@@ -33,7 +33,7 @@ def prepare(settings: TrainerSettings, bases: Path, on_report: OnReport) -> str:
     folder = bases / gguf.stem
     with exclusive(bases / ".lock"):
         if not folder.exists():
-            on_report(Doing(what="converting the base model"))
+            on_report(Activity(what="converting the base model"))
             _convert(gguf, folder)
     return str(folder)
 

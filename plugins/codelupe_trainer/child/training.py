@@ -22,7 +22,7 @@ from codelupe_trainer.child.errors import Unusable
 from codelupe_trainer.child.models import Tokenizer, load_model, load_tokenizer, prepare, sample_maker
 from codelupe_trainer.child.stop import Stopped, StopRequest
 from codelupe_trainer.exports import read_files
-from codelupe_trainer.jobs import ADAPTER, FILES, Doing, OnReport, Step, Trained, TrainJob
+from codelupe_trainer.jobs import ADAPTER, FILES, Activity, OnReport, Step, Trained, TrainJob
 from codelupe_trainer.samples import Sample
 from codelupe_trainer.settings import TrainerSettings
 
@@ -44,10 +44,10 @@ def train(job: TrainJob, on_report: OnReport, stop: StopRequest) -> Trained:
     """
     began = time.monotonic()
     base = prepare(job.settings, job.bases, on_report)
-    on_report(Doing(what="reading the samples"))
+    on_report(Activity(what="reading the samples"))
     tokenizer = load_tokenizer(base)
     data = _read_data(job, tokenizer)
-    on_report(Doing(what="loading the base model"))
+    on_report(Activity(what="loading the base model"))
     trainer = _trainer(base, tokenizer, data, job, _Watch(on_report, stop))
     checkpoint = _last_checkpoint(job)
     with stop.postponed():

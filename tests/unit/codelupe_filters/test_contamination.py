@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from codelupe import CodelupeError, Objection, SourceFile
-from codelupe.ngrams import WORD
 from codelupe_filters.contamination import NoContamination, contamination_rules, load_index
+from codelupe_text.ngrams import WORD
 
 PROBLEMS: dict[str, dict[str, str]] = read_problems()
 HUMANEVAL = NoContamination(("humaneval",))

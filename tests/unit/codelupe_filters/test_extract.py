@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from codelupe import Lost
+from codelupe import WorkerLost
 from codelupe_filters.extract import _chunks, _row
 from codelupe_filters.walk import Found
 
@@ -15,7 +15,7 @@ def test_chunks_hold_few_files_and_few_bytes() -> None:
 
 
 def test_a_file_that_took_its_worker_along_is_refused_with_the_executor_s_reason() -> None:
-    row = _row(Found(b"a.py", 6), Lost("more than 30 s"))
+    row = _row(Found(b"a.py", 6), WorkerLost("more than 30 s"))
     assert row.startswith(b"a.py\t")
     assert b"worker-limit" in row
     assert b"more than 30 s" in row

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codelupe.ngrams import WORD
 from codelupe_scorers.shingles import MAX_CHARACTERS, bands, jaccard, shingles, similarities
+from codelupe_text.ngrams import WORD
 from tests.unit.codelupe_scorers.samples import SAMPLES
 
 WORDS = st.lists(st.sampled_from(["alpha", "beta", "gamma", "delta", "x", "y", "漢字", "_1"]), max_size=120)

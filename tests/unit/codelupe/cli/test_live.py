@@ -15,12 +15,12 @@ from rich.console import Console
 from codelupe import Database, Directories, Job, JobContext, Progress, Subscription
 from codelupe.cli.live import _picture, make_view
 from codelupe.daemon import Running
-from codelupe.host import Gathered
+from codelupe.host.host import Gathered
 from codelupe.log import EventLog
 from codelupe.log.event_log import SQL
-from codelupe.log.stages import NamedJob, Stage
-from codelupe.log.tasks import Tasks, Want
-from codelupe.progress import ProgressBoard
+from codelupe.observability.progress import ProgressTracker
+from codelupe.work.subscriptions import NamedJob, Stage
+from codelupe.work.task_queue import Tasks, Want
 from codelupe_events import BatchReady, RepoCloned
 
 
@@ -42,7 +42,7 @@ def running() -> Running:
             stages=[Stage(name="t.train", subscription=train), Stage(name="d.clone", subscription=clone)],
             jobs=[NamedJob(name="c.crawl", job=Job(name="crawl", every=timedelta(hours=1), run=crawl))],
         ),
-        board=ProgressBoard(),
+        board=ProgressTracker(),
     )
 
 

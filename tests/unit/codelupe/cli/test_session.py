@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from codelupe import config
 from codelupe.cli.session import assign, load, open_session, parse_overrides
+from codelupe.config import sources as config
 from codelupe.errors import ConfigurationError, DatabaseUnavailable
 
 

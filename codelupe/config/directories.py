@@ -1,0 +1,112 @@
+"""The directories on disk: made, checked, and the state directory held by one daemon at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from codelupe.config.settings import Settings
+from codelupe.errors import StateDirectoryError
+from codelupe.log.retention import RetentionPolicy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Directories:
+    """Where things lie on disk; all under the state directory unless settings say otherwise."""
+
+    state: Path
+    repositories: Path
+    models: Path
+    work: Path
+    """Scratch space that may be deleted while the daemon is stopped; only time is lost."""
+
+
+def locate_directories(settings: Settings) -> Directories:
+    """Where things lie, as absolute paths; nothing is created.
+
+    Raises:
+        StateDirectoryError: one lies in the home of somebody unknown, or in a circle of links.
+    """
+    state = _absolute(settings.state_dir)
+    return Directories(
+        state=state,
+        repositories=_absolute(settings.repositories_dir or state / "repos"),
+        models=_absolute(settings.models_dir or state / "models"),
+        work=state / "work",
+    )
+
+
+def retention_policy(settings: Settings) -> RetentionPolicy | None:
+    """What becomes of old events; None if they stay.
+
+    Raises:
+        StateDirectoryError: the archive lies in the home of somebody unknown.
+    """
+    retention = settings.retention
+    if retention.keep is None:
+        return None
+    folder = _absolute(retention.archive_dir or settings.state_dir / "archive")
+    return RetentionPolicy(keep=retention.keep, archive=folder if retention.then == "archive" else None)
+
+
+def create_directories(folders: Directories) -> None:
+    """Create the folders.
+
+    Raises:
+        StateDirectoryError: one cannot be created or written.
+    """
+    for folder in (folders.state, folders.repositories, folders.models, folders.work):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unusable(folder, error) from error
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise _unusable(folder, PermissionError("no write access"))
+
+
+@contextmanager
+def held_by_one_daemon(state: Path) -> Iterator[None]:
+    """Hold the directory's lock; the kernel frees it however the process ends.
+
+    Raises:
+        StateDirectoryError: another daemon has it, or the disk is full.
+    """
+    try:
+        file = (state / "daemon.lock").open("a+b", buffering=0)
+    except OSError as error:
+        raise _unusable(state, error) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise StateDirectoryError(
+                f"another codelupe daemon (process {file.read().decode().strip() or 'unknown'}) works in {state}",
+                hint="Stop it, or give this one a directory of its own with CODELUPE_STATE_DIR.",
+            ) from None
+        try:
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n".encode())
+        except OSError as error:
+            raise _unusable(state, error) from error
+        yield
+
+
+def _absolute(path: Path) -> Path:
+    try:
+        return path.expanduser().resolve()
+    except RuntimeError as error:
+        raise StateDirectoryError(
+            f"the directory {path} cannot be found: {error}", hint="Correct it in the settings or CODELUPE_STATE_DIR."
+        ) from error
+
+
+def _unusable(folder: Path, error: OSError) -> StateDirectoryError:
+    return StateDirectoryError(
+        f"the directory {folder} cannot be used: {error.strerror or error}",
+        hint="Make room or give write access there, or name another one with CODELUPE_STATE_DIR.",
+    )

@@ -1,0 +1,1 @@
+"""What plugins offer. These modules know nothing of the host."""

@@ -1,0 +1,1 @@
+"""Plugins: found, checked, and asked what they offer."""

@@ -1,0 +1,111 @@
+"""Every hook that a plugin may implement; the docstrings here are the reference.
+
+A plugin is a module or an object named by an entry point in the group ``codelupe``; it marks its implementations
+with :data:`codelupe.hookimpl`. An implementation asks for what it needs by naming any of these arguments:
+
+``settings``
+    the plugin's own settings (``[plugins.<name>]``), validated by the model from :func:`codelupe_settings`;
+    None when the plugin has no such model.
+``database``
+    the :class:`codelupe.Database`. It may not be connected yet: keep it, use it later.
+``directories``
+    the :class:`codelupe.Directories`.
+
+Hooks only register what a plugin offers. Events reach it through the log, never through a hook.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.resources.abc import Traversable
+from typing import TYPE_CHECKING
+
+import pluggy
+from pydantic import BaseModel
+
+from codelupe.config.directories import Directories
+from codelupe.contracts.files import FileRule, Scorer
+from codelupe.contracts.repositories import RepositoryRule, RepositorySource
+from codelupe.contracts.search import SearchIndex
+from codelupe.executor.contract import Executor
+from codelupe.work.subscriptions import BatchSubscription, Job, Service, Subscription
+
+if TYPE_CHECKING:
+    import typer
+
+    from codelupe.postgres import Database
+
+hookspec = pluggy.HookspecMarker("codelupe")
+hookimpl = pluggy.HookimplMarker("codelupe")
+"""Marks a plugin's hook implementation."""
+
+
+@hookspec
+def codelupe_settings() -> type[BaseModel]:
+    """The pydantic model of ``[plugins.<name>]``.
+
+    Its defaults must make a working plugin. Unknown keys are refused whatever the model says. Called before
+    anything else, without arguments.
+    """
+
+
+@hookspec
+def codelupe_migrations() -> Traversable:
+    """The folder of the plugin's own ``NNNN_name.sql`` migrations, such as ``files(__package__) / "migrations"``.
+
+    They run in order, once, each in a transaction, after CodeLupe's own; an applied one must never change.
+    """
+
+
+@hookspec
+def codelupe_commands() -> typer.Typer:
+    """Commands for the command line: they become ``codelupe <plugin> …``."""
+
+
+@hookspec
+def codelupe_subscriptions(
+    settings: BaseModel, database: Database, directories: Directories
+) -> Iterable[Subscription | BatchSubscription]:
+    """Handlers for events, one or many a call. The host calls each subscription ``<plugin>.<name>``."""
+
+
+@hookspec
+def codelupe_jobs(settings: BaseModel, database: Database, directories: Directories) -> Iterable[Job]:
+    """Work on a schedule, run by one process of the cluster at a time."""
+
+
+@hookspec
+def codelupe_services(settings: BaseModel, database: Database, directories: Directories) -> Iterable[Service]:
+    """Tasks that run as long as the daemon does."""
+
+
+@hookspec
+def codelupe_repository_sources(
+    settings: BaseModel, database: Database, directories: Directories
+) -> Iterable[RepositorySource]:
+    """Places where repositories are found."""
+
+
+@hookspec
+def codelupe_repository_rules(settings: BaseModel) -> Iterable[RepositoryRule]:
+    """Reasons to turn a repository down before it is cloned. All rules are asked, so that all reasons are known."""
+
+
+@hookspec
+def codelupe_file_rules(settings: BaseModel) -> Iterable[FileRule]:
+    """Reasons to leave a file out. The first that objects decides."""
+
+
+@hookspec
+def codelupe_scorers(settings: BaseModel) -> Iterable[Scorer]:
+    """Dimensions of a file's quality; the score is their weighted mean."""
+
+
+@hookspec
+def codelupe_search_index(settings: BaseModel, database: Database) -> SearchIndex:
+    """A search index over discovered repositories; the setting ``search_index`` chooses one by its name."""
+
+
+@hookspec
+def codelupe_executors(settings: BaseModel) -> Iterable[tuple[str, Executor]]:
+    """Places to run CPU-heavy functions, each with the name by which the setting ``executor`` chooses it."""

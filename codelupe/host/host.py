@@ -1,0 +1,202 @@
+"""Asks plugins what they offer, and keeps a broken one away from the others.
+
+pluggy checks the hooks' names and arguments; loading and calling is done here, one plugin at a time, since in pluggy
+one import that fails or one implementation that raises takes the rest with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pluggy
+import structlog
+import typer
+from pydantic import BaseModel
+
+from codelupe.config.directories import Directories
+from codelupe.contracts.files import FileRule, Scorer
+from codelupe.contracts.repositories import RepositoryRule, RepositorySource
+from codelupe.contracts.search import SearchIndex
+from codelupe.executor.contract import Executor
+from codelupe.host import hookspecs
+from codelupe.host.discovery import GROUP, Plugin, is_good_name
+from codelupe.postgres import Database
+from codelupe.postgres.migrate import Migration, read_migrations
+from codelupe.work.extensions import Offers
+from codelupe.work.subscriptions import BatchSubscription, Job, NamedJob, NamedService, Service, Stage, Subscription
+from codelupe_events import Event
+
+
+@dataclass(kw_only=True)
+class Gathered:
+    """What all active plugins offer together, under full names."""
+
+    stages: list[Stage] = field(default_factory=list)
+    jobs: list[NamedJob] = field(default_factory=list)
+    services: list[NamedService] = field(default_factory=list)
+    offers: Offers = field(default_factory=Offers)
+
+    def merge(self, other: Gathered) -> None:
+        self.stages += other.stages
+        self.jobs += other.jobs
+        self.services += other.services
+        self.offers.sources += other.offers.sources
+        self.offers.repository_rules += other.offers.repository_rules
+        self.offers.file_rules += other.offers.file_rules
+        self.offers.scorers += other.offers.scorers
+        self.offers.search_indexes |= other.offers.search_indexes
+        self.offers.executors |= other.offers.executors
+
+
+log = structlog.get_logger("codelupe")
+
+
+class Host:
+    """The plugins of this installation."""
+
+    def __init__(self, plugins: Sequence[Plugin]) -> None:
+        self.plugins = list(plugins)
+        self._manager = pluggy.PluginManager(GROUP)
+        self._manager.add_hookspecs(hookspecs)
+        for plugin in self.plugins:
+            if plugin.is_active:
+                self._isolate(plugin, self._register)
+
+    @property
+    def active(self) -> list[Plugin]:
+        return [plugin for plugin in self.plugins if plugin.is_active]
+
+    @property
+    def broken(self) -> list[Plugin]:
+        return [plugin for plugin in self.plugins if plugin.error is not None]
+
+    def settings_models(self) -> dict[str, type[BaseModel] | None]:
+        """Each plugin's settings model; None for one that could not be loaded, whose settings nobody can check."""
+        models: dict[str, type[BaseModel] | None] = {}
+        for plugin in self.plugins:
+            if not is_good_name(plugin.name):
+                continue
+            model = self._isolate(plugin, self._read_settings_model) if plugin.is_active else None
+            models[plugin.name] = model if plugin.is_active else None
+        return models
+
+    def migrations(self) -> list[Migration]:
+        """The migrations that plugins bring, by plugin."""
+        found: list[Migration] = []
+        for plugin in self.active:
+            found += self._isolate(plugin, self._read_migrations) or []
+        return found
+
+    def commands(self) -> dict[str, typer.Typer]:
+        """Each plugin's own command line commands."""
+        found = {}
+        for plugin in self.active:
+            app = self._isolate(plugin, self._read_commands)
+            if app is not None:
+                found[plugin.name] = app
+        return found
+
+    def gather(self, settings: BaseModel, database: Database, directories: Directories) -> Gathered:
+        """Ask every active plugin for all that it offers; one that fails at any of it offers nothing."""
+        everything = Gathered()
+        for plugin in self.active:
+            arguments = {
+                "settings": getattr(settings, plugin.name, None) if "codelupe_settings" in plugin.hooks else None,
+                "database": database,
+                "directories": directories,
+            }
+            offered = self._isolate(plugin, self._ask, arguments)
+            if offered is not None:
+                everything.merge(offered)
+        return everything
+
+    def _register(self, plugin: Plugin) -> None:
+        try:
+            self._manager.register(plugin.target, plugin.name)
+            self._manager.check_pending()
+        except Exception:
+            if self._manager.get_plugin(plugin.name) is plugin.target:
+                self._manager.unregister(name=plugin.name)
+            raise
+        plugin.hooks = tuple(sorted(caller.name for caller in self._manager.get_hookcallers(plugin.target) or ()))
+
+    def _read_settings_model(self, plugin: Plugin) -> type[BaseModel]:
+        if "codelupe_settings" not in plugin.hooks:
+            return BaseModel
+        model = self._call(plugin, "codelupe_settings")
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            raise TypeError(f"offered {model!r} where a pydantic model class belongs")
+        return model
+
+    def _read_commands(self, plugin: Plugin) -> typer.Typer | None:
+        app: typer.Typer | None = self._call(plugin, "codelupe_commands")
+        if app is not None:
+            typer.main.get_command(_checked(app, typer.Typer))  # raises where the whole command line would
+        return app
+
+    def _read_migrations(self, plugin: Plugin) -> list[Migration]:
+        folder = self._call(plugin, "codelupe_migrations")
+        return read_migrations(plugin.name, folder) if folder is not None else []
+
+    def _ask(self, plugin: Plugin, arguments: Mapping[str, Any]) -> Gathered:
+        def ask(hook: str) -> Any:
+            return self._call(plugin, hook, arguments) or ()
+
+        subscriptions = _named(plugin, ask("codelupe_subscriptions"), Subscription, BatchSubscription)
+        jobs = _named(plugin, ask("codelupe_jobs"), Job)
+        services = _named(plugin, ask("codelupe_services"), Service)
+        index = ask("codelupe_search_index")
+        indexes = [_checked(index, SearchIndex)] if index != () else []
+        return Gathered(
+            stages=[Stage(name=name, subscription=each) for name, each in subscriptions.items()],
+            jobs=[NamedJob(name=name, job=each) for name, each in jobs.items()],
+            services=[NamedService(name=name, service=each) for name, each in services.items()],
+            offers=Offers(
+                sources=[_checked(each, RepositorySource) for each in ask("codelupe_repository_sources")],
+                repository_rules=[_checked(each, RepositoryRule) for each in ask("codelupe_repository_rules")],
+                file_rules=[_checked(each, FileRule) for each in ask("codelupe_file_rules")],
+                scorers=[_checked(each, Scorer) for each in ask("codelupe_scorers")],
+                search_indexes={each.name: each for each in indexes},
+                executors={name: _checked(each, Executor) for name, each in ask("codelupe_executors")},
+            ),
+        )
+
+    def _call(self, plugin: Plugin, hook: str, arguments: Mapping[str, Any] | None = None) -> Any:
+        """Call one plugin's implementation with the arguments it asks for; None if it has none."""
+        for implementation in getattr(self._manager.hook, hook).get_hookimpls():
+            if implementation.plugin is plugin.target:
+                given = {name: (arguments or {})[name] for name in implementation.argnames}
+                return implementation.function(**given)
+        return None
+
+    def _isolate(self, plugin: Plugin, action: Callable[..., Any], *arguments: Any) -> Any:
+        """Do it with the plugin, or mark the plugin as broken with the cause and return None."""
+        try:
+            return action(plugin, *arguments)
+        except (Exception, SystemExit) as error:
+            plugin.error = f"{type(error).__name__}: {error}"
+            log.error("plugin_broken", plugin=plugin.name, distribution=plugin.distribution, error=plugin.error)
+            return None
+
+
+def _named(plugin: Plugin, offered: Iterable[Any], *kinds: type[Any]) -> dict[str, Any]:
+    """What is offered, under its full name."""
+    found: dict[str, Any] = {}
+    for each in offered:
+        name = f"{plugin.name}.{_checked(each, *kinds).name}"
+        if name in found:
+            raise ValueError(f"offered two {kinds[0].__name__}s with the name {each.name!r}")
+        for event in (*getattr(each, "events", ()), *getattr(each, "emits", ())):
+            if not (isinstance(event, type) and issubclass(event, Event)):
+                raise TypeError(f"{name} names {event!r} where an event class belongs")
+        found[name] = each
+    return found
+
+
+def _checked(value: Any, *kinds: type[Any]) -> Any:
+    if not isinstance(value, kinds):
+        wanted = " or a ".join(kind.__name__ for kind in kinds)
+        raise TypeError(f"offered {value!r} where a {wanted} belongs")
+    return value

@@ -1,0 +1,1 @@
+"""Logs, metrics, progress, and the word with systemd."""

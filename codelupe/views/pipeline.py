@@ -1,0 +1,69 @@
+"""What the pipeline has done and has yet to do, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from codelupe.postgres import Database
+from codelupe.postgres.queries import load_queries
+
+_LOG = load_queries("codelupe_sql", "log")
+_STATUS = load_queries("codelupe_sql", "status")
+_JSON_COLUMNS = {"losses", "metrics", "reasons"}
+
+
+async def read_status(database: Database, stage_order: Sequence[str] = ()) -> dict[str, Any]:
+    """Stages, jobs, repositories, files, batches and models; stages come in the order given, others after them."""
+    return {
+        "stages": await read_stages(database, stage_order),
+        "jobs": [dict(row) for row in await database.fetch(_LOG.job_states)],
+        "repositories": await _read_repositories(database),
+        "files": await _read_files(database),
+        "batches": [dict(row) for row in await database.fetch(_STATUS.batches)],
+        "models": await read_models(database),
+    }
+
+
+async def read_stages(database: Database, order: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Each subscription's tasks: waiting, running, done, parked."""
+    stages = [
+        {
+            "name": row["name"],
+            "waiting": row["waiting"],
+            "running": row["running"],
+            "done": row["delivered"] - row["waiting"] - row["running"] - row["parked"],
+            "parked": row["parked"],
+        }
+        for row in await database.fetch(_LOG.stages)
+    ]
+    ranks = {name: rank for rank, name in enumerate(order)}
+    return sorted(stages, key=lambda stage: ranks.get(stage["name"], len(ranks)))
+
+
+async def read_models(database: Database) -> list[dict[str, Any]]:
+    """Every model with its state, base, batch and losses, oldest first."""
+    return [decoded(row) for row in await database.fetch(_STATUS.models)]
+
+
+def decoded(row: asyncpg.Record) -> dict[str, Any]:
+    """The row as a dict, its JSON columns parsed."""
+    return {
+        name: msgspec.json.decode(value) if name in _JSON_COLUMNS and value is not None else value
+        for name, value in row.items()
+    }
+
+
+async def _read_repositories(database: Database) -> dict[str, Any]:
+    states = {row["state"]: row["n"] for row in await database.fetch(_STATUS.repositories)}
+    reasons = {row["rule"]: row["n"] for row in await database.fetch(_STATUS.repository_reasons)}
+    return {"total": sum(states.values()), "by_state": states, "rejected_by": reasons}
+
+
+async def _read_files(database: Database) -> dict[str, Any]:
+    row = await database.fetchrow(_STATUS.files)
+    rejections = {row["rule"]: row["n"] for row in await database.fetch(_STATUS.file_rejections)}
+    return {**dict(row or {}), "rejected_by": rejections}

@@ -1,0 +1,1 @@
+"""Who handles events: subscriptions, tasks, the worker and its leases, the scheduler."""

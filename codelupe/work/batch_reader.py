@@ -1,0 +1,154 @@
+"""Handing a batch subscription its events: many a call, read at its cursor, in one transaction with their effect.
+
+The lock on the cursor's row is the claim and the fence in one: while a process holds it nobody else reads there, and
+it falls with the transaction. Events that cannot be handled in a batch become tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import asyncpg
+import structlog
+
+from codelupe.errors import DatabaseUnavailable
+from codelupe.log.entries import FEW
+from codelupe.log.event_log import SQL
+from codelupe.postgres import Connection
+from codelupe.work.context import BatchContext, HandlerContext, Runtime
+from codelupe.work.subscriptions import BatchSubscription, Handler, Stage
+from codelupe_events import Event, decode_all
+
+_SMALLER = 8
+
+log = structlog.get_logger("codelupe")
+
+
+class BatchReader:
+    """Takes a batch subscription forward, one transaction after another."""
+
+    def __init__(self, stage: Stage, subscription: BatchSubscription, runtime: Runtime) -> None:
+        self._stage = stage
+        self._subscription = subscription
+        self._runtime = runtime
+        self._size = subscription.size
+
+    async def read_all(self, on_tasks: Callable[[], None]) -> None:
+        """Handle what there is; ``on_tasks`` is called when events were made tasks.
+
+        Raises:
+            DatabaseUnavailable: what was under way is rolled back and comes again.
+        """
+        while True:
+            try:
+                more = await self._read_one(on_tasks)
+            except DatabaseUnavailable:
+                raise
+            except (Exception, SystemExit) as error:
+                more = True
+                await self._after_failure(error, on_tasks)
+            else:
+                self._size = min(self._size * _SMALLER, self._subscription.size)
+            if not more:
+                return
+
+    async def _read_one(self, on_tasks: Callable[[], None]) -> bool:
+        async with self._runtime.log.database.transaction() as connection:
+            batch = await self._open(connection)
+            if batch is None:
+                return False
+            at_once, queued = await self._split(connection, batch.rows) if batch.has_tasks else (batch.rows, [])
+            emitted = await self._handle(connection, at_once)
+            made = await self._make_tasks(connection, queued)
+            await connection.execute(SQL.move_cursor, self._stage.name, batch.reached, len(at_once) + made)
+        if emitted:
+            self._runtime.log.notifier.announce()
+        if made:
+            on_tasks()
+        return batch.more
+
+    async def _open(self, connection: Connection) -> _Batch | None:
+        name, types, size = self._stage.name, self._stage.event_types, self._size
+        rows = await connection.fetch(SQL.open_batch, name, types, size, FEW)
+        if not rows:
+            return None
+        first = rows[0]
+        if first["position"] is None:
+            return _Batch(rows=[], reached=first["reached"], more=first["more"], has_tasks=first["has_tasks"])
+        if FEW == len(rows) < size:
+            rows = await connection.fetch(SQL.read_batch, first["after"], first["reached"], types, size)
+        is_full = len(rows) == size
+        return _Batch(
+            rows=rows,
+            reached=rows[-1]["position"] if is_full else first["reached"],
+            more=is_full or first["more"],
+            has_tasks=first["has_tasks"],
+        )
+
+    async def _handle(self, connection: Connection, batch: Sequence[asyncpg.Record]) -> bool:
+        if not batch:
+            return False
+        events = decode_all([(row["type"], row["version"], row["data"]) for row in batch])
+        name, version = self._stage.name, self._subscription.version
+        context = BatchContext(name, version, self._runtime, connection, events, batch)
+        await self._subscription.handler(events, context)
+        await self._runtime.log.append(connection, context.outbox.entries)
+        return bool(context.outbox.entries)
+
+    # --- events that become tasks ---
+
+    async def _split(
+        self, connection: Connection, batch: Sequence[asyncpg.Record]
+    ) -> tuple[Sequence[asyncpg.Record], Sequence[asyncpg.Record]]:
+        """What may be handled now, and what has to queue behind tasks of its stream."""
+        streams = [row["stream"] for row in batch]
+        blocks = self._subscription.parked_blocks_stream
+        rows = await connection.fetch(SQL.streams_with_tasks, self._stage.name, streams, blocks)
+        busy = {row["stream"] for row in rows}
+        return [row for row in batch if row["stream"] not in busy], [row for row in batch if row["stream"] in busy]
+
+    async def _make_tasks(self, connection: Connection, batch: Sequence[asyncpg.Record]) -> int:
+        if not batch:
+            return 0
+        streams, positions = [row["stream"] for row in batch], [row["position"] for row in batch]
+        return len(await connection.fetch(SQL.make_tasks, self._stage.name, streams, positions))
+
+    async def _after_failure(self, error: BaseException, on_tasks: Callable[[], None]) -> None:
+        """Try a smaller batch next; an event that failed alone becomes a task, which has retries and can be parked."""
+        name = self._stage.name
+        if self._size > 1:
+            self._size = max(1, self._size // _SMALLER)
+            log.warning("batch_failed", stage=name, error=type(error).__name__, next_size=self._size, exc_info=error)
+            return
+        async with self._runtime.log.database.transaction() as connection:
+            batch = await self._open(connection)
+            if batch is None:
+                return
+            made = await self._make_tasks(connection, batch.rows)
+            await connection.execute(SQL.move_cursor, name, batch.reached, made)
+        on_tasks()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Batch:
+    """Events behind the cursor, how far the cursor comes with them, and whether more are settled."""
+
+    rows: Sequence[asyncpg.Record]
+    reached: int
+    more: bool
+    has_tasks: bool
+
+
+def one_by_one(subscription: BatchSubscription, runtime: Runtime) -> Handler:
+    """The same handler for a single event, under the protocol of tasks."""
+
+    async def handle(event: Event, context: HandlerContext) -> None:
+        async with context.transaction() as connection:
+            row = await connection.fetchrow(SQL.event_at, context.recorded.position)
+            assert row is not None, "a task's event stays in the log"
+            single = BatchContext(context.name, subscription.version, runtime, connection, [event], [row])
+            await subscription.handler([event], single)
+            context.emit_all(single.outbox)
+
+    return handle

@@ -1,0 +1,139 @@
+"""What a plugin subscribes to, and the work that it does by itself."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from codelupe.work.context import BatchContext, HandlerContext, JobContext
+from codelupe_events import Event
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryPolicy:
+    """How often, and how far apart, a failing handler is tried before its event is parked.
+
+    The wait before attempt n+1 is ``base * 2**(n-1)``, at most ``cap``, times a random factor of 0.5 to 1. Losing the
+    worker uses up no attempt, but an event over which ``losses`` workers died is parked, too: it may have killed them.
+    """
+
+    attempts: int = 5
+    losses: int = 10
+    base: timedelta = timedelta(seconds=2)
+    cap: timedelta = timedelta(minutes=10)
+
+
+Handler = Callable[[Any, HandlerContext], Awaitable[None]]
+BatchHandler = Callable[[Sequence[Any], BatchContext], Awaitable[None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subscribed:
+    """What both kinds of subscription say.
+
+    ``name`` is unique within the plugin. ``emits`` says which events the handler may emit: it is for those who watch,
+    and decides in which order stages are shown. Events of one stream are handled in order. A parked event holds back
+    the rest of its stream if ``parked_blocks_stream``. A subscription seen for the first time starts at the log's
+    beginning, or at its end if ``from_now``. Raising ``version`` gives replayed events new idempotency keys, so that
+    what the handler emits counts as new.
+    """
+
+    name: str
+    events: tuple[type[Event], ...]
+    emits: tuple[type[Event], ...] = ()
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    parked_blocks_stream: bool = True
+    from_now: bool = False
+    replayable: bool = True
+    version: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subscription(Subscribed):
+    """A handler for one event at a time, of milliseconds or of hours, at most ``concurrency`` at once in this process.
+
+    Different streams are handled in parallel, over all processes on the same database; one stream's events one after
+    another.
+    """
+
+    handler: Handler
+    concurrency: int = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchSubscription(Subscribed):
+    """A handler for cheap work: up to ``size`` events a call, in the log's order, in one process of the cluster.
+
+    It is called inside a transaction, and what it writes there, what it emits and how far the subscription has come
+    commit together. A batch that fails is tried in smaller pieces; an event that fails alone is handled by itself
+    from then on, with retries and parking as in a :class:`Subscription`, and its stream queues behind it.
+
+    ``projects_to`` names the tables that this handler alone writes and that its events alone fill: they can be
+    rebuilt beside the live ones (``codelupe replay --rebuild``).
+    """
+
+    handler: BatchHandler
+    size: int = 1000
+    projects_to: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Work that its own schedule starts: every ``every``, in one process of the cluster at a time.
+
+    Under ``run --until-idle`` it runs whenever the log is quiet instead, until no job brings anything new.
+    """
+
+    name: str
+    every: timedelta
+    run: Callable[[JobContext], Awaitable[None]]
+    emits: tuple[type[Event], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """A task that runs as long as the daemon; it is started again, with a growing pause, when it fails.
+
+    With ``leader`` it runs in one process of the cluster at a time.
+    """
+
+    name: str
+    run: Callable[[JobContext], Awaitable[None]]
+    leader: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A subscription as the log knows it: ``<plugin>.<name>``."""
+
+    name: str
+    subscription: Subscription | BatchSubscription
+
+    @property
+    def event_types(self) -> list[str]:
+        return [event.__name__ for event in self.subscription.events]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedJob:
+    """A job under its full name."""
+
+    name: str
+    job: Job
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedService:
+    """A service under its full name."""
+
+    name: str
+    service: Service
+
+
+def backoff(policy: RetryPolicy, failures: int) -> timedelta:
+    """How long to wait after the n-th failure: doubling, capped, with jitter so that retries do not come in step."""
+    doubled = policy.base.total_seconds() * 2 ** min(failures - 1, 60)
+    return timedelta(seconds=min(policy.cap.total_seconds(), doubled) * random.uniform(0.5, 1.0))

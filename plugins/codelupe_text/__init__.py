@@ -1,0 +1,1 @@
+"""What stages share about source text: n-gram hashes. A library for plugins, not a plugin."""

@@ -1,0 +1,606 @@
+"""The pool of worker processes: results, errors, death, limits, cancellation.
+
+The pool lives and dies with its event loop, so each test has a loop of its own.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from codelupe import Executor, WorkerLost
+from codelupe.executor import ProcessExecutor
+
+Test = Callable[..., Coroutine[Any, Any, None]]
+MIB = 1024 * 1024
+HOG = 2048
+BAD = 7
+
+
+def in_own_loop(test: Test) -> Callable[..., None]:
+    @functools.wraps(test)
+    def run(**fixtures: Any) -> None:
+        anyio.run(functools.partial(test, **fixtures))
+
+    return run
+
+
+async def wait_until_gone(pid: int) -> None:
+    with anyio.fail_after(10):
+        while Path(f"/proc/{pid}/stat").exists():
+            await anyio.sleep(0.01)
+
+
+async def read_pid(path: Path) -> int:
+    with anyio.fail_after(20):
+        while not path.exists() or not path.read_text():
+            await anyio.sleep(0.01)
+    return int(path.read_text())
+
+
+def children() -> set[int]:
+    """The processes that this one has started and that are still there."""
+    found = set()
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            pid, parent = int(status.parent.name), int(status.read_text().rpartition(")")[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if parent == os.getpid():
+            found.add(pid)
+    return found
+
+
+# --- functions for the processes ---
+
+
+def write_pid_and_sleep(path: str) -> None:
+    Path(path).write_text(str(os.getpid()))
+    time.sleep(60)
+
+
+def start_a_child_and_sleep(path: str) -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    Path(path).write_text(str(child.pid))
+    time.sleep(60)
+
+
+def square(item: int) -> int:
+    return item * item
+
+
+def where(item: int) -> int:
+    return os.getpid()
+
+
+def write_and_read(item: int) -> str:
+    sys.stdout.write("not an answer")
+    sys.stdout.flush()
+    os.write(1, b"not an answer either")
+    return sys.stdin.read()
+
+
+def spin() -> None:
+    while True:
+        pass
+
+
+def spin_in_c() -> None:
+    sum(iter(int, 1))
+
+
+def sleep() -> None:
+    time.sleep(3600)
+
+
+def eat_memory() -> None:
+    bytearray(HOG * MIB)
+
+
+def eat_memory_bit_by_bit() -> None:
+    pages = []
+    while True:
+        pages.append(bytearray(MIB))
+
+
+def segfault() -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def abort() -> None:
+    os.abort()
+
+
+def be_killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def leave() -> None:
+    sys.exit(3)
+
+
+def leave_at_once() -> None:
+    os._exit(0)
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def die_on_bad(item: int, how: Callable[[], None], bad: tuple[int, ...], seen: str) -> int:
+    """Does it for bad items; notes every completed item in the file ``seen``."""
+    if item in bad:
+        how()
+    with Path(seen).open("a", encoding="ascii") as notes:
+        notes.write(f"{item}\n")
+    return item * item
+
+
+def kill_own_worker_once(item: int, mark: str) -> int:
+    """As the kernel does when memory is short for reasons that are not this item's."""
+    if item == BAD and not Path(mark).exists():
+        Path(mark).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+def raise_value_error(item: int) -> None:
+    raise ValueError(f"{item} is no good")
+
+
+class Stubborn(Exception):
+    """Cannot be made again from its arguments."""
+
+    def __init__(self, one: str, other: str) -> None:
+        super().__init__(f"{one} and {other}")
+
+
+def raise_stubborn(item: int) -> None:
+    raise Stubborn("this", "that")
+
+
+def return_a_lambda(item: int) -> object:
+    return lambda: item
+
+
+class CannotBePickled:
+    def __reduce__(self) -> str:
+        raise TypeError("this cannot be pickled")
+
+
+class KillsItsReader:
+    """An item whose unpickling ends the process."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os._exit, (9,)
+
+
+class CannotBeRead:
+    """A constant whose unpickling fails."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return int, ("no number",)
+
+
+class CountsItsReaders:
+    """A constant that notes each process that has unpickled it."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return note_reader, (self.path,)
+
+
+def note_reader(path: str) -> CountsItsReaders:
+    with Path(path).open("a", encoding="ascii") as notes:
+        notes.write(f"{os.getpid()}\n")
+    return CountsItsReaders(path)
+
+
+def ignore_constant(item: int, constant: object) -> int:
+    return item
+
+
+_leak: list[bytes] = []
+
+
+def leak_and_tell_pid(item: int) -> int:
+    _leak.append(b"x" * (MIB * item))
+    return os.getpid()
+
+
+# --- one call ---
+
+
+@in_own_loop
+async def test_a_function_runs_in_another_process() -> None:
+    async with ProcessExecutor(1) as pool:
+        executor: Executor = pool
+        assert await executor.run(pow, 2, 10) == 1024
+        assert await executor.run(os.getpid) != os.getpid()
+
+
+@in_own_loop
+async def test_a_process_serves_again() -> None:
+    async with ProcessExecutor(1) as executor:
+        assert await executor.run(os.getpid) == await executor.run(os.getpid)
+
+
+@in_own_loop
+async def test_what_the_function_raises_reaches_the_caller_with_its_traceback() -> None:
+    async with ProcessExecutor(1) as executor:
+        pid = await executor.run(os.getpid)
+        with pytest.raises(ValueError, match="5 is no good") as caught:
+            await executor.run(raise_value_error, 5)
+        assert "in raise_value_error" in caught.value.__notes__[0]
+        assert await executor.run(os.getpid) == pid
+
+
+@in_own_loop
+async def test_an_error_that_cannot_be_pickled_still_says_what_happened() -> None:
+    async with ProcessExecutor(1) as executor:
+        with pytest.raises(RuntimeError, match="Stubborn: this and that") as caught:
+            await executor.run(raise_stubborn, 5)
+        assert "in raise_stubborn" in caught.value.__notes__[0]
+
+
+@in_own_loop
+async def test_a_call_has_no_time_limit() -> None:
+    async with ProcessExecutor(1, item_seconds=0.05) as executor:
+        assert await executor.run(sum, range(30_000_000)) == sum(range(30_000_000))
+        await executor.run(time.sleep, 0.5)
+
+
+@in_own_loop
+async def test_a_process_that_dies_costs_one_call_only() -> None:
+    async with ProcessExecutor(2) as executor:
+        with pytest.raises(WorkerLost, match="its process ended with status 3"):
+            await executor.run(os._exit, 3)
+        assert await executor.run(pow, 3, 2) == 9
+
+
+@in_own_loop
+async def test_a_process_that_is_killed_costs_its_own_call_only(tmp_path: Path) -> None:
+    outcomes = []
+    async with ProcessExecutor(2) as executor:
+
+        async def doomed() -> None:
+            with pytest.raises(WorkerLost, match="SIGKILL"):
+                await executor.run(write_pid_and_sleep, str(tmp_path / "pid"))
+            outcomes.append("lost")
+
+        async def fine() -> None:
+            await executor.run(time.sleep, 0.5)
+            outcomes.append("done")
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(doomed)
+            group.start_soon(fine)
+            os.kill(await read_pid(tmp_path / "pid"), signal.SIGKILL)
+    assert sorted(outcomes) == ["done", "lost"]
+
+
+@in_own_loop
+async def test_a_process_that_was_killed_while_idle_costs_nothing() -> None:
+    async with ProcessExecutor(1) as executor:
+        pid = await executor.run(os.getpid)
+        os.kill(pid, signal.SIGKILL)
+        assert await executor.run(os.getpid) != pid
+
+
+@in_own_loop
+async def test_requests_to_stop_are_the_daemon_s_business() -> None:
+    """Both a terminal and systemd may send them to every process."""
+    async with ProcessExecutor(1) as executor:
+        pid = await executor.run(os.getpid)
+        os.kill(pid, signal.SIGINT)
+        os.kill(pid, signal.SIGTERM)
+        assert await executor.run(os.getpid) == pid
+        assert await executor.run(os.getpgid, 0) != os.getpgid(0)
+
+
+@in_own_loop
+async def test_no_more_calls_run_at_once_than_there_are_workers(tmp_path: Path) -> None:
+    ended: list[float] = []
+    async with ProcessExecutor(2) as executor:
+
+        async def call() -> None:
+            await executor.run(time.sleep, 0.3)
+            ended.append(time.monotonic())
+
+        await executor.run(os.getpid)
+        start = time.monotonic()
+        async with anyio.create_task_group() as group:
+            for _ in range(4):
+                group.start_soon(call)
+        assert len(children()) == 2
+    assert max(ended) - start >= 0.6
+
+
+# --- many items ---
+
+
+@in_own_loop
+async def test_ten_thousand_items_come_back_in_order_from_all_workers() -> None:
+    async with ProcessExecutor(2) as executor:
+        items = list(range(10_000))
+        assert await executor.map(square, items) == [item * item for item in items]
+        assert len(set(await executor.map(where, items))) == 2
+
+
+@in_own_loop
+async def test_there_is_a_worker_for_each_cpu_that_this_process_may_use() -> None:
+    usable = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(usable)})
+    try:
+        executor = ProcessExecutor()
+    finally:
+        os.sched_setaffinity(0, usable)
+    async with executor:
+        assert len(set(await executor.map(where, range(500)))) == 1
+
+
+@in_own_loop
+async def test_no_items_need_no_process() -> None:
+    async with ProcessExecutor(2) as executor:
+        assert await executor.map(square, []) == []
+        assert children() == set()
+
+
+@in_own_loop
+async def test_large_items_travel_in_chunks_of_their_own() -> None:
+    async with ProcessExecutor(1, memory_mib=256) as executor:
+        items = [bytes([number]) * 30 * MIB for number in range(6)]
+        assert await executor.map(len, items) == [30 * MIB] * 6
+
+
+@in_own_loop
+async def test_constants_are_unpickled_once_in_each_process(tmp_path: Path) -> None:
+    notes = tmp_path / "readers"
+    async with ProcessExecutor(2) as executor:
+        items = list(range(1000))
+        for _ in range(3):
+            assert await executor.map(ignore_constant, items, CountsItsReaders(str(notes))) == items
+    readers = notes.read_text().split()
+    assert len(readers) == len(set(readers)) == 2
+
+
+@in_own_loop
+async def test_a_function_that_prints_does_not_speak_to_the_daemon() -> None:
+    async with ProcessExecutor(1) as executor:
+        assert await executor.map(write_and_read, [1, 2]) == ["", ""]
+
+
+# --- items that cost only themselves ---
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        (segfault, "its process died of SIGSEGV"),
+        (abort, "its process died of SIGABRT"),
+        (be_killed, "its process died of SIGKILL"),
+        (leave, "its process ended with status 3"),
+        (leave_at_once, "its process ended with status 0"),
+        (interrupt, "its process died of SIGINT"),
+        (eat_memory, "it needed more than 512 MiB of memory"),
+        (eat_memory_bit_by_bit, "it needed more than 512 MiB of memory"),
+        (spin, "it took more than 0.5 s of CPU time"),
+        (spin_in_c, "it took more than 0.5 s of CPU time"),
+        (sleep, "it took more than 2 s"),
+    ],
+)
+@in_own_loop
+async def test_an_item_that_ruins_its_process_costs_only_itself(
+    how: Callable[[], None], reason: str, tmp_path: Path
+) -> None:
+    seen = tmp_path / "seen"
+    seconds = 0.5 if how in {spin, spin_in_c, sleep} else 30
+    async with ProcessExecutor(2, item_seconds=seconds, memory_mib=512) as executor:
+        items = list(range(40))
+        outcomes = await executor.map(die_on_bad, items, how, (BAD,), str(seen))
+    assert [item for item, outcome in enumerate(outcomes) if isinstance(outcome, WorkerLost)] == [BAD]
+    assert [lost.reason for lost in outcomes if isinstance(lost, WorkerLost)] == [reason]
+    assert [outcome for outcome in outcomes if not isinstance(outcome, WorkerLost)] == [
+        n * n for n in items if n != BAD
+    ]
+    calls = [int(line) for line in seen.read_text().split()]
+    assert set(calls) == set(items) - {BAD}
+    assert max(map(calls.count, items)) <= 2
+    assert max(calls.count(item) for item in items if item > BAD) == 1
+
+
+@in_own_loop
+async def test_every_second_item_may_be_bad(tmp_path: Path) -> None:
+    async with ProcessExecutor(2) as executor:
+        bad = tuple(range(0, 12, 2))
+        outcomes = await executor.map(die_on_bad, range(12), be_killed, bad, str(tmp_path / "seen"))
+    assert [isinstance(outcome, WorkerLost) for outcome in outcomes] == [True, False] * 6
+    assert outcomes[1::2] == [n * n for n in range(1, 12, 2)]
+
+
+@in_own_loop
+async def test_an_item_is_lost_only_if_it_fails_alone(tmp_path: Path) -> None:
+    async with ProcessExecutor(1) as executor:
+        assert await executor.map(kill_own_worker_once, range(20), str(tmp_path / "mark")) == list(range(20))
+    assert (tmp_path / "mark").exists()
+
+
+@in_own_loop
+async def test_an_item_that_kills_the_process_while_it_is_unpickled_costs_only_itself() -> None:
+    async with ProcessExecutor(1) as executor:
+        first, bad, last = await executor.map(type, [1, KillsItsReader(), "x"])
+    assert (first, last) == (int, str)
+    assert isinstance(bad, WorkerLost)
+    assert bad.reason == "its process ended with status 9"
+
+
+@in_own_loop
+async def test_time_asleep_counts_for_each_item_anew() -> None:
+    async with ProcessExecutor(1, item_seconds=0.4) as executor:
+        assert await executor.map(time.sleep, [0.5] * 4) == [None] * 4
+
+
+@in_own_loop
+async def test_cpu_time_counts_for_each_item_anew() -> None:
+    async with ProcessExecutor(1, item_seconds=0.5) as executor:
+        before = os.times().children_user
+        assert await executor.map(sum, [range(8_000_000)] * 12) == [sum(range(8_000_000))] * 12
+    assert os.times().children_user - before > 0.5
+
+
+@in_own_loop
+async def test_a_process_that_has_grown_is_replaced_between_chunks() -> None:
+    async with ProcessExecutor(1, memory_mib=512) as executor:
+        [first] = await executor.map(leak_and_tell_pid, [1])
+        [second] = await executor.map(leak_and_tell_pid, [300])
+        [third] = await executor.map(leak_and_tell_pid, [1])
+        assert first == second != third
+        assert children() == {third}
+
+
+# --- what is the caller's own error ---
+
+
+@in_own_loop
+async def test_an_error_in_the_function_is_raised_and_the_processes_live_on() -> None:
+    async with ProcessExecutor(2) as executor:
+        before = set(await executor.map(where, range(500)))
+        with pytest.raises(ValueError, match="is no good") as caught:
+            await executor.map(raise_value_error, range(500))
+        assert "in raise_value_error" in caught.value.__notes__[0]
+        assert set(await executor.map(where, range(500))) == before
+
+
+@in_own_loop
+async def test_a_result_that_cannot_be_pickled_is_the_caller_s_error() -> None:
+    async with ProcessExecutor(1) as executor:
+        with pytest.raises((AttributeError, TypeError), match="pickle") as caught:
+            await executor.map(return_a_lambda, [1])
+        assert "worker process" in caught.value.__notes__[0]
+        assert await executor.map(square, [3]) == [9]
+
+
+@in_own_loop
+async def test_an_item_that_cannot_be_pickled_is_the_caller_s_error() -> None:
+    async with ProcessExecutor(1) as executor:
+        with pytest.raises(TypeError, match="this cannot be pickled"):
+            await executor.map(type, [1, CannotBePickled()])
+        assert await executor.map(square, [3]) == [9]
+
+
+@in_own_loop
+async def test_a_constant_that_cannot_be_read_says_so_every_time() -> None:
+    async with ProcessExecutor(1) as executor:
+        for _ in range(2):
+            with pytest.raises(ValueError, match="no number"):
+                await executor.map(ignore_constant, [1], CannotBeRead())
+        assert await executor.map(square, [3]) == [9]
+
+
+@in_own_loop
+async def test_a_constant_that_kills_its_readers_is_nobody_s_item() -> None:
+    async with ProcessExecutor(1) as executor:
+        with pytest.raises(WorkerLost, match="status 9"):
+            await executor.map(ignore_constant, [1, 2], KillsItsReader())
+        assert await executor.map(square, [3]) == [9]
+
+
+# --- ends ---
+
+
+@in_own_loop
+async def test_cancelling_the_caller_kills_the_process_and_what_it_started(tmp_path: Path) -> None:
+    async with ProcessExecutor(1) as executor:
+        async with anyio.create_task_group() as group:
+            group.start_soon(executor.map, start_a_child_and_sleep, [str(tmp_path / "pid")])
+            pid = await read_pid(tmp_path / "pid")
+            group.cancel_scope.cancel()
+        await wait_until_gone(pid)
+        assert children() == set()
+        assert await executor.run(pow, 3, 2) == 9
+
+
+@pytest.mark.parametrize("seconds", [0, 0.01, 0.1, 0.3])
+@in_own_loop
+async def test_a_caller_that_is_cancelled_while_a_process_starts_leaves_none(seconds: float) -> None:
+    async with ProcessExecutor(2) as executor:
+        with anyio.move_on_after(seconds):
+            await executor.map(die_on_bad, [BAD] * 500, sleep, (BAD,), os.devnull)
+        assert children() == set()
+
+
+@in_own_loop
+async def test_leaving_the_executor_leaves_no_process() -> None:
+    async with ProcessExecutor(2) as executor:
+        await executor.map(square, range(500))
+        assert len(children()) == 2
+    assert children() == set()
+
+
+def test_a_machine_that_stands_still_rejects_no_file(tmp_path: Path) -> None:
+    """The worker is back later than the daemon, which has slept through several of its limits."""
+    program = f"""
+import anyio
+from codelupe.executor import ProcessExecutor
+from tests.unit.codelupe.executor.test_pool import write_pid_and_nap
+
+async def main() -> None:
+    async with ProcessExecutor(1, item_seconds=0.5) as executor:
+        print(await executor.map(write_pid_and_nap, [{str(tmp_path / "pid")!r}]))
+
+anyio.run(main)
+"""
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[3], stdout=subprocess.PIPE, text=True) as daemon:
+        pid = anyio.run(read_pid, tmp_path / "pid")
+        for process in (daemon.pid, pid):
+            os.kill(process, signal.SIGSTOP)
+        time.sleep(4)
+        os.kill(daemon.pid, signal.SIGCONT)
+        time.sleep(0.5)
+        os.kill(pid, signal.SIGCONT)
+        output, _ = daemon.communicate(timeout=20)
+    assert output == "['woke up']\n"
+
+
+def write_pid_and_nap(path: str) -> str:
+    Path(path).write_text(str(os.getpid()))
+    time.sleep(1)
+    return "woke up"
+
+
+def test_workers_die_with_the_process_that_started_them_even_in_the_middle_of_work(tmp_path: Path) -> None:
+    program = f"""
+import anyio
+from codelupe.executor import ProcessExecutor
+from tests.unit.codelupe.executor.test_pool import write_pid_and_spin
+
+async def main() -> None:
+    async with ProcessExecutor(2) as executor:
+        await executor.run(int)
+        await executor.map(write_pid_and_spin, [{str(tmp_path / "one")!r}, {str(tmp_path / "two")!r}])
+
+anyio.run(main)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parents[3]) as daemon:
+        pids = [anyio.run(read_pid, tmp_path / name) for name in ("one", "two")]
+        daemon.kill()
+    for pid in pids:
+        anyio.run(wait_until_gone, pid)
+
+
+def write_pid_and_spin(path: str) -> None:
+    Path(path).write_text(str(os.getpid()))
+    spin()

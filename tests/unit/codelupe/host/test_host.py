@@ -1,0 +1,394 @@
+"""Plugins from real distributions: each fault stays with the plugin that has it, and the others go on."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from pydantic import BaseModel
+from structlog.testing import capture_logs
+
+from codelupe import Database, Directories
+from codelupe.config.sources import Layer, RawSettings, validate
+from codelupe.host.discovery import Plugin, discover_plugins
+from codelupe.host.host import Gathered, Host
+
+SOUND = """
+    from datetime import timedelta
+    from pydantic import BaseModel
+    from codelupe import Job, Subscription, hookimpl
+    from codelupe_events import BatchReady, RepoEmpty
+
+    class Settings(BaseModel):
+        colour: str = "green"
+
+    async def handle(event, context): ...
+    async def run(context): ...
+
+    @hookimpl
+    def codelupe_settings(): return Settings
+
+    @hookimpl
+    def codelupe_subscriptions(settings):
+        assert settings.colour == "green"
+        return [Subscription(name="s", events=(BatchReady,), emits=(RepoEmpty,), handler=handle)]
+
+    @hookimpl
+    def codelupe_jobs(): return [Job(name="j", every=timedelta(hours=1), run=run)]
+"""
+IMPORTS = """
+    from datetime import timedelta
+    from pydantic import BaseModel
+    from codelupe import Job, RepositoryRule, Service, Subscription, hookimpl
+    from codelupe_events import BatchReady
+    async def handle(event, context): ...
+"""
+
+Install = Callable[..., str]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Puts a distribution with one plugin where Python finds it; returns the name of its module."""
+    monkeypatch.syspath_prepend(tmp_path)
+    modules: list[str] = []
+
+    def install(
+        plugin: str,
+        code: str = SOUND,
+        *,
+        distribution: str | None = None,
+        requires: Sequence[str] = (),
+        target: str = "",
+        entry_points: str | None = None,
+    ) -> str:
+        distribution = distribution or f"codelupe-{plugin}"
+        module = f"codelupe_test_{distribution.replace('-', '_').lower()}_{len(modules)}"
+        modules.append(module)
+        (tmp_path / f"{module}.py").write_text(textwrap.dedent(code))
+        folder = tmp_path / f"{distribution.replace('-', '_')}-1.2.dist-info"
+        folder.mkdir()
+        needs = "".join(f"Requires-Dist: {each}\n" for each in requires)
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.2\n{needs}")
+        (folder / "entry_points.txt").write_text(entry_points or f"[codelupe]\n{plugin} = {module}{target}\n")
+        return module
+
+    yield install
+    for module in modules:
+        sys.modules.pop(module, None)
+
+
+@pytest.fixture(autouse=True)
+def quiet_logs() -> Iterator[list[Any]]:
+    structlog.reset_defaults()
+    with capture_logs() as logs:
+        yield logs
+
+
+def find(host: Host, name: str) -> Plugin:
+    [plugin] = [plugin for plugin in host.plugins if plugin.name == name]
+    return plugin
+
+
+def gather(host: Host, **settings: Any) -> Gathered:
+    raw = RawSettings([Layer("test", {"plugins": settings})])
+    tree = validate(raw, host.settings_models(), environment={}).settings
+    place = Path("/nowhere")
+    directories = Directories(state=place, repositories=place, models=place, work=place)
+    return host.gather(tree.plugins, Database("postgresql:///unused"), directories)
+
+
+def assert_isolated(host: Host, name: str, cause: str) -> Gathered:
+    """The plugin is reported with the cause, and the sound one beside it and CodeLupe's own still work."""
+    gathered = gather(host)
+    stages = [stage.name for stage in gathered.stages]
+    assert cause in (find(host, name).error or "no error")
+    assert find(host, name) in host.broken
+    assert [stage for stage in stages if stage.startswith(f"{name}.")] == []
+    assert "zz_sound.s" in stages
+    assert "filters.repository-rules" in stages
+    assert [plugin.name for plugin in host.broken] == [name]
+    return gathered
+
+
+# --- what works ---
+
+
+def test_a_third_party_s_plugin_is_found_and_asked(install: Install) -> None:
+    install("zz_sound")
+    host = Host(discover_plugins())
+    plugin = find(host, "zz_sound")
+    assert (plugin.distribution, plugin.version, plugin.error) == ("codelupe-zz_sound", "1.2", None)
+    assert plugin.hooks == ("codelupe_jobs", "codelupe_settings", "codelupe_subscriptions")
+    gathered = gather(host)
+    assert "zz_sound.s" in [stage.name for stage in gathered.stages]
+    assert "zz_sound.j" in [job.name for job in gathered.jobs]
+
+
+def test_a_plugin_may_be_an_object_within_a_module(install: Install) -> None:
+    code = f"""{SOUND}
+    class Plugin:
+        @hookimpl
+        def codelupe_subscriptions(self):
+            return [Subscription(name="inner", events=(BatchReady,), handler=handle)]
+
+    plugin = Plugin()
+    """
+    install("objects", code, target=":plugin")
+    assert "objects.inner" in [stage.name for stage in gather(Host(discover_plugins())).stages]
+
+
+def test_a_plugin_without_a_settings_model_gets_none(install: Install) -> None:
+    code = f"""{IMPORTS}
+    @hookimpl
+    def codelupe_subscriptions(settings):
+        assert settings is None
+        return [Subscription(name="s", events=(BatchReady,), handler=handle)]
+    """
+    install("bare", code)
+    host = Host(discover_plugins())
+    assert "bare.s" in [stage.name for stage in gather(host).stages]
+    assert host.settings_models()["bare"] is BaseModel
+
+
+def test_codelupe_s_own_plugins_come_the_same_way() -> None:
+    host = Host(discover_plugins())
+    assert {plugin.distribution for plugin in host.plugins} == {"codelupe"}
+    assert [plugin.error for plugin in host.broken] == []
+    assert {"crawler", "downloader", "filters", "scorers", "search", "trainer"} <= {one.name for one in host.active}
+
+
+def test_plugins_bring_commands_and_migrations(install: Install, tmp_path: Path) -> None:
+    (tmp_path / "migrations").mkdir()
+    (tmp_path / "migrations" / "0001_paint.sql").write_text("create table paint ();")
+    code = f"""
+    from pathlib import Path
+    import typer
+    from codelupe import hookimpl
+
+    app = typer.Typer()
+
+    @app.command()
+    def paint(): ...
+
+    @hookimpl
+    def codelupe_commands(): return app
+
+    @hookimpl
+    def codelupe_migrations(): return Path({str(tmp_path / "migrations")!r})
+    """
+    install("painter", code)
+    host = Host(discover_plugins())
+    assert list(host.commands()) == ["painter"]
+    assert [(one.owner, one.number, one.name) for one in host.migrations()] == [("painter", 1, "paint")]
+
+
+# --- plugins that cannot be loaded ---
+
+
+@pytest.mark.parametrize(
+    ("code", "cause"),
+    [
+        ("import nowhere_to_be_found\n", "ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
+        ("def broken(:\n", "SyntaxError"),
+        ("raise SystemExit(3)\n", "SystemExit: 3"),
+        (f"{IMPORTS}\n    1 / 0\n", "ZeroDivisionError"),
+        (f"{IMPORTS}\n    @hookimpl\n    def codelupe_subscriptoins(): return []\n", "codelupe_subscriptoins"),
+        (f"{IMPORTS}\n    @hookimpl\n    def codelupe_jobs(settigns): return []\n", "settigns"),
+        (
+            f"{IMPORTS}\n    @hookimpl\n    def codelupe_a(): ...\n    @hookimpl\n    def codelupe_jobs(x): ...\n",
+            "hook 'codelupe_jobs'",
+        ),
+    ],
+)
+def test_a_plugin_that_cannot_be_loaded_stands_alone(install: Install, code: str, cause: str) -> None:
+    install("broken", code)
+    install("zz_sound")
+    host = Host(discover_plugins())
+    assert_isolated(host, "broken", cause)
+    assert host.settings_models()["broken"] is None
+
+
+@pytest.mark.parametrize(
+    ("target", "cause"), [(":missing", "AttributeError"), (":NOTHING", "is None"), (".deeper", "ModuleNotFoundError")]
+)
+def test_an_entry_point_that_leads_nowhere(install: Install, target: str, cause: str) -> None:
+    install("broken", "NOTHING = None\n", target=target)
+    install("zz_sound")
+    assert_isolated(Host(discover_plugins()), "broken", cause)
+
+
+def test_two_names_for_one_object(install: Install) -> None:
+    module = install("zz_sound")
+    install("zz_twin", entry_points=f"[codelupe]\nzz_twin = {module}\n")
+    assert_isolated(Host(discover_plugins()), "zz_twin", "already registered")
+
+
+def test_a_distribution_whose_entry_points_are_garbage_hides_nobody(install: Install, quiet_logs: list[Any]) -> None:
+    install("zz_sound")
+    install("broken", distribution="aa-garbage", entry_points="[codelupe]\nno equals sign\n")
+    host = Host(discover_plugins())
+    assert "zz_sound.s" in [stage.name for stage in gather(host).stages]
+    assert [one["distribution"] for one in quiet_logs if one["event"] == "entry_points_unreadable"] == ["aa-garbage"]
+
+
+def test_what_is_broken_is_logged_by_name(install: Install, quiet_logs: list[Any]) -> None:
+    install("broken", "1 / 0\n")
+    Host(discover_plugins())
+    [record] = [one for one in quiet_logs if one["event"] == "plugin_broken"]
+    assert (record["plugin"], record["distribution"]) == ("broken", "codelupe-broken")
+    assert "ZeroDivisionError" in record["error"]
+
+
+# --- names, distributions, versions ---
+
+
+def test_a_name_claimed_by_two_distributions_belongs_to_neither(install: Install) -> None:
+    install("twice", distribution="first-dist")
+    install("twice", distribution="second-dist")
+    install("zz_sound")
+    host = Host(discover_plugins())
+    claims = [(plugin.distribution, plugin.error) for plugin in host.broken]
+    why = "two distributions claim this name; choose one in plugin_distributions"
+    assert claims == [("first-dist", why), ("second-dist", why)]
+    assert "zz_sound.s" in [stage.name for stage in gather(host).stages]
+
+
+@pytest.mark.parametrize("chosen", ["second-dist", "Second_Dist"])
+def test_a_setting_chooses_between_two_distributions(install: Install, chosen: str) -> None:
+    install("twice", "1 / 0\n", distribution="first-dist")
+    install("twice", distribution="second-dist")
+    host = Host(discover_plugins(chosen={"twice": chosen}))
+    assert (find(host, "twice").distribution, find(host, "twice").error) == ("second-dist", None)
+    assert "twice.s" in [stage.name for stage in gather(host).stages]
+
+
+def test_a_choice_that_is_not_installed_is_reported(install: Install) -> None:
+    install("zz_sound")
+    install("broken", distribution="first-dist")
+    assert_isolated(Host(discover_plugins(chosen={"broken": "other-dist"})), "broken", "chooses 'other-dist'")
+
+
+def test_a_disabled_plugin_is_not_even_imported(install: Install) -> None:
+    module = install("unwanted", "raise RuntimeError('imported')\n")
+    host = Host(discover_plugins(disabled=frozenset({"unwanted"})))
+    assert module not in sys.modules
+    plugin = find(host, "unwanted")
+    assert (plugin.disabled, plugin.error, plugin.is_active) == (True, None, False)
+    assert host.settings_models()["unwanted"] is None
+    assert "filters.file-rules" in [stage.name for stage in gather(host, unwanted={"anything": 1}).stages]
+
+
+@pytest.mark.parametrize(
+    ("requirement", "error"),
+    [
+        ("codelupe>=99", "it needs codelupe>=99; this is 0.1.0"),
+        ("CodeLupe<0.1", "it needs codelupe<0.1; this is 0.1.0"),
+        ("codelupe>=0.1", None),
+        ("codelupe>=99; extra == 'later'", None),
+        ("codelupe>=99; python_version < '3'", None),
+        ("codelupe-addons>=99", None),
+        ("codelupe[train]", None),
+    ],
+)
+def test_a_plugin_for_another_codelupe_is_not_loaded(install: Install, requirement: str, error: str | None) -> None:
+    module = install("picky", requires=[requirement])
+    install("zz_sound")
+    host = Host(discover_plugins())
+    assert find(host, "picky").error == error
+    assert (module in sys.modules) == (error is None)
+    assert "zz_sound.s" in [stage.name for stage in gather(host).stages]
+
+
+def test_a_requirement_that_nobody_can_read(install: Install) -> None:
+    install("broken", requires=["codelupe ==== 1"])
+    install("zz_sound")
+    assert_isolated(Host(discover_plugins()), "broken", "InvalidRequirement")
+
+
+@pytest.mark.parametrize("name", ["Capital", "with-dash", "with.dot", "9lives", "schema", "model_config", "_x"])
+def test_a_bad_name_is_refused(install: Install, name: str) -> None:
+    install(name, distribution="bad-name")
+    install("zz_sound")
+    assert_isolated(Host(discover_plugins()), name, f"the name {name!r}")
+
+
+# --- plugins that break when asked ---
+
+
+@pytest.mark.parametrize(
+    ("hook", "cause"),
+    [
+        ("def codelupe_subscriptions(): raise RuntimeError('in a hook')", "RuntimeError: in a hook"),
+        ("def codelupe_subscriptions(): raise SystemExit('leaving')", "SystemExit: leaving"),
+        ("def codelupe_subscriptions(settings): return settings.absent", "AttributeError"),
+        ("def codelupe_subscriptions(): return 5", "TypeError"),
+        ("def codelupe_subscriptions(): return [5]", "offered 5 where a Subscription or a BatchSubscription belongs"),
+        ("def codelupe_subscriptions(): yield from [handle]", "where a Subscription or a BatchSubscription belongs"),
+        (
+            "def codelupe_subscriptions(): return [Subscription(name='s', events=('BatchReady',), handler=handle)]",
+            "broken.s names 'BatchReady' where an event class belongs",
+        ),
+        (
+            "def codelupe_subscriptions(): return [Subscription(name='s', events=BatchReady, handler=handle)]",
+            "TypeError",
+        ),
+        (
+            "def codelupe_subscriptions(): return [Subscription(name='s', events=(BatchReady,), handler=handle)] * 2",
+            "two Subscriptions with the name 's'",
+        ),
+        ("def codelupe_jobs(): return ['nightly']", "offered 'nightly' where a Job belongs"),
+        ("def codelupe_services(): return [handle]", "where a Service belongs"),
+        ("def codelupe_repository_sources(): return ['github']", "where a RepositorySource belongs"),
+        ("def codelupe_repository_rules(): return [len]", "where a RepositoryRule belongs"),
+        ("def codelupe_file_rules(): return [object()]", "where a FileRule belongs"),
+        ("def codelupe_scorers(): return {'style': 1.0}", "where a Scorer belongs"),
+        ("def codelupe_search_index(): return 'elastic'", "where a SearchIndex belongs"),
+        ("def codelupe_executors(): return [('ray', object())]", "where a Executor belongs"),
+        ("def codelupe_executors(): return ['ray']", "ValueError"),
+        ("def codelupe_settings(): return 5", "offered 5 where a pydantic model class belongs"),
+        ("def codelupe_settings(): return dict", "where a pydantic model class belongs"),
+        ("def codelupe_settings(): return None", "where a pydantic model class belongs"),
+        ("def codelupe_settings(): raise RuntimeError('no settings')", "RuntimeError: no settings"),
+    ],
+)
+def test_a_plugin_that_breaks_its_contract_stands_alone(install: Install, hook: str, cause: str) -> None:
+    install("broken", f"{IMPORTS}\n    @hookimpl\n    {hook}\n")
+    install("zz_sound")
+    assert_isolated(Host(discover_plugins()), "broken", cause)
+
+
+def test_a_plugin_that_fails_at_one_hook_offers_nothing_at_all(install: Install) -> None:
+    code = f"""{SOUND}
+    @hookimpl
+    def codelupe_services(): raise RuntimeError("half-way")
+    """
+    install("broken", code)
+    install("zz_sound")
+    gathered = assert_isolated(Host(discover_plugins()), "broken", "half-way")
+    assert [job.name for job in gathered.jobs if job.name.startswith("broken.")] == []
+
+
+@pytest.mark.parametrize(
+    ("code", "cause"),
+    [
+        ("def codelupe_commands(): raise RuntimeError('no commands')", "no commands"),
+        ("def codelupe_commands(): return print", "where a Typer belongs"),
+        ("def codelupe_commands(): return __import__('typer').Typer()", "Could not get a command"),
+        ("def codelupe_migrations(): raise RuntimeError('no folder')", "no folder"),
+        ("def codelupe_migrations(): return __import__('pathlib').Path('/nowhere')", "FileNotFoundError"),
+        ("def codelupe_migrations(): return 5", "AttributeError"),
+    ],
+)
+def test_broken_commands_and_migrations_stand_alone(install: Install, code: str, cause: str) -> None:
+    install("broken", f"{IMPORTS}\n    @hookimpl\n    {code}\n")
+    install("zz_sound")
+    host = Host(discover_plugins())
+    assert host.commands() == {}
+    assert host.migrations() == []
+    assert_isolated(host, "broken", cause)

@@ -1,0 +1,154 @@
+"""Is a process alive, and does the heartbeat keep, lose and give up its lease?"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from codelupe import Database
+from codelupe.log.records import uuid7
+from codelupe.work.leases import SQL, Heartbeat, ProcessIdentity, is_alive
+
+BRIEF = timedelta(milliseconds=400)
+
+
+# --- processes ---
+
+
+def started(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+
+
+def test_this_process_is_alive() -> None:
+    identity = ProcessIdentity.of_this_process()
+    assert identity.pid == os.getpid()
+    assert identity.host
+    assert identity.boot_id
+    assert is_alive(identity.pid, identity.pid_started)
+
+
+def test_a_process_with_the_same_number_that_started_at_another_time_is_another_one() -> None:
+    identity = ProcessIdentity.of_this_process()
+    assert not is_alive(identity.pid, str(int(identity.pid_started) - 1))
+    assert not is_alive(identity.pid, "")
+
+
+def test_a_name_with_brackets_and_spaces_confuses_nobody(tmp_path: Path) -> None:
+    program = tmp_path / "a) Z (b"
+    program.symlink_to("/bin/sleep")
+    with subprocess.Popen([program, "60"]) as child:
+        assert is_alive(child.pid, started(child.pid))
+        child.kill()
+
+
+def test_a_process_is_dead_once_it_is_killed_even_before_its_parent_notices() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        since = started(child.pid)
+        assert is_alive(child.pid, since)
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert not is_alive(child.pid, since), "a zombie"
+    assert not is_alive(child.pid, since)
+
+
+# --- the heartbeat ---
+
+
+async def take_lease(database: Database, ttl: timedelta) -> UUID:
+    worker, identity = uuid7(), ProcessIdentity.of_this_process()
+    await database.execute(
+        SQL.register_worker, worker, ttl, identity.host, identity.boot_id, identity.pid, identity.pid_started
+    )
+    return worker
+
+
+@contextmanager
+def beating(database: Database, worker: UUID, ttl: timedelta, reasons: list[str]) -> Iterator[Heartbeat]:
+    heartbeat = Heartbeat(database, worker, ttl, reasons.append)
+    heartbeat.start()
+    try:
+        yield heartbeat
+    finally:
+        heartbeat.stop()
+
+
+async def wait_for(reasons: list[str]) -> None:
+    with anyio.fail_after(20):
+        while not reasons:
+            await anyio.sleep(0.01)
+
+
+@pytest.mark.anyio
+async def test_a_heartbeat_keeps_the_lease_and_stops_when_told(database: Database) -> None:
+    worker, reasons = await take_lease(database, BRIEF), list[str]()
+    with beating(database, worker, BRIEF, reasons):
+        began = await database.fetchval("select lease_until from workers")
+        with anyio.fail_after(20):
+            while await database.fetchval("select lease_until from workers") <= began + BRIEF * 2:
+                assert await database.fetchval("select lease_until > now() from workers")
+                await anyio.sleep(0.05)
+    kept = await database.fetchval("select lease_until from workers")
+    await anyio.sleep(BRIEF.total_seconds())
+    assert await database.fetchval("select lease_until from workers") == kept
+    assert reasons == []
+
+
+@pytest.mark.anyio
+async def test_a_loop_that_is_blocked_does_not_cost_the_lease(database: Database) -> None:
+    worker, reasons = await take_lease(database, BRIEF), list[str]()
+    with beating(database, worker, BRIEF, reasons):
+        time.sleep(BRIEF.total_seconds() * 3)
+        assert await database.fetchval("select lease_until > now() from workers")
+    assert reasons == []
+
+
+@pytest.mark.anyio
+async def test_a_lease_that_another_took_is_lost_once(database: Database) -> None:
+    worker, reasons = await take_lease(database, BRIEF), list[str]()
+    threads = threading.active_count()
+    with beating(database, worker, BRIEF, reasons):
+        await database.execute(SQL.delete_workers, [worker])
+        await wait_for(reasons)
+        await anyio.sleep(BRIEF.total_seconds())
+        assert len(reasons) == 1
+        assert "another process" in reasons[0]
+    assert threading.active_count() <= threads
+
+
+@pytest.mark.anyio
+async def test_a_database_that_is_away_for_the_whole_time_costs_the_lease() -> None:
+    nowhere = Database("postgresql://nobody@127.0.0.1:1/nothing")
+    reasons: list[str] = []
+    began = time.monotonic()
+    with beating(nowhere, uuid7(), BRIEF, reasons):
+        await wait_for(reasons)
+    assert "could not be reached" in reasons[0]
+    assert time.monotonic() - began >= BRIEF.total_seconds()
+
+
+@pytest.mark.anyio
+async def test_a_connection_that_breaks_is_made_anew(database: Database) -> None:
+    worker, reasons = await take_lease(database, BRIEF), list[str]()
+    with beating(database, worker, BRIEF, reasons):
+        for _ in range(3):
+            before = await database.fetchval("select lease_until from workers")
+            await database.fetch(
+                "select pg_terminate_backend(pid) from pg_stat_activity"
+                " where datname = current_database() and query like 'update workers%'"
+            )
+            with anyio.fail_after(20):
+                while await database.fetchval("select lease_until from workers") <= before:
+                    await anyio.sleep(0.02)
+    assert reasons == []
