@@ -117,6 +117,6 @@ def _default(info: FieldInfo) -> str:
 
 
 def _profiles() -> Iterator[str]:
-    for profile in sorted((files("codelupe") / "profiles").iterdir(), key=lambda entry: entry.name):
+    for profile in sorted((files("codelupe.config") / "profiles").iterdir(), key=lambda entry: entry.name):
         yield f"`--profile {profile.name.removesuffix('.toml')}`:"
         yield f"```toml\n{profile.read_text(encoding='utf-8').strip()}\n```"
