@@ -15,7 +15,6 @@ from codelupe.observability.progress import Progress
 from codelupe.postgres import Connection, Database
 from codelupe.postgres.queries import Queries, load_queries
 from codelupe.work.context import BatchContext, HandlerContext, JobContext
-from codelupe.work.extensions import Offers
 from codelupe.work.subscriptions import BatchSubscription, Job, RetryPolicy, Service, Subscription
 
 __all__ = [
@@ -32,7 +31,6 @@ __all__ = [
     "JobContext",
     "LeaseLost",
     "Objection",
-    "Offers",
     "ProcessExecutor",
     "Progress",
     "Queries",

@@ -24,7 +24,8 @@ from codelupe.contracts.search import SearchIndex
 from codelupe.errors import CodelupeError, ConfigurationError, DatabaseUnavailable
 from codelupe.executor import ProcessExecutor
 from codelupe.executor.contract import Executor
-from codelupe.host.host import Gathered, Host
+from codelupe.host.extensions import Extensions
+from codelupe.host.host import Host
 from codelupe.log import EventLog
 from codelupe.log.event_log import SQL
 from codelupe.log.retention import keep_retention
@@ -35,7 +36,7 @@ from codelupe.postgres import Database
 from codelupe.postgres.embedded import embedded_server
 from codelupe.postgres.migrate import migrate, own_migrations
 from codelupe.postgres.queries import load_queries
-from codelupe.work.context import Runtime
+from codelupe.work.runtime import Runtime
 from codelupe.work.scheduler import Scheduler
 from codelupe.work.worker import Worker
 
@@ -50,16 +51,6 @@ STALLED_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Running:
-    """A daemon at work, for whoever watches it."""
-
-    database: Database
-    directories: Directories
-    gathered: Gathered
-    board: ProgressTracker
-
-
-@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """How a run ended."""
 
@@ -68,20 +59,20 @@ class Outcome:
 
 
 class Watcher(Protocol):
-    """Somebody who looks on."""
+    """Observes a running daemon."""
 
-    async def watch(self, running: Running) -> None:
+    async def watch(self, runtime: Runtime, extensions: Extensions) -> None:
         """Runs beside the work and is cancelled at its end."""
         ...
 
-    async def conclude(self, running: Running) -> None:
+    async def conclude(self, runtime: Runtime, extensions: Extensions) -> None:
         """Called when all is done, unless a signal ended the run; the database is still there."""
         ...
 
 
 @asynccontextmanager
 async def open_database(settings: Settings, folders: Directories) -> AsyncIterator[Database]:
-    """The database that the settings name, or the embedded one, which this starts if nobody else has.
+    """The database that the settings name, or the embedded one, started here unless it runs already.
 
     Raises:
         DatabaseUnavailable: it cannot be reached or started.
@@ -127,72 +118,68 @@ class Daemon:
         self._until_idle = until_idle
         self._signals = 0
         self._stop: Callable[[], None] = lambda: None
-        self._failed_jobs: dict[str, str] = {}
 
     async def run(self, watcher: Watcher | None = None) -> Outcome:
         """Work until a signal comes or, with ``until_idle``, until there is nothing left to do."""
         systemd.hide_service_manager()
+        failed_jobs: dict[str, str] = {}
         async with anyio.create_task_group() as group:
             self._stop = group.cancel_scope.cancel
             group.start_soon(self._obey_signals)
-            await self._run(watcher)
+            async with self._prepared() as (runtime, extensions):
+                failed_jobs = await self._work(runtime, extensions, watcher)
+                if watcher is not None and not self._signals:
+                    await watcher.conclude(runtime, extensions)
+                log.info("stopped", interrupted=self._signals > 0)
             group.cancel_scope.cancel()
-        return Outcome(failed_jobs=self._failed_jobs, interrupted=self._signals > 0)
+        return Outcome(failed_jobs=failed_jobs, interrupted=self._signals > 0)
 
-    async def _run(self, watcher: Watcher | None) -> None:
-        folders = locate_directories(self._settings)
-        create_directories(folders)
-        with held_by_one_daemon(folders.state):
-            async with open_database(self._settings, folders) as database:
+    @asynccontextmanager
+    async def _prepared(self) -> AsyncIterator[tuple[Runtime, Extensions]]:
+        """What must be there before work begins: directories, database, schema, plugins, executor."""
+        settings, directories = self._settings, locate_directories(self._settings)
+        create_directories(directories)
+        with held_by_one_daemon(directories.state):
+            async with open_database(settings, directories) as database:
                 await prepare_database(database, self._host)
-                await self._work(database, folders, watcher)
+                extensions = self._host.gather(settings.plugins, database, directories)
+                async with self._executor(extensions) as executor:
+                    runtime = Runtime(
+                        log=EventLog(database),
+                        directories=directories,
+                        executor=executor,
+                        search_index=self._search_index(extensions),
+                        progress=ProgressTracker(),
+                        sources=extensions.sources,
+                        repository_rules=extensions.repository_rules,
+                        file_rules=extensions.file_rules,
+                        scorers=extensions.scorers,
+                    )
+                    for subscription in extensions.subscriptions:
+                        await database.execute(SQL.register_subscription, subscription.name, subscription.from_now)
+                    yield runtime, extensions
 
-    async def _work(self, database: Database, folders: Directories, watcher: Watcher | None) -> None:
-        gathered = self._host.gather(self._settings.plugins, database, folders)
-        async with self._executor(gathered) as executor:
-            await self._work_with(gathered, executor, database, folders, watcher)
-
-    async def _work_with(
-        self,
-        gathered: Gathered,
-        executor: Executor,
-        database: Database,
-        folders: Directories,
-        watcher: Watcher | None,
-    ) -> None:
-        event_log, board = EventLog(database), ProgressTracker()
-        runtime = Runtime(
-            log=event_log,
-            offers=gathered.offers,
-            directories=folders,
-            executor=executor,
-            search_index=self._search_index(gathered),
-            board=board,
-        )
-        for stage in gathered.stages:
-            await database.execute(SQL.register_subscription, stage.name, stage.subscription.from_now)
-        worker = Worker(gathered.stages, runtime, lease=self._settings.lease, drain=self._settings.drain)
-        scheduler = Scheduler(gathered.jobs, gathered.services, runtime)
-        running = Running(database=database, directories=folders, gathered=gathered, board=board)
+    async def _work(self, runtime: Runtime, extensions: Extensions, watcher: Watcher | None) -> dict[str, str]:
+        """Handle events and run jobs until told to stop; returns the jobs whose last run failed, with the error."""
+        settings, database = self._settings, runtime.log.database
+        worker = Worker(extensions.subscriptions, runtime, lease=settings.lease, drain=settings.drain)
+        scheduler = Scheduler(extensions.jobs, extensions.services, runtime)
         async with anyio.create_task_group() as beside:
-            beside.start_soon(event_log.notifier.run)
+            beside.start_soon(runtime.log.notifier.run)
             beside.start_soon(self._feed_watchdog, worker)
-            if self._settings.database_url is None:
-                beside.start_soon(keep_embedded_server, database, folders)
-            if (policy := retention_policy(self._settings)) is not None:
+            if settings.database_url is None:
+                beside.start_soon(keep_embedded_server, database, runtime.directories)
+            if (policy := retention_policy(settings)) is not None:
                 beside.start_soon(keep_retention, database, policy)
             if watcher is not None:
-                beside.start_soon(watcher.watch, running)
-            if (port := self._settings.metrics_port) is not None:
-                await beside.start(serve_metrics, database, self._settings.metrics_host, port)
-            self._say_ready(gathered)
+                beside.start_soon(watcher.watch, runtime, extensions)
+            if settings.metrics_port is not None:
+                await beside.start(serve_metrics, database, settings.metrics_host, settings.metrics_port)
+            self._say_ready(extensions)
             await self._run_until_told(worker, scheduler)
             systemd.notify("STOPPING=1")
             beside.cancel_scope.cancel()
-        if watcher is not None and not self._signals:
-            await watcher.conclude(running)
-        self._failed_jobs = dict(scheduler.failed)
-        log.info("stopped", interrupted=self._signals > 0)
+        return dict(scheduler.failed)
 
     async def _run_until_told(self, worker: Worker, scheduler: Scheduler) -> None:
         """The worker outlives the scheduler, so that it can drain."""
@@ -230,23 +217,23 @@ class Daemon:
     async def _feed_watchdog(self, worker: Worker) -> None:
         interval = systemd.watchdog_interval()
         while interval is not None:
-            if anyio.current_time() - worker.alive_at < STALLED_SECONDS:
+            if anyio.current_time() - worker.feeder.alive_at < STALLED_SECONDS:
                 systemd.notify("WATCHDOG=1")
             await anyio.sleep(interval / 2)
 
-    def _executor(self, gathered: Gathered) -> Executor:
+    def _executor(self, extensions: Extensions) -> Executor:
         settings = self._settings
         processes = ProcessExecutor(
             settings.executor_workers,
             item_seconds=settings.executor_file_seconds,
             memory_mib=settings.executor_worker_mib,
         )
-        known: dict[str, Executor] = {"processes": processes, **gathered.offers.executors}
+        known: dict[str, Executor] = {"processes": processes, **extensions.executors}
         return self._chosen("executor", known)
 
-    def _search_index(self, gathered: Gathered) -> SearchIndex | None:
+    def _search_index(self, extensions: Extensions) -> SearchIndex | None:
         """None when no plugin offers any: only those who would use it miss it."""
-        known = gathered.offers.search_indexes
+        known = extensions.search_indexes
         if not known:
             log.warning("no_search_index", wanted=self._settings.search_index)
             return None
@@ -261,12 +248,12 @@ class Daemon:
             )
         return known[name]
 
-    def _say_ready(self, gathered: Gathered) -> None:
+    def _say_ready(self, extensions: Extensions) -> None:
         log.info(
             "started",
             version=codelupe.__version__,
             plugins=[plugin.name for plugin in self._host.active],
             broken_plugins=[plugin.name for plugin in self._host.broken],
-            stages=len(gathered.stages),
+            subscriptions=len(extensions.subscriptions),
         )
         systemd.notify("READY=1")

@@ -78,4 +78,4 @@ class RetryLater(Exception):
 
 
 class Reject(Exception):
-    """Raised by a handler: trying again cannot help. The task is parked at once."""
+    """Raised by a handler: trying again cannot help. The task is dead-lettered at once."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import types
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
+from typing import TypeVar
 
 from codelupe import BatchSubscription, Job, RetryPolicy, Service, Subscription, hookimpl
 from codelupe_events import BatchReady, RepoEmpty
@@ -45,3 +47,11 @@ def batch(number: int, files: int = 0) -> BatchReady:
 def empty(number: int) -> RepoEmpty:
     """An event of the stream ``repo/test:<number>``."""
     return RepoEmpty(repository_id=f"test:{number}", url="file:///nowhere")
+
+
+S = TypeVar("S", Subscription, BatchSubscription)
+
+
+def named(plugin: str, subscription: S) -> S:
+    """The subscription under its full name, as the host makes it."""
+    return replace(subscription, name=f"{plugin}.{subscription.name}")

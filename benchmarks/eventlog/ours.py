@@ -20,15 +20,15 @@ from benchmarks.eventlog.databases import connected, vacuum
 from benchmarks.eventlog.pace import Action, rate_of
 from benchmarks.eventlog.payload import padding, stream
 from benchmarks.eventlog.system import HANDLERS, Closing, Seen
-from codelupe import BatchSubscription, Database, Directories, HandlerContext, Offers, Subscription, load_queries
+from codelupe import BatchSubscription, Database, Directories, HandlerContext, Subscription, load_queries
 from codelupe.executor import ProcessExecutor
 from codelupe.log import Entry, EventLog
 from codelupe.log.event_log import SQL
 from codelupe.log.records import emission_key
 from codelupe.observability.progress import ProgressTracker
 from codelupe.postgres.migrate import migrate, own_migrations
-from codelupe.work.context import BatchContext, Runtime
-from codelupe.work.subscriptions import Stage
+from codelupe.work.context import BatchContext
+from codelupe.work.runtime import Runtime
 from codelupe.work.worker import Worker
 from codelupe_events import Event, event
 
@@ -97,14 +97,12 @@ class _Log(Closing):
         nowhere = Path()
         runtime = Runtime(
             log=self.log,
-            offers=Offers(),
             directories=Directories(state=nowhere, repositories=nowhere, models=nowhere, work=nowhere),
             executor=ProcessExecutor(),
             search_index=None,
-            board=ProgressTracker(),
+            progress=ProgressTracker(),
         )
-        stage = Stage(name=subscription.name, subscription=subscription)
-        worker = Worker([stage], runtime, lease=timedelta(minutes=1), drain=timedelta(seconds=1))
+        worker = Worker([subscription], runtime, lease=timedelta(minutes=1), drain=timedelta(seconds=1))
         async with anyio.create_task_group() as group:
             group.start_soon(worker.run)
             yield worker
@@ -201,7 +199,7 @@ class Ours(_Log):
         began = time.perf_counter()
         async with self.working(subscription) as worker:
             await handled.seconds_since(began)
-            while not await worker.is_quiet():
+            while not await worker.is_idle():
                 await anyio.sleep(0.001)
             return count / (time.perf_counter() - began)
 

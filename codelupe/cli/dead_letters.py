@@ -1,4 +1,4 @@
-"""``codelupe dead-letters``: events that a stage gave up on."""
+"""``codelupe dead-letters``: events that a subscription gave up on."""
 
 from __future__ import annotations
 
@@ -8,12 +8,20 @@ import typer
 
 from codelupe.cli.output import out, plain, print_json, print_table, printable
 from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, with_session
-from codelupe.work.dead_letters import Selection, count_parked, drop_parked, list_parked, retry_parked
+from codelupe.work.dead_letters import (
+    Selection,
+    count_dead_letters,
+    drop_dead_letters,
+    list_dead_letters,
+    retry_dead_letters,
+)
 
-app = typer.Typer(no_args_is_help=True, help="See to the events that a stage gave up on.")
+app = typer.Typer(no_args_is_help=True, help="Manage the events that a subscription gave up on.")
 
 Numbers = Annotated[list[int] | None, typer.Argument(help="The dead letters' numbers.")]
-Stage = Annotated[str | None, typer.Option("--stage", help="Only those of this stage.")]
+SubscriptionName = Annotated[
+    str | None, typer.Option("--subscription", help="Only those of this subscription, such as scorers.score.")
+]
 Type = Annotated[str | None, typer.Option("--type", help="Only those of this event type.")]
 Stream = Annotated[str | None, typer.Option("--stream", help="Only those of this stream; * stands for anything.")]
 Error = Annotated[str | None, typer.Option("--error", metavar="TEXT", help="Only those whose error contains this.")]
@@ -26,25 +34,25 @@ def list_(
     config: ConfigFile = None,
     profile: Profile = None,
     as_json: AsJson = False,
-    stage: Stage = None,
+    subscription: SubscriptionName = None,
     type_name: Type = None,
     stream: Stream = None,
     error: Error = None,
 ) -> None:
     """List them, the oldest first."""
-    selection = Selection(subscription=stage, type=type_name, stream=stream, error=error)
+    selection = Selection(subscription=subscription, type=type_name, stream=stream, error=error)
 
     async def show(session: Session) -> None:
-        letters = await list_parked(session.database, selection)
+        letters = await list_dead_letters(session.database, selection)
         if as_json:
             print_json(letters)
         elif not letters:
             out.print("No dead letters.")
         else:
             print_table(
-                ["number", "stage", "stream", "event", "attempts", "since", "error"],
+                ["number", "subscription", "stream", "event", "attempts", "since", "error"],
                 [
-                    (one.id, one.subscription, one.stream, one.type, one.attempts, one.parked_at, one.error)
+                    (one.id, one.subscription, one.stream, one.type, one.attempts, one.dead_lettered_at, one.error)
                     for one in letters
                 ],
             )
@@ -62,7 +70,7 @@ def show_(
     """Print one whole, with its traceback."""
 
     async def show(session: Session) -> None:
-        [letter] = await list_parked(session.database, Selection(ids=[number]))
+        [letter] = await list_dead_letters(session.database, Selection(ids=[number]))
         if as_json:
             print_json(letter)
         else:
@@ -80,17 +88,17 @@ def retry(
     config: ConfigFile = None,
     profile: Profile = None,
     as_json: AsJson = False,
-    stage: Stage = None,
+    subscription: SubscriptionName = None,
     type_name: Type = None,
     stream: Stream = None,
     error: Error = None,
     all_matching: All = False,
 ) -> None:
-    """Hand them to their stages again."""
-    selection = _selection(numbers, all_matching, subscription=stage, type=type_name, stream=stream, error=error)
+    """Hand them to their subscriptions again."""
+    selection = _selection(numbers, all_matching, subscription=subscription, type=type_name, stream=stream, error=error)
 
     async def do(session: Session) -> None:
-        retried = await retry_parked(session.database, selection)
+        retried = await retry_dead_letters(session.database, selection)
         if as_json:
             print_json({"retried": retried})
         else:
@@ -105,7 +113,7 @@ def drop(
     config: ConfigFile = None,
     profile: Profile = None,
     as_json: AsJson = False,
-    stage: Stage = None,
+    subscription: SubscriptionName = None,
     type_name: Type = None,
     stream: Stream = None,
     error: Error = None,
@@ -113,12 +121,12 @@ def drop(
     yes: Yes = False,
 ) -> None:
     """Give them up for good; the events stay in the log. Asks before it drops more than one."""
-    selection = _selection(numbers, all_matching, subscription=stage, type=type_name, stream=stream, error=error)
+    selection = _selection(numbers, all_matching, subscription=subscription, type=type_name, stream=stream, error=error)
 
     async def do(session: Session) -> None:
         if not (yes or as_json or await _is_agreed(session, selection)):
             return
-        dropped = await drop_parked(session.database, selection)
+        dropped = await drop_dead_letters(session.database, selection)
         if as_json:
             print_json({"dropped": dropped})
         else:
@@ -134,5 +142,5 @@ def _selection(numbers: list[int] | None, all_matching: bool, **filters: str | N
 
 
 async def _is_agreed(session: Session, selection: Selection) -> bool:
-    count = await count_parked(session.database, selection)
+    count = await count_dead_letters(session.database, selection)
     return count < 2 or typer.confirm(f"Drop {count:,} dead letters?", err=True)

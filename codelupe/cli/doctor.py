@@ -141,37 +141,37 @@ async def _schema(database: Database) -> Finding:
 
 async def _event_log(session: Session) -> list[Finding]:
     sample = await read_sample(session.database)
-    gathered = session.host.gather(session.settings.plugins, session.database, session.directories)
+    extensions = session.host.gather(session.settings.plugins, session.database, session.directories)
     return [
-        _oldest_fence(sample),
+        _oldest_append_barrier(sample),
         await _partitions(session.database),
         await _vocabulary(session.database),
-        *await _stages(session.database, sample, {stage.name for stage in gathered.stages}),
+        *await _subscriptions(session.database, sample, {one.name for one in extensions.subscriptions}),
         _dead_letters(sample),
     ]
 
 
-def _oldest_fence(sample: Sample) -> Finding:
+def _oldest_append_barrier(sample: Sample) -> Finding:
     if not _is_held_back(sample):
-        detail = f"the oldest transaction that is appending is {sample.oldest_fence_seconds:.0f} s old"
+        detail = f"the oldest transaction that is appending is {sample.oldest_barrier_seconds:.0f} s old"
         return Finding("event log", "good", detail)
-    fence = sample.fences[0]
-    age = "of unknown age" if fence.seconds is None else f"{_duration(fence.seconds)} old"
+    barrier = sample.append_barriers[0]
+    age = "of unknown age" if barrier.seconds is None else f"{_duration(barrier.seconds)} old"
     holder, hint = "a prepared transaction", "See pg_prepared_xacts, and commit it or roll it back."
-    if fence.pid is not None:
-        holder = f"pid {fence.pid} ({fence.application or 'unknown'}, {fence.state or 'unknown'})"
-        hint = f"See pg_stat_activity; the last resort is select pg_terminate_backend({fence.pid})."
+    if barrier.pid is not None:
+        holder = f"pid {barrier.pid} ({barrier.application or 'unknown'}, {barrier.state or 'unknown'})"
+        hint = f"See pg_stat_activity; the last resort is select pg_terminate_backend({barrier.pid})."
     return Finding(
         "event log",
         "warning",
-        f"{holder} has appended in a transaction that is still open, {age}; all stages wait for it with what comes "
-        f"after position {sample.settled:,}, up to {sample.head - sample.settled:,} events by now",
+        f"{holder} has appended in a transaction that is still open, {age}; all subscriptions wait for it with what "
+        f"comes after position {sample.high_water_mark:,}, up to {sample.head - sample.high_water_mark:,} events",
         hint,
     )
 
 
 def _is_held_back(sample: Sample) -> bool:
-    seconds = sample.oldest_fence_seconds
+    seconds = sample.oldest_barrier_seconds
     return seconds > _LONG_TRANSACTION_SECONDS or math.isnan(seconds)
 
 
@@ -199,17 +199,17 @@ async def _vocabulary(database: Database) -> Finding:
     return Finding("events", "good", f"this code can read the newest {_NEWEST_EVENTS:,}")
 
 
-async def _stages(database: Database, sample: Sample, active: AbstractSet[str]) -> list[Finding]:
+async def _subscriptions(database: Database, sample: Sample, active: AbstractSet[str]) -> list[Finding]:
     late = await _late_and_idle(database, sample)
     return [
         Finding(
-            f"stage {one.name}",
+            f"subscription {one.name}",
             "warning",
             f"up to {one.lag:,} events wait, the oldest for {_duration(one.seconds)}, and nothing is running",
             _why_late(one, sample, active),
         )
         for one in late
-    ] or [Finding("stages", "good", "nothing waits for long without being worked on")]
+    ] or [Finding("subscriptions", "good", "nothing waits for long without being worked on")]
 
 
 async def _late_and_idle(database: Database, sample: Sample) -> list[Consumer]:
@@ -231,21 +231,21 @@ async def _late_and_idle(database: Database, sample: Sample) -> list[Consumer]:
 
 
 def _why_late(consumer: Consumer, sample: Sample, active: AbstractSet[str]) -> str:
-    if consumer.name.partition("~")[0] not in active:  # a rebuild runs with its stage
-        return "No active plugin has this stage: see `codelupe plugins list`."
+    if consumer.name.partition("~")[0] not in active:  # a rebuild runs with its subscription
+        return "No active plugin has this subscription: see `codelupe plugins list`."
     if not sample.workers:
         return "No daemon is at work: `codelupe run` starts one."
     if consumer.undelivered and _is_held_back(sample):
         return "It waits for the open transaction that is named under event log."
-    if consumer.parked:
-        return f"A parked event may hold it back: `codelupe dead-letters list --stage {consumer.name}`."
+    if consumer.dead_lettered:
+        return f"A dead letter may hold it back: `codelupe dead-letters list --subscription {consumer.name}`."
     return "It may wait for its next attempt: see the daemon's log."
 
 
 def _dead_letters(sample: Sample) -> Finding:
-    parked = {one.name: one.parked for one in sample.consumers if one.parked}
-    if parked:
-        detail = ", ".join(f"{count:,} of {name}" for name, count in parked.items())
+    dead = {one.name: one.dead_lettered for one in sample.consumers if one.dead_lettered}
+    if dead:
+        detail = ", ".join(f"{count:,} of {name}" for name, count in dead.items())
         return Finding("dead letters", "warning", detail, "`codelupe dead-letters list` says why.")
     return Finding("dead letters", "good", "none")
 

@@ -47,12 +47,12 @@ def tail(
 
 async def _follow(session: Session, after: int, type_name: str | None, stream: str | None, *, as_json: bool) -> None:
     while True:
-        settled = await session.log.settled_position()
+        high_water_mark = await session.log.high_water_mark()
         async for event in session.log.read(after=after):
             if type_name in (None, event.type) and stream in (None, event.stream):
                 _print([event], as_json=as_json)
             after = event.position
-        after = max(after, settled)
+        after = max(after, high_water_mark)
         await anyio.sleep(0.5)
 
 

@@ -17,18 +17,19 @@ from rich.text import Text
 
 from codelupe.cli.output import printable
 from codelupe.cli.summary import show_summary
-from codelupe.daemon import Running
 from codelupe.errors import DatabaseUnavailable
+from codelupe.host.extensions import Extensions
 from codelupe.observability.progress import Progress
 from codelupe.views.flow_order import flow_order
-from codelupe.views.pipeline import read_stages, read_status
+from codelupe.views.pipeline import read_status, read_subscriptions
+from codelupe.work.runtime import Runtime
 
 _REFRESH_SECONDS = 0.25
 _LINE_SECONDS = 10.0
 
 log = structlog.get_logger("codelupe")
 
-SubscriptionStates = list[dict[str, Any]]
+States = list[dict[str, Any]]
 
 
 def make_view(console: Console, *, summary: Console | None) -> View:
@@ -47,26 +48,26 @@ class View(ABC):
         self._summary = summary
         self._began = time.monotonic()
 
-    async def conclude(self, running: Running) -> None:
+    async def conclude(self, runtime: Runtime, extensions: Extensions) -> None:
         if self._summary is not None:
-            status = await read_status(running.database, flow_order(running.gathered.stages))
+            status = await read_status(runtime.log.database, flow_order(extensions.subscriptions))
             took = time.monotonic() - self._began
-            show_summary(self._summary, status, running.directories, running.board.seconds, took)
+            show_summary(self._summary, status, runtime.directories, runtime.progress.seconds, took)
 
-    async def watch(self, running: Running) -> None:
-        order = flow_order(running.gathered.stages)
+    async def watch(self, runtime: Runtime, extensions: Extensions) -> None:
+        order = flow_order(extensions.subscriptions)
         active = set(order)
         while True:
-            stages: SubscriptionStates | None = None
+            stages: States | None = None
             try:
-                stages = [one for one in await read_stages(running.database, order) if one["name"] in active]
+                stages = [one for one in await read_subscriptions(runtime.log.database, order) if one["name"] in active]
             except DatabaseUnavailable:
                 log.debug("database_away")
-            self.show(stages, running)
+            self.show(stages, runtime, extensions)
             await anyio.sleep(self.interval)
 
     @abstractmethod
-    def show(self, stages: SubscriptionStates | None, running: Running) -> None:
+    def show(self, stages: States | None, runtime: Runtime, extensions: Extensions) -> None:
         """Show these; None means that the database is away."""
 
 
@@ -75,26 +76,26 @@ class _LiveView(View):
 
     interval = _REFRESH_SECONDS
 
-    async def watch(self, running: Running) -> None:
+    async def watch(self, runtime: Runtime, extensions: Extensions) -> None:
         with Live(console=self.console, transient=True, refresh_per_second=8, redirect_stderr=True) as live:
             self._live = live
-            await super().watch(running)
+            await super().watch(runtime, extensions)
 
-    def show(self, stages: SubscriptionStates | None, running: Running) -> None:
+    def show(self, stages: States | None, runtime: Runtime, extensions: Extensions) -> None:
         if stages is None:
             self._live.update(Spinner("dots", "the database is away; waiting for it"))
         else:
-            self._live.update(_picture(stages, running))
+            self._live.update(_picture(stages, runtime, extensions))
 
 
-def _picture(stages: SubscriptionStates, running: Running) -> RenderableType:
+def _picture(stages: States, runtime: Runtime, extensions: Extensions) -> RenderableType:
     table = Table(box=None, pad_edge=False, show_header=False)
     for width in (26, 24, 12):
         table.add_column(width=width)
     table.add_column(no_wrap=True, ratio=1)
     for stage in stages:
-        work = running.board.of_stage(stage["name"])
-        total = stage["waiting"] + stage["running"] + stage["done"] + stage["parked"]
+        work = runtime.progress.of(stage["name"])
+        total = stage["waiting"] + stage["running"] + stage["done"] + stage["dead_lettered"]
         done = stage["done"] + sum(_share(progress) for _, progress in work)
         table.add_row(
             Text(stage["name"], style="bold" if work else "dim" if not total else ""),
@@ -102,7 +103,7 @@ def _picture(stages: SubscriptionStates, running: Running) -> RenderableType:
             f"{stage['done']:,}/{total:,}",
             Text(_now(stage, work), style="cyan"),
         )
-    jobs = [_job_line(job.name, running) for job in running.gathered.jobs if running.board.of_stage(job.name)]
+    jobs = [_job_line(job.name, runtime) for job in extensions.jobs if runtime.progress.of(job.name)]
     return Group(table, *jobs)
 
 
@@ -112,16 +113,16 @@ def _share(progress: Progress | None) -> float:
 
 
 def _now(stage: dict[str, Any], work: list[tuple[str, Progress | None]]) -> str:
-    parked = f"{stage['parked']} parked  " if stage["parked"] else ""
+    dead_letters = f"{stage['dead_lettered']} dead letters  " if stage["dead_lettered"] else ""
     if not work:
-        return parked
+        return dead_letters
     stream, progress = max(work, key=lambda one: one[1] is not None)
     others = f" and {len(work) - 1} more" if len(work) > 1 else ""
-    return printable(f"{parked}{stream} {_describe(progress)}".rstrip() + others)
+    return printable(f"{dead_letters}{stream} {_describe(progress)}".rstrip() + others)
 
 
-def _job_line(name: str, running: Running) -> Text:
-    [(_, progress), *_] = running.board.of_stage(name)
+def _job_line(name: str, runtime: Runtime) -> Text:
+    [(_, progress), *_] = runtime.progress.of(name)
     return Text(printable(f"{name}: {_describe(progress)}"), style="cyan")
 
 
@@ -147,12 +148,12 @@ class _LineView(View):
         self._last: dict[str, str] = {}
         self._spoke_at: dict[str, float] = {}
 
-    def show(self, stages: SubscriptionStates | None, running: Running) -> None:
+    def show(self, stages: States | None, runtime: Runtime, extensions: Extensions) -> None:  # noqa: ARG002
         for stage in stages or []:
             name = stage["name"]
-            keys = [key for key in ("done", "running", "waiting", "parked") if stage[key]]
-            counts = ", ".join(f"{stage[key]:,} {key}" for key in keys)
-            work = _now({**stage, "parked": 0}, running.board.of_stage(name)) if stage["running"] else ""
+            keys = [key for key in ("done", "running", "waiting", "dead_lettered") if stage[key]]
+            counts = ", ".join(f"{stage[key]:,} {key.replace('_', '-')}" for key in keys)
+            work = _now({**stage, "dead_lettered": 0}, runtime.progress.of(name)) if stage["running"] else ""
             line = f"{counts}  {work}".rstrip()
             is_due = time.monotonic() - self._spoke_at.get(name, -_LINE_SECONDS) >= _LINE_SECONDS
             if line and line != self._last.get(name) and (is_due or not stage["waiting"] + stage["running"]):

@@ -9,7 +9,8 @@ import typer
 from codelupe.cli.output import print_json, print_table
 from codelupe.cli.session import AsJson, ConfigFile, Profile, load
 from codelupe.host.discovery import Plugin
-from codelupe.host.host import Gathered, Host
+from codelupe.host.extensions import Extensions
+from codelupe.host.host import Host
 from codelupe.observability.logs import configure_logging
 from codelupe.postgres import Database
 
@@ -21,19 +22,19 @@ def list_(config: ConfigFile = None, profile: Profile = None, as_json: AsJson = 
     """List the plugins, what each offers, and why a broken one takes no part."""
     configure_logging("critical", "auto")
     setup = load(config, profile)
-    gathered = setup.host.gather(setup.settings.plugins, Database("postgresql:///unused"), setup.directories)
-    rows = [_row(plugin, gathered) for plugin in setup.host.plugins]
+    extensions = setup.host.gather(setup.settings.plugins, Database("postgresql:///unused"), setup.directories)
+    rows = [_row(plugin, extensions) for plugin in setup.host.plugins]
     if as_json:
         print_json(rows)
         return
     print_table(
-        ["plugin", "from", "version", "state", "stages and jobs"],
-        [(row["name"], row["distribution"], row["version"], row["state"], _stages(row)) for row in rows],
+        ["plugin", "from", "version", "state", "subscriptions and jobs"],
+        [(row["name"], row["distribution"], row["version"], row["state"], _subscriptions(row)) for row in rows],
     )
     _explain_broken(setup.host)
 
 
-def _row(plugin: Plugin, gathered: Gathered) -> dict[str, Any]:
+def _row(plugin: Plugin, extensions: Extensions) -> dict[str, Any]:
     return {
         "name": plugin.name,
         "distribution": plugin.distribution,
@@ -41,29 +42,29 @@ def _row(plugin: Plugin, gathered: Gathered) -> dict[str, Any]:
         "state": "disabled" if plugin.disabled else "broken" if plugin.error else "active",
         "error": plugin.error,
         "hooks": plugin.hooks,
-        "stages": [
+        "subscriptions": [
             {
-                "name": stage.name,
-                "consumes": stage.event_types,
-                "emits": [event.__name__ for event in stage.subscription.emits],
+                "name": subscription.name,
+                "consumes": subscription.event_types,
+                "emits": [event.__name__ for event in subscription.emits],
             }
-            for stage in gathered.stages
-            if stage.name.startswith(f"{plugin.name}.")
+            for subscription in extensions.subscriptions
+            if subscription.name.startswith(f"{plugin.name}.")
         ],
         "jobs": [
             {
                 "name": job.name,
-                "every_seconds": job.job.every.total_seconds(),
-                "emits": [event.__name__ for event in job.job.emits],
+                "every_seconds": job.every.total_seconds(),
+                "emits": [event.__name__ for event in job.emits],
             }
-            for job in gathered.jobs
+            for job in extensions.jobs
             if job.name.startswith(f"{plugin.name}.")
         ],
     }
 
 
-def _stages(row: dict[str, Any]) -> str:
-    return ", ".join(each["name"].partition(".")[2] for each in [*row["jobs"], *row["stages"]])
+def _subscriptions(row: dict[str, Any]) -> str:
+    return ", ".join(each["name"].partition(".")[2] for each in [*row["jobs"], *row["subscriptions"]])
 
 
 def _explain_broken(host: Host) -> None:

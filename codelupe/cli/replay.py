@@ -14,11 +14,13 @@ from codelupe.log.retention import log_start
 from codelupe.postgres import Database
 from codelupe.work.projections import begin_rebuild
 from codelupe.work.replay import Replay, count_replay, position_before, start_replay
-from codelupe.work.subscriptions import Stage
+from codelupe.work.subscriptions import Subscribed
 
 
 def replay(
-    stage: Annotated[str, typer.Argument(help="The stage, such as scorers.score, or a plugin that has one.")],
+    subscription: Annotated[
+        str, typer.Argument(help="The subscription, such as scorers.score, or a plugin that has one.")
+    ],
     config: ConfigFile = None,
     profile: Profile = None,
     from_position: Annotated[
@@ -27,29 +29,38 @@ def replay(
     since: Annotated[datetime | None, typer.Option("--since", help="Begin at this time (UTC).")] = None,
     stream: Annotated[str | None, typer.Option("--stream", help="Only events of this stream.")] = None,
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Fill the stage's tables anew beside the live ones, then swap them.")
+        bool,
+        typer.Option("--rebuild", help="Fill its tables anew beside the live ones, then swap them."),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many events it would be.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Hand past events to a stage again."""
+    """Hand past events to a subscription again."""
 
     async def do(session: Session) -> None:
         if rebuild and (from_position or since or stream):
             raise typer.BadParameter("--rebuild takes all events, from the beginning")
         after = await _position_before(session.database, from_position, since)
-        plan = Replay(stage=_stage(session, stage), after=after, stream=stream)
+        plan = Replay(subscription=_subscription(session, subscription), after=after, stream=stream)
         events = await count_replay(session.database, plan)
         if as_json:
             print_json(
-                {"stage": plan.stage.name, "after": after, "stream": stream, "events": events, "started": not dry_run}
+                {
+                    "subscription": plan.subscription.name,
+                    "after": after,
+                    "stream": stream,
+                    "events": events,
+                    "started": not dry_run,
+                }
             )
         else:
             mood = "would be" if dry_run else "will be"
             out.print(f"{events:,} events after position {after:,} {mood} handled again.")
         if not dry_run and (yes or as_json or typer.confirm("Go on?", err=True)):
-            await (begin_rebuild(session.database, plan.stage) if rebuild else start_replay(session.database, plan))
+            await (
+                begin_rebuild(session.database, plan.subscription) if rebuild else start_replay(session.database, plan)
+            )
 
     with_session(config, profile, do)
 
@@ -64,15 +75,15 @@ async def _position_before(database: Database, position: int | None, since: date
     return max(before, start.position - 1 if start else 0)
 
 
-def _stage(session: Session, name: str) -> Stage:
-    gathered = session.host.gather(session.settings.plugins, session.database, session.directories)
-    stages = {stage.name: stage for stage in gathered.stages}
-    of_plugin = [stage for stage in gathered.stages if stage.name.startswith(f"{name}.")]
+def _subscription(session: Session, name: str) -> Subscribed:
+    extensions = session.host.gather(session.settings.plugins, session.database, session.directories)
+    known = {each.name: each for each in extensions.subscriptions}
+    of_plugin = [each for each in extensions.subscriptions if each.name.startswith(f"{name}.")]
     if len(of_plugin) == 1:
         return of_plugin[0]
-    if name not in stages:
-        raise CodelupeError(f"there is no stage {name!r}", hint=f"The stages are: {', '.join(sorted(stages))}.")
-    return stages[name]
+    if name not in known:
+        raise CodelupeError(f"there is no subscription {name!r}", hint=f"There are: {', '.join(sorted(known))}.")
+    return known[name]
 
 
 def _utc(moment: datetime) -> datetime:

@@ -21,8 +21,8 @@ def search(
     """Search the discovered repositories."""
 
     async def do(session: Session) -> None:
-        gathered = session.host.gather(session.settings.plugins, session.database, session.directories)
-        index = gathered.offers.search_indexes.get(session.settings.search_index)
+        extensions = session.host.gather(session.settings.plugins, session.database, session.directories)
+        index = extensions.search_indexes.get(session.settings.search_index)
         if index is None:
             raise ConfigurationError(
                 f"no plugin offers the search index {session.settings.search_index!r}",

@@ -23,7 +23,7 @@ def status(
     as_json: AsJson = False,
     watch: Annotated[bool, typer.Option("--watch", help="Go on showing it, once a second, until Ctrl-C.")] = False,
 ) -> None:
-    """Show what each stage has done and has yet to do, and what came of it."""
+    """Show what each subscription has done and has yet to do, and what came of it."""
 
     async def show(session: Session) -> None:
         if watch:
@@ -39,8 +39,8 @@ def status(
 
 
 async def _read(session: Session) -> dict[str, Any]:
-    gathered = session.host.gather(session.settings.plugins, session.database, session.directories)
-    return await read_status(session.database, flow_order(gathered.stages))
+    extensions = session.host.gather(session.settings.plugins, session.database, session.directories)
+    return await read_status(session.database, flow_order(extensions.subscriptions))
 
 
 async def _watch(session: Session) -> None:

@@ -17,7 +17,7 @@ Rows = list[tuple[Any, ...]]
 def show_summary(
     console: Console, status: dict[str, Any], folders: Directories, seconds_of: Mapping[str, float], seconds: float
 ) -> None:
-    """What happened at each stage and for how long, what it led to, and where everything lies."""
+    """What each subscription did and for how long, what it led to, and where everything lies."""
     show_status(console, status, seconds_of)
     console.print()
     console.print(f"Finished in {timedelta(seconds=round(seconds))}. Where things lie:")
@@ -27,21 +27,21 @@ def show_summary(
 
 
 def show_status(console: Console, status: dict[str, Any], seconds_of: Mapping[str, float] | None = None) -> None:
-    """The status as tables, with the time that this run has spent in each stage's handlers if it is known."""
-    columns = ["stage", "waiting", "running", "done", "parked"]
-    stages = [tuple(stage.values()) for stage in status["stages"]]
+    """The status as tables, with the time that this run has spent in each subscription's handlers if it is known."""
+    columns = ["subscription", "waiting", "running", "done", "dead letters"]
+    rows = [tuple(one.values()) for one in status["subscriptions"]]
     if seconds_of is not None:
         jobs = [(job["name"], None, None, None, None) for job in status["jobs"]]
         columns.append("seconds")
-        stages = [(*row, round(seconds_of.get(row[0], 0.0), 1)) for row in [*jobs, *stages]]
-    console.print(make_table(columns, stages))
+        rows = [(*row, round(seconds_of.get(row[0], 0.0), 1)) for row in [*jobs, *rows]]
+    console.print(make_table(columns, rows))
     console.print()
     console.print(make_table(["", "count", "of which"], _counts(status)))
     if status["models"]:
         console.print()
         columns = ["model", "state", "batch", "steps", "train", "validation", "held-out current", "candidate"]
         console.print(make_table(columns, _models(status), title="models (losses in nats a token)"))
-    if any(stage["parked"] for stage in status["stages"]):
+    if any(one["dead_lettered"] for one in status["subscriptions"]):
         console.print("\nSome events could not be handled: `codelupe dead-letters list` says why.")
 
 

@@ -7,7 +7,7 @@ one import that fails or one implementation that raises takes the rest with it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
 import pluggy
@@ -22,33 +22,11 @@ from codelupe.contracts.search import SearchIndex
 from codelupe.executor.contract import Executor
 from codelupe.host import hookspecs
 from codelupe.host.discovery import GROUP, Plugin, is_good_name
+from codelupe.host.extensions import Extensions
 from codelupe.postgres import Database
 from codelupe.postgres.migrate import Migration, read_migrations
-from codelupe.work.extensions import Offers
-from codelupe.work.subscriptions import BatchSubscription, Job, NamedJob, NamedService, Service, Stage, Subscription
+from codelupe.work.subscriptions import BatchSubscription, Job, Service, Subscription
 from codelupe_events import Event
-
-
-@dataclass(kw_only=True)
-class Gathered:
-    """What all active plugins offer together, under full names."""
-
-    stages: list[Stage] = field(default_factory=list)
-    jobs: list[NamedJob] = field(default_factory=list)
-    services: list[NamedService] = field(default_factory=list)
-    offers: Offers = field(default_factory=Offers)
-
-    def merge(self, other: Gathered) -> None:
-        self.stages += other.stages
-        self.jobs += other.jobs
-        self.services += other.services
-        self.offers.sources += other.offers.sources
-        self.offers.repository_rules += other.offers.repository_rules
-        self.offers.file_rules += other.offers.file_rules
-        self.offers.scorers += other.offers.scorers
-        self.offers.search_indexes |= other.offers.search_indexes
-        self.offers.executors |= other.offers.executors
-
 
 log = structlog.get_logger("codelupe")
 
@@ -98,9 +76,9 @@ class Host:
                 found[plugin.name] = app
         return found
 
-    def gather(self, settings: BaseModel, database: Database, directories: Directories) -> Gathered:
+    def gather(self, settings: BaseModel, database: Database, directories: Directories) -> Extensions:
         """Ask every active plugin for all that it offers; one that fails at any of it offers nothing."""
-        everything = Gathered()
+        everything = Extensions()
         for plugin in self.active:
             arguments = {
                 "settings": getattr(settings, plugin.name, None) if "codelupe_settings" in plugin.hooks else None,
@@ -140,27 +118,22 @@ class Host:
         folder = self._call(plugin, "codelupe_migrations")
         return read_migrations(plugin.name, folder) if folder is not None else []
 
-    def _ask(self, plugin: Plugin, arguments: Mapping[str, Any]) -> Gathered:
+    def _ask(self, plugin: Plugin, arguments: Mapping[str, Any]) -> Extensions:
         def ask(hook: str) -> Any:
             return self._call(plugin, hook, arguments) or ()
 
-        subscriptions = _named(plugin, ask("codelupe_subscriptions"), Subscription, BatchSubscription)
-        jobs = _named(plugin, ask("codelupe_jobs"), Job)
-        services = _named(plugin, ask("codelupe_services"), Service)
         index = ask("codelupe_search_index")
         indexes = [_checked(index, SearchIndex)] if index != () else []
-        return Gathered(
-            stages=[Stage(name=name, subscription=each) for name, each in subscriptions.items()],
-            jobs=[NamedJob(name=name, job=each) for name, each in jobs.items()],
-            services=[NamedService(name=name, service=each) for name, each in services.items()],
-            offers=Offers(
-                sources=[_checked(each, RepositorySource) for each in ask("codelupe_repository_sources")],
-                repository_rules=[_checked(each, RepositoryRule) for each in ask("codelupe_repository_rules")],
-                file_rules=[_checked(each, FileRule) for each in ask("codelupe_file_rules")],
-                scorers=[_checked(each, Scorer) for each in ask("codelupe_scorers")],
-                search_indexes={each.name: each for each in indexes},
-                executors={name: _checked(each, Executor) for name, each in ask("codelupe_executors")},
-            ),
+        return Extensions(
+            subscriptions=_named(plugin, ask("codelupe_subscriptions"), Subscription, BatchSubscription),
+            jobs=_named(plugin, ask("codelupe_jobs"), Job),
+            services=_named(plugin, ask("codelupe_services"), Service),
+            sources=[_checked(each, RepositorySource) for each in ask("codelupe_repository_sources")],
+            repository_rules=[_checked(each, RepositoryRule) for each in ask("codelupe_repository_rules")],
+            file_rules=[_checked(each, FileRule) for each in ask("codelupe_file_rules")],
+            scorers=[_checked(each, Scorer) for each in ask("codelupe_scorers")],
+            search_indexes={each.name: each for each in indexes},
+            executors={name: _checked(each, Executor) for name, each in ask("codelupe_executors")},
         )
 
     def _call(self, plugin: Plugin, hook: str, arguments: Mapping[str, Any] | None = None) -> Any:
@@ -181,8 +154,8 @@ class Host:
             return None
 
 
-def _named(plugin: Plugin, offered: Iterable[Any], *kinds: type[Any]) -> dict[str, Any]:
-    """What is offered, under its full name."""
+def _named(plugin: Plugin, offered: Iterable[Any], *kinds: type[Any]) -> list[Any]:
+    """What is offered, each under its full name."""
     found: dict[str, Any] = {}
     for each in offered:
         name = f"{plugin.name}.{_checked(each, *kinds).name}"
@@ -191,8 +164,8 @@ def _named(plugin: Plugin, offered: Iterable[Any], *kinds: type[Any]) -> dict[st
         for event in (*getattr(each, "events", ()), *getattr(each, "emits", ())):
             if not (isinstance(event, type) and issubclass(event, Event)):
                 raise TypeError(f"{name} names {event!r} where an event class belongs")
-        found[name] = each
-    return found
+        found[name] = replace(each, name=name)
+    return list(found.values())
 
 
 def _checked(value: Any, *kinds: type[Any]) -> Any:

@@ -81,20 +81,20 @@ class EventLog:
             self.notifier.announce()
         return appended
 
-    async def settled_position(self) -> int:
+    async def high_water_mark(self) -> int:
         """Up to here no transaction still open can add an event."""
-        return int(await self.database.fetchval(SQL.settled_position))
+        return int(await self.database.fetchval(SQL.high_water_mark))
 
     async def head_position(self) -> int:
         """The highest position ever drawn."""
         return int(await self.database.fetchval(SQL.head_position))
 
     async def read(self, *, after: int = 0, stream: str | None = None) -> AsyncIterator[Recorded]:
-        """All settled events in order, or those of one stream."""
-        settled = await self.settled_position()
+        """All events below the high-water mark in order, or those of one stream."""
+        high_water_mark = await self.high_water_mark()
         while True:
             rows = await (
-                self.database.fetch(SQL.read_all, after, settled, _PAGE)
+                self.database.fetch(SQL.read_all, after, high_water_mark, _PAGE)
                 if stream is None
                 else self.database.fetch(SQL.read_stream, stream, after, _PAGE)
             )

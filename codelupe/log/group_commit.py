@@ -28,7 +28,7 @@ class GroupCommit:
         waiting = _Waiting(entry)
         self._gathered.append(waiting)
         async with self._turn:
-            if not waiting.is_settled:
+            if not waiting.is_done:
                 batch, self._gathered = self._gathered[:FEW], self._gathered[FEW:]
                 if batch == [waiting]:
                     return (await self._publish_all([entry]))[0]
@@ -61,7 +61,7 @@ class _Waiting:
     error: Exception | None = None
 
     @property
-    def is_settled(self) -> bool:
+    def is_done(self) -> bool:
         return self.appended is not None or self.error is not None
 
     def result(self) -> Appended:

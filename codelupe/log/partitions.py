@@ -46,5 +46,5 @@ class Partition:
 
 async def list_partitions(database: Database | Connection) -> list[Partition]:
     """All of them, the oldest first."""
-    settled = await database.fetchval(SQL.settled_position)
-    return [Partition(**dict(row)) for row in await database.fetch(SQL.partitions, settled)]
+    high_water_mark = await database.fetchval(SQL.high_water_mark)
+    return [Partition(**dict(row)) for row in await database.fetch(SQL.partitions, high_water_mark)]

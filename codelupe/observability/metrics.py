@@ -25,7 +25,7 @@ from codelupe.postgres.queries import load_queries
 SQL = load_queries("codelupe_sql", "metrics")
 _INTERVAL_SECONDS = 5.0
 _FRESH_SECONDS = 15.0
-"""An older sample is not shown: whatever keeps the next one away, nobody knows how things stand."""
+"""An older sample is not shown: without a next one the present state is unknown."""
 
 log = structlog.get_logger("codelupe")
 
@@ -37,7 +37,7 @@ class EndpointUnavailable(CodelupeError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fence:
+class AppendBarrier:
     """An open transaction that has appended: readers do not get past it.
 
     A transaction of another role hides all but its ``pid``, and a prepared one has not even that.
@@ -59,7 +59,7 @@ class Consumer:
     """Positions after its cursor, up to the head."""
     ready: int
     running: int
-    parked: int
+    dead_lettered: int
     handled: int
     """Events ever handled to effect."""
     seconds: float
@@ -72,22 +72,22 @@ class Consumer:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """The log and its readers at one moment; the oldest fence comes first."""
+    """The log and its readers at one moment; the oldest append barrier comes first."""
 
     taken_at: float
     """By :func:`time.monotonic`."""
     head: int
-    settled: int
+    high_water_mark: int
     workers: int
-    fences: list[Fence]
+    append_barriers: list[AppendBarrier]
     consumers: list[Consumer]
 
     @property
-    def oldest_fence_seconds(self) -> float:
-        """0 when there is no fence, NaN when its age is hidden."""
-        if not self.fences:
+    def oldest_barrier_seconds(self) -> float:
+        """0 when there is none, NaN when its age is hidden."""
+        if not self.append_barriers:
             return 0.0
-        seconds = self.fences[0].seconds
+        seconds = self.append_barriers[0].seconds
         return math.nan if seconds is None else max(0.0, seconds)
 
     @property
@@ -104,12 +104,12 @@ async def read_sample(database: Database) -> Sample:
     taken_at = time.monotonic()
     async with database.connection() as connection:
         [positions] = await connection.fetch(SQL.positions)
-        fences = await connection.fetch(SQL.fences)
+        barriers = await connection.fetch(SQL.append_barriers)
         consumers = await connection.fetch(SQL.consumers)
     return Sample(
         taken_at=taken_at,
         **dict(positions),
-        fences=[Fence(**dict(row)) for row in fences],
+        append_barriers=[AppendBarrier(**dict(row)) for row in barriers],
         consumers=[Consumer(**dict(row)) for row in consumers],
     )
 
@@ -141,7 +141,7 @@ def _listen(newest: Collector, host: str, port: int) -> tuple[WSGIServer, Thread
     except OSError as error:
         raise EndpointUnavailable(
             f"the metrics cannot be served at {host}:{port}: {error.strerror or error}",
-            hint="Set metrics_host and metrics_port to an address of this machine that nobody else uses.",
+            hint="Set metrics_host and metrics_port to an address of this machine that are free.",
         ) from error
 
 
@@ -182,10 +182,10 @@ def _of_the_log(sample: Sample) -> Iterator[Metric]:
         "oldest_open_transaction_seconds",
         "Age of the oldest open transaction that has appended events, which all consumers wait for; 0 if there is "
         "none, NaN if the server hides it from this role.",
-        sample.oldest_fence_seconds,
+        sample.oldest_barrier_seconds,
     )
     yield _gauge("head_position", "The highest position drawn by any appender, committed or not.", sample.head)
-    yield _gauge("settled_position", "Consumers may read up to this position.", sample.settled)
+    yield _gauge("high_water_mark", "Consumers may read up to this position.", sample.high_water_mark)
     yield _gauge("workers", "Processes with a valid lease.", sample.workers)
 
 
@@ -199,7 +199,7 @@ def _of_the_consumers(consumers: list[Consumer]) -> Iterator[Metric]:
     seconds = GaugeMetricFamily(
         "eventlog_consumer_lag_seconds",
         "Age of the oldest event that the subscription has not handled: after its cursor, of any type, or in a task "
-        "that is ready or running. 0 if there is none. What waits behind a parked event counts, the parked one not.",
+        "that is ready or running. 0 if there is none. What waits behind a dead letter counts, the dead letter not.",
         labels=["subscription"],
     )
     handled = CounterMetricFamily(
@@ -210,7 +210,7 @@ def _of_the_consumers(consumers: list[Consumer]) -> Iterator[Metric]:
         events.add_metric([one.name], one.lag)
         seconds.add_metric([one.name], one.seconds)
         handled.add_metric([one.name], one.handled)
-        for state, count in {"ready": one.ready, "running": one.running, "parked": one.parked}.items():
+        for state, count in {"ready": one.ready, "running": one.running, "dead_lettered": one.dead_lettered}.items():
             tasks.add_metric([one.name, state], count)
     return iter([events, seconds, handled, tasks])
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 class Progress:
     """How far a long piece of work has come: ``done`` of ``total`` in ``unit``, with a few figures beside it.
 
-    ``total`` is None when nobody knows it.
+    ``total`` is None when it is not known.
     """
 
     done: float
@@ -23,29 +23,29 @@ class Progress:
 
 
 class ProgressTracker:
-    """The latest progress of each piece of work under way, by stage and stream."""
+    """The latest progress of each piece of work under way, by subscription (or job) and stream."""
 
     def __init__(self) -> None:
         self._work: dict[tuple[str, str], Progress | None] = {}
         self.seconds: defaultdict[str, float] = defaultdict(float)
-        """How long each stage's handlers have run in this process, all together."""
+        """How long each subscription's handlers have run in this process, all together."""
 
     @contextmanager
-    def working(self, stage: str, stream: str) -> Iterator[None]:
-        """The stage works on the stream inside this block."""
-        self._work[stage, stream] = None
+    def working(self, name: str, stream: str) -> Iterator[None]:
+        """Work on the stream goes on inside this block."""
+        self._work[name, stream] = None
         began = time.monotonic()
         try:
             yield
         finally:
-            self.seconds[stage] += time.monotonic() - began
-            self._work.pop((stage, stream), None)
+            self.seconds[name] += time.monotonic() - began
+            self._work.pop((name, stream), None)
 
-    def report(self, stage: str, stream: str, progress: Progress) -> None:
+    def report(self, name: str, stream: str, progress: Progress) -> None:
         """Take note, unless the work is over."""
-        if (stage, stream) in self._work:
-            self._work[stage, stream] = progress
+        if (name, stream) in self._work:
+            self._work[name, stream] = progress
 
-    def of_stage(self, stage: str) -> list[tuple[str, Progress | None]]:
-        """The streams that the stage works on, each with its latest progress."""
-        return [(stream, progress) for (name, stream), progress in self._work.items() if name == stage]
+    def of(self, name: str) -> list[tuple[str, Progress | None]]:
+        """The streams under way, each with its latest progress."""
+        return [(stream, progress) for (one, stream), progress in self._work.items() if one == name]

@@ -16,10 +16,10 @@ _STATUS = load_queries("codelupe_sql", "status")
 _JSON_COLUMNS = {"losses", "metrics", "reasons"}
 
 
-async def read_status(database: Database, stage_order: Sequence[str] = ()) -> dict[str, Any]:
-    """Stages, jobs, repositories, files, batches and models; stages come in the order given, others after them."""
+async def read_status(database: Database, order: Sequence[str] = ()) -> dict[str, Any]:
+    """Subscriptions in the order given, others after them, jobs, repositories, files, batches and models."""
     return {
-        "stages": await read_stages(database, stage_order),
+        "subscriptions": await read_subscriptions(database, order),
         "jobs": [dict(row) for row in await database.fetch(_LOG.job_states)],
         "repositories": await _read_repositories(database),
         "files": await _read_files(database),
@@ -28,20 +28,20 @@ async def read_status(database: Database, stage_order: Sequence[str] = ()) -> di
     }
 
 
-async def read_stages(database: Database, order: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Each subscription's tasks: waiting, running, done, parked."""
-    stages = [
+async def read_subscriptions(database: Database, order: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Each subscription's tasks: waiting, running, done, dead-lettered."""
+    subscriptions = [
         {
             "name": row["name"],
             "waiting": row["waiting"],
             "running": row["running"],
-            "done": row["delivered"] - row["waiting"] - row["running"] - row["parked"],
-            "parked": row["parked"],
+            "done": row["delivered"] - row["waiting"] - row["running"] - row["dead_lettered"],
+            "dead_lettered": row["dead_lettered"],
         }
-        for row in await database.fetch(_LOG.stages)
+        for row in await database.fetch(_LOG.subscriptions)
     ]
     ranks = {name: rank for rank, name in enumerate(order)}
-    return sorted(stages, key=lambda stage: ranks.get(stage["name"], len(ranks)))
+    return sorted(subscriptions, key=lambda one: ranks.get(one["name"], len(ranks)))
 
 
 async def read_models(database: Database) -> list[dict[str, Any]]:

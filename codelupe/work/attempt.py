@@ -1,118 +1,121 @@
-"""One attempt at one task, and what becomes of it: done, tried again, parked, or discarded."""
+"""One attempt at one task: begin, call the handler, record the outcome."""
 
 from __future__ import annotations
 
 import traceback
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any
+from typing import TypeVar
 
 import anyio
 
 from codelupe.errors import DatabaseUnavailable, LeaseLost, Reject, RetryLater
-from codelupe.log.entries import Entry
-from codelupe.work.context import HandlerContext, Runtime
-from codelupe.work.subscriptions import Handler, Stage, backoff
+from codelupe.log import Entry
+from codelupe.work.context import HandlerContext
+from codelupe.work.runtime import Runtime
+from codelupe.work.subscriptions import Handler, Subscribed, backoff
 from codelupe.work.task import Task
-from codelupe.work.task_queue import Tasks
-from codelupe_events import EventError, TaskParked
+from codelupe.work.task_queue import TaskQueue
+from codelupe_events import EventError, TaskDeadLettered
 
 _AWAY_PAUSE_SECONDS = 0.5
 
+T = TypeVar("T")
 
-class Handling:
-    """Runs one stage's handler."""
+
+class Attempt:
+    """One attempt at one task; whatever the handler raises becomes an outcome that the database knows of."""
 
     def __init__(
-        self,
-        stage: Stage,
-        handler: Handler,
-        runtime: Runtime,
-        tasks: Tasks,
-        on_due: Callable[[timedelta], None],
+        self, subscription: Subscribed, handler: Handler, task: Task, runtime: Runtime, queue: TaskQueue
     ) -> None:
-        self._stage = stage
-        self._subscription = stage.subscription
+        self._policy = subscription.retry
         self._handler = handler
-        self._runtime = runtime
-        self._tasks = tasks
-        self._on_due = on_due
+        self._task = task
+        self._log = runtime.log
+        self._queue = queue
+        self._context = HandlerContext(subscription.version, runtime, task)
 
-    async def run(self, task: Task) -> None:
-        """One attempt, to an end that the database knows of; ``on_due`` hears when the task is to be tried again."""
-        context = HandlerContext(self._subscription.version, self._runtime, task)
+    async def run(self) -> timedelta | None:
+        """Begin, call, record; returns after how long the task is to be tried again, None if it is not."""
         try:
-            self._refuse_a_killer(task)
-            await self._handler(task.recorded.decode(), context)
-            await context.finish()
+            self._begin()
+            await self._handler(self._task.recorded.decode(), self._context)
+            await self._context.finish()
         except (Exception, SystemExit) as error:
-            await self._settle_anyhow(task, _sole_cause(error), context)
+            return await self._record_outcome(_sole_cause(error))
+        return None
 
-    def _refuse_a_killer(self, task: Task) -> None:
-        if task.losses >= self._subscription.retry.losses:
-            raise Reject(f"{task.losses} workers died while they handled it")
+    def _begin(self) -> None:
+        if self._task.crashes >= self._policy.crashes:
+            raise Reject(f"{self._task.crashes} workers died while they handled it")
 
-    async def _settle_anyhow(self, task: Task, error: BaseException, context: HandlerContext) -> None:
-        """Settle it; an error that cannot be dealt with as what it claims to be parks the event."""
+    async def _record_outcome(self, error: BaseException) -> timedelta | None:
+        """An error that cannot be obeyed, such as a retry in ten thousand years, makes a dead letter."""
         try:
-            await self._settle(task, error, context)
+            return await self._obey(error)
         except (Exception, SystemExit) as odd:
-            reason = Reject(f"{describe(error)} (and that cannot be obeyed: {describe(odd)})")
-            context.log.error("parked", error=str(reason), exc_info=odd)
-            await _persist(lambda: self._park(task, reason))
+            reason = f"{describe(error)} (and that cannot be obeyed: {describe(odd)})"
+            await self._dead_letter(Reject(reason), cause=odd)
+            return None
 
-    async def _settle(self, task: Task, error: BaseException, context: HandlerContext) -> None:
-        policy, failures = self._subscription.retry, task.attempts + 1
+    async def _obey(self, error: BaseException) -> timedelta | None:
+        failures, log = self._task.attempts + 1, self._context.log
         match error:
             case LeaseLost():
-                context.log.warning("result_discarded", reason=error.message)
+                log.warning("result_discarded", reason=error.message)
             case DatabaseUnavailable():
-                await _persist(lambda: self._retry(task, error, timedelta(seconds=1), counts=False))
+                return await self._retry(error, timedelta(seconds=1), counts=False)
             case RetryLater():
-                context.log.warning("retry_later", reason=str(error), after_seconds=error.after.total_seconds())
-                await _persist(lambda: self._retry(task, error, error.after, counts=error.counts))
+                log.warning("retry_later", reason=str(error), after_seconds=error.after.total_seconds())
+                return await self._retry(error, error.after, counts=error.counts)
             case Reject() | EventError():
-                context.log.error("parked", error=describe(error))
-                await _persist(lambda: self._park(task, error))
-            case _ if failures >= policy.attempts:
-                context.log.error("parked", error=describe(error), exc_info=error)
-                await _persist(lambda: self._park(task, error))
+                await self._dead_letter(error)
+            case _ if failures >= self._policy.attempts:
+                await self._dead_letter(error, cause=error)
             case _:
-                after = backoff(policy, failures)
+                after = backoff(self._policy, failures)
                 seconds = round(after.total_seconds(), 1)
-                context.log.warning("attempt_failed", error=describe(error), retry_in_seconds=seconds, exc_info=error)
-                await _persist(lambda: self._retry(task, error, after, counts=True))
+                log.warning("attempt_failed", error=describe(error), retry_in_seconds=seconds, exc_info=error)
+                return await self._retry(error, after, counts=True)
+        return None
 
-    async def _retry(self, task: Task, error: BaseException, after: timedelta, *, counts: bool) -> None:
-        text = describe(error), _traceback(error)
-        if await self._tasks.retry(task, after=after, counts=counts, error=text[0], traceback=text[1]):
-            self._on_due(after)
+    async def _retry(self, error: BaseException, after: timedelta, *, counts: bool) -> timedelta | None:
+        async def record() -> timedelta | None:
+            text = {"error": describe(error), "traceback": _traceback(error)}
+            return after if await self._queue.retry(self._task, after=after, counts=counts, **text) else None
 
-    async def _park(self, task: Task, error: BaseException) -> None:
-        event = TaskParked(
-            subscription=task.subscription,
-            event_id=str(task.recorded.id),
-            event_type=task.recorded.type,
-            attempts=task.attempts + 1,
+        return await _persist(record)
+
+    async def _dead_letter(self, error: BaseException, *, cause: BaseException | None = None) -> None:
+        self._context.log.error("dead_lettered", error=describe(error), exc_info=cause)
+        recorded = self._task.recorded
+        event = TaskDeadLettered(
+            subscription=self._task.subscription,
+            event_id=str(recorded.id),
+            event_type=recorded.type,
+            attempts=self._task.attempts + 1,
             error=describe(error),
         )
-        metadata = {"by": task.subscription, "caused_by": str(task.recorded.id)}
-        log = self._runtime.log
-        async with log.database.transaction() as connection:
-            if await self._tasks.park(connection, task, error=describe(error), traceback=_traceback(error)):
-                await log.append(connection, [Entry(event=event, metadata=metadata)])
-        log.notifier.announce()
+        entry = Entry(event=event, metadata={"by": self._task.subscription, "caused_by": str(recorded.id)})
+
+        async def record() -> None:
+            text = {"error": describe(error), "traceback": _traceback(error)}
+            async with self._log.database.transaction() as connection:
+                if await self._queue.dead_letter(connection, self._task, **text):
+                    await self._log.append(connection, [entry])
+            self._log.notifier.announce()
+
+        await _persist(record)
 
 
-async def _persist(record: Callable[[], Awaitable[Any]]) -> None:
-    """Record how a handling ended, however long the database is away; the lease's end cancels this."""
+async def _persist(record: Callable[[], Awaitable[T]]) -> T:
+    """Record an outcome, however long the database is away; the end of the lease cancels this."""
     while True:
         try:
-            await record()
+            return await record()
         except DatabaseUnavailable:
             await anyio.sleep(_AWAY_PAUSE_SECONDS)
-        else:
-            return
 
 
 def describe(error: BaseException) -> str:

@@ -1,59 +1,91 @@
 """Handing a batch subscription its events: many a call, read at its cursor, in one transaction with their effect.
 
-The lock on the cursor's row is the claim and the fence in one: while a process holds it nobody else reads there, and
-it falls with the transaction. Events that cannot be handled in a batch become tasks.
+The lock on the cursor's row is claim and fencing token in one: while a process holds it no other reads there, and it
+falls with the transaction. Events that cannot be handled in a batch become tasks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+import anyio
+import anyio.lowlevel
 import asyncpg
 import structlog
 
 from codelupe.errors import DatabaseUnavailable
 from codelupe.log.entries import FEW
 from codelupe.log.event_log import SQL
+from codelupe.log.notifier import Signal
 from codelupe.postgres import Connection
-from codelupe.work.context import BatchContext, HandlerContext, Runtime
-from codelupe.work.subscriptions import BatchSubscription, Handler, Stage
+from codelupe.work.consumer import POLL_SECONDS
+from codelupe.work.context import BatchContext, HandlerContext
+from codelupe.work.runtime import Runtime
+from codelupe.work.subscriptions import BatchSubscription, Handler
 from codelupe_events import Event, decode_all
 
 _SMALLER = 8
+_AWAY_PAUSE_SECONDS = 0.5
 
 log = structlog.get_logger("codelupe")
 
 
 class BatchReader:
-    """Takes a batch subscription forward, one transaction after another."""
+    """Takes a batch subscription forward, one transaction after another.
 
-    def __init__(self, stage: Stage, subscription: BatchSubscription, runtime: Runtime) -> None:
-        self._stage = stage
+    ``on_tasks`` is called when events were made tasks, ``when_caught_up`` whenever all there is has been read.
+    ``news`` is set when the log may have something; without it the reader looks once a second.
+    """
+
+    def __init__(
+        self,
+        subscription: BatchSubscription,
+        runtime: Runtime,
+        *,
+        on_tasks: Callable[[], None],
+        news: Signal | None = None,
+        when_caught_up: Callable[[], Awaitable[object]] = anyio.lowlevel.checkpoint,
+    ) -> None:
         self._subscription = subscription
         self._runtime = runtime
+        self._on_tasks = on_tasks
+        self._news = news or Signal()
+        self._when_caught_up = when_caught_up
         self._size = subscription.size
 
-    async def read_all(self, on_tasks: Callable[[], None]) -> None:
-        """Handle what there is; ``on_tasks`` is called when events were made tasks.
+    async def run(self) -> None:
+        """Read whenever there is something, until cancelled, over a database that may go away."""
+        while True:
+            try:
+                await self.read_all()
+                await self._when_caught_up()
+            except DatabaseUnavailable as error:
+                log.warning("database_unavailable", error=error.message)
+                await anyio.sleep(_AWAY_PAUSE_SECONDS)
+            else:
+                await self._news.wait(POLL_SECONDS)
+
+    async def read_all(self) -> None:
+        """Handle what there is.
 
         Raises:
             DatabaseUnavailable: what was under way is rolled back and comes again.
         """
         while True:
             try:
-                more = await self._read_one(on_tasks)
+                more = await self._read_one()
             except DatabaseUnavailable:
                 raise
             except (Exception, SystemExit) as error:
                 more = True
-                await self._after_failure(error, on_tasks)
+                await self._after_failure(error)
             else:
                 self._size = min(self._size * _SMALLER, self._subscription.size)
             if not more:
                 return
 
-    async def _read_one(self, on_tasks: Callable[[], None]) -> bool:
+    async def _read_one(self) -> bool:
         async with self._runtime.log.database.transaction() as connection:
             batch = await self._open(connection)
             if batch is None:
@@ -61,15 +93,15 @@ class BatchReader:
             at_once, queued = await self._split(connection, batch.rows) if batch.has_tasks else (batch.rows, [])
             emitted = await self._handle(connection, at_once)
             made = await self._make_tasks(connection, queued)
-            await connection.execute(SQL.move_cursor, self._stage.name, batch.reached, len(at_once) + made)
+            await connection.execute(SQL.move_cursor, self._subscription.name, batch.reached, len(at_once) + made)
         if emitted:
             self._runtime.log.notifier.announce()
         if made:
-            on_tasks()
+            self._on_tasks()
         return batch.more
 
     async def _open(self, connection: Connection) -> _Batch | None:
-        name, types, size = self._stage.name, self._stage.event_types, self._size
+        name, types, size = self._subscription.name, self._subscription.event_types, self._size
         rows = await connection.fetch(SQL.open_batch, name, types, size, FEW)
         if not rows:
             return None
@@ -90,7 +122,7 @@ class BatchReader:
         if not batch:
             return False
         events = decode_all([(row["type"], row["version"], row["data"]) for row in batch])
-        name, version = self._stage.name, self._subscription.version
+        name, version = self._subscription.name, self._subscription.version
         context = BatchContext(name, version, self._runtime, connection, events, batch)
         await self._subscription.handler(events, context)
         await self._runtime.log.append(connection, context.outbox.entries)
@@ -103,8 +135,8 @@ class BatchReader:
     ) -> tuple[Sequence[asyncpg.Record], Sequence[asyncpg.Record]]:
         """What may be handled now, and what has to queue behind tasks of its stream."""
         streams = [row["stream"] for row in batch]
-        blocks = self._subscription.parked_blocks_stream
-        rows = await connection.fetch(SQL.streams_with_tasks, self._stage.name, streams, blocks)
+        blocks = self._subscription.dead_letter_blocks_stream
+        rows = await connection.fetch(SQL.streams_with_tasks, self._subscription.name, streams, blocks)
         busy = {row["stream"] for row in rows}
         return [row for row in batch if row["stream"] not in busy], [row for row in batch if row["stream"] in busy]
 
@@ -112,11 +144,11 @@ class BatchReader:
         if not batch:
             return 0
         streams, positions = [row["stream"] for row in batch], [row["position"] for row in batch]
-        return len(await connection.fetch(SQL.make_tasks, self._stage.name, streams, positions))
+        return len(await connection.fetch(SQL.make_tasks, self._subscription.name, streams, positions))
 
-    async def _after_failure(self, error: BaseException, on_tasks: Callable[[], None]) -> None:
-        """Try a smaller batch next; an event that failed alone becomes a task, which has retries and can be parked."""
-        name = self._stage.name
+    async def _after_failure(self, error: BaseException) -> None:
+        """Try a smaller batch next; an event that failed alone becomes a task, which has retries."""
+        name = self._subscription.name
         if self._size > 1:
             self._size = max(1, self._size // _SMALLER)
             log.warning("batch_failed", stage=name, error=type(error).__name__, next_size=self._size, exc_info=error)
@@ -127,12 +159,12 @@ class BatchReader:
                 return
             made = await self._make_tasks(connection, batch.rows)
             await connection.execute(SQL.move_cursor, name, batch.reached, made)
-        on_tasks()
+        self._on_tasks()
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Batch:
-    """Events behind the cursor, how far the cursor comes with them, and whether more are settled."""
+    """Events behind the cursor, how far the cursor comes with them, and whether more may be read."""
 
     rows: Sequence[asyncpg.Record]
     reached: int

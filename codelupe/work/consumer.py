@@ -1,125 +1,155 @@
-"""What a worker knows about one of its stages while it runs: who is at work, and whether there is more to do."""
+"""Runs one subscription in this process: takes tasks as its slots become free, and attempts them."""
 
 from __future__ import annotations
 
+import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from datetime import timedelta
-from functools import partial
+from collections.abc import Callable, Iterable
 
 import anyio
-import anyio.lowlevel
+import anyio.abc
+import structlog
 
+from codelupe.errors import DatabaseUnavailable
 from codelupe.log.notifier import Signal
-from codelupe.work.attempt import Handling
-from codelupe.work.batch_reader import BatchReader, one_by_one
-from codelupe.work.context import Runtime
-from codelupe.work.projections import finish_rebuild, rebuilding
-from codelupe.work.subscriptions import BatchSubscription, Handler, Stage, Subscription
+from codelupe.work.attempt import Attempt
+from codelupe.work.runtime import Runtime
+from codelupe.work.subscriptions import Handler, Subscribed
 from codelupe.work.task import Task
-from codelupe.work.task_queue import FEED_LIMIT, Fed, Tasks, Want
+from codelupe.work.task_queue import FEED_LIMIT, Fed, FeedRequest, TaskQueue
 
+POLL_SECONDS = 1.0
+"""How often a loop looks by itself, should no notification reach it."""
 _QUICK_SECONDS = 0.1
-_TROUBLED_AT_ONCE = 4
-"""How many events of a batch subscription are handled at once when they have become tasks."""
+
+log = structlog.get_logger("codelupe")
 
 
-def lanes_of(stages: Sequence[Stage], runtime: Runtime, tasks: Tasks) -> Iterator[Lane]:
-    """A lane for each stage, and one for the rebuilding of each projection."""
-    database = runtime.log.database
-    for stage in stages:
-        yield Lane(stage, runtime, tasks)
-        subscription = stage.subscription
-        if isinstance(subscription, BatchSubscription) and subscription.projects_to:
-            swap = partial(finish_rebuild, database, stage, subscription)
-            yield Lane(rebuilding(stage, subscription), runtime, tasks, news=Signal(), when_level=swap)
+class Consumer:
+    """One subscription in this process, with ``slots`` attempts at once.
 
-
-class Lane:
-    """One stage's place in a worker."""
+    Its tasks come from the feeder, which asks ``feed_request``, and from its own claims; without ``feeder`` only from
+    these. ``on_idle`` is called when its last running attempt has ended.
+    """
 
     def __init__(
         self,
-        stage: Stage,
+        subscription: Subscribed,
+        handler: Handler,
         runtime: Runtime,
-        tasks: Tasks,
+        queue: TaskQueue,
         *,
-        news: Signal | None = None,
-        when_level: Callable[[], Awaitable[object]] = anyio.lowlevel.checkpoint,
+        slots: int,
+        feeder: Signal | None = None,
+        on_idle: Callable[[], None],
     ) -> None:
-        self.stage = stage
-        self.when_level = when_level
-        """To be done whenever the reader has read all there is."""
-        self.signal = runtime.log.notifier.task_signal()
-        """Rings when a claim may bring something."""
-        self.news = news or runtime.log.notifier.signal()
-        """Rings when the log may have something for the reader; a rebuilding looks by itself."""
+        self.subscription = subscription
+        self.claimable = runtime.log.notifier.task_signal()
+        """Set when a claim may bring something."""
         self.running = 0
-        self.waiting: deque[Task] = deque()
-        """Claimed ahead, so that who is done with one task has the next at hand."""
-        self._seconds = _QUICK_SECONDS
-        subscription = stage.subscription
-        self.reader: BatchReader | None = None
-        handler: Handler
-        if isinstance(subscription, BatchSubscription):
-            self.reader = BatchReader(stage, subscription, runtime)
-            handler, self._concurrency = one_by_one(subscription, runtime), _TROUBLED_AT_ONCE
-        else:
-            assert isinstance(subscription, Subscription)
-            handler, self._concurrency = subscription.handler, subscription.concurrency
-        self.handling = Handling(stage, handler, runtime, tasks, self._expect)
-        self._hungry = self.reader is None
-        self._taken = 0
+        self.needs_tasks = feeder is not None
+        """Whether the feeder should make tasks; it does not before most are claimed, which keeps the table small."""
+        self._handler = handler
+        self._runtime = runtime
+        self._queue = queue
+        self._slots = slots
+        self._feeder = feeder
+        self._on_idle = on_idle
+        self._waiting: deque[Task] = deque()
+        """Claimed ahead, so that a free slot has the next one at hand."""
+        self._mean_seconds = _QUICK_SECONDS
         self._delivered = -1
-        self._due: list[float] = []
+        self._claimed = 0
+        self._retry_times: list[float] = []
 
-    @property
-    def wanted(self) -> int:
-        """How many tasks to claim now: enough to be at work, and while they are quickly done, as many to follow."""
-        full = self._concurrency * (2 if self._seconds < _QUICK_SECONDS else 1)
-        missing = full - self.running - len(self.waiting)
-        return missing if self.running < self._concurrency or missing > self._concurrency // 2 else 0
+    # --- taking tasks ---
 
-    def start_waiting(self) -> Iterator[Task]:
-        """Claimed tasks that may begin now."""
-        while self.waiting and self.running < self._concurrency:
+    async def run(self, worker: uuid.UUID) -> None:
+        """Claim whenever a slot is free and a task may be ready, until cancelled."""
+        while True:
+            if room := self._room:
+                try:
+                    tasks = await self._queue.claim(self.subscription, worker, room)
+                except DatabaseUnavailable:
+                    log.debug("claim_postponed", stage=self.subscription.name)
+                else:
+                    self.accept(tasks)
+                    self._record_claim(asked=room, got=len(tasks))
+            await self._wait_until_claimable()
+
+    def begin(self, attempts: anyio.abc.TaskGroup) -> None:
+        """Run attempts in this group from now on; what was claimed under an earlier lease is not ours any more."""
+        self._attempts = attempts
+        self._waiting.clear()
+
+    def accept(self, tasks: Iterable[Task]) -> None:
+        """Attempt claimed tasks as slots are free; the others wait."""
+        self._waiting.extend(tasks)
+        while self._waiting and self.running < self._slots:
             self.running += 1
-            yield self.waiting.popleft()
+            self._attempts.start_soon(self._occupy_slot, self._waiting.popleft())
 
-    def note_handled(self, seconds: float) -> None:
-        """Keep in mind how long tasks take."""
-        self._seconds += (seconds - self._seconds) / 8
+    def stop(self) -> None:
+        """Let running attempts end, and begin no other; the worker gives back what waits."""
+        self._waiting.clear()
+
+    async def _occupy_slot(self, task: Task) -> None:
+        """Attempt the task, and then those that wait, one after another."""
+        try:
+            await self._attempt(task)
+            while self._waiting:
+                if self._room:
+                    self.claimable.set()
+                await self._attempt(self._waiting.popleft())
+        finally:
+            self.running -= 1
+            self.claimable.set()
+            if not self.running:
+                self._on_idle()
+
+    async def _attempt(self, task: Task) -> None:
+        began = anyio.current_time()
+        with self._runtime.progress.working(task.subscription, task.recorded.stream):
+            retry_after = await Attempt(self.subscription, self._handler, task, self._runtime, self._queue).run()
+        ended = anyio.current_time()
+        self._mean_seconds += (ended - began - self._mean_seconds) / 8
+        if retry_after is not None:
+            self._retry_times.append(ended + retry_after.total_seconds())
+
+    async def _wait_until_claimable(self) -> None:
+        now = anyio.current_time()
+        self._retry_times = [time for time in self._retry_times if time > now]
+        await self.claimable.wait(min([POLL_SECONDS, *(time - now for time in self._retry_times)]))
 
     @property
-    def is_hungry(self) -> bool:
-        """Whether the feeder should make tasks; that it does not before most are taken keeps the table small."""
-        return self._hungry
+    def _room(self) -> int:
+        """How many tasks to claim now: one per free slot; twice that while handlers finish within 100 ms."""
+        full = self._slots * (2 if self._mean_seconds < _QUICK_SECONDS else 1)
+        missing = full - self.running - len(self._waiting)
+        return missing if self.running < self._slots or missing > self._slots // 2 else 0
 
-    def note_claim(self, asked: int, got: int) -> bool:
-        """Returns whether the lane has become hungry."""
-        self._taken += got
-        was, self._hungry = self._hungry, self.reader is None and (got < asked or self._taken >= FEED_LIMIT // 2)
-        return self._hungry and not was
+    # --- being fed ---
+
+    def _record_claim(self, *, asked: int, got: int) -> None:
+        """Ask for more tasks when the queue is empty, or half of what was made is claimed."""
+        self._claimed += got
+        if self._feeder is not None and (got < asked or self._claimed >= FEED_LIMIT // 2):
+            if not self.needs_tasks:
+                self._feeder.set()
+            self.needs_tasks = True
+        else:
+            self.needs_tasks = False
 
     @property
-    def want(self) -> Want:
+    def feed_request(self) -> FeedRequest:
         """What the feeder may bring."""
-        return Want(stage=self.stage, known=self._delivered, tasks=self.wanted)
+        return FeedRequest(subscription=self.subscription, known=self._delivered, room=self._room)
 
-    def note_feed(self, fed: Fed) -> int:
+    def accept_fed(self, fed: Fed) -> int:
         """Take what was claimed; returns how many tasks were made since the last look, by whatever process."""
         made = fed.delivered - self._delivered
         if made:
-            self._delivered, self._hungry, self._taken = fed.delivered, False, len(fed.tasks)
-            self.waiting.extend(fed.tasks)
-            self.signal.set()
+            self._delivered, self.needs_tasks, self._claimed = fed.delivered, False, len(fed.tasks)
+            self.claimable.set()
+        self.accept(fed.tasks)
         return made
-
-    async def wait(self, at_most: float) -> None:
-        """Until the signal rings or a task of this lane is to be tried again."""
-        now = anyio.current_time()
-        self._due = [due for due in self._due if due > now]
-        await self.signal.wait(min([at_most, *(due - now for due in self._due)]))
-
-    def _expect(self, after: timedelta) -> None:
-        self._due.append(anyio.current_time() + after.total_seconds())

@@ -1,4 +1,4 @@
-"""What a handler or a job is handed: the way to the database, to the log and to its runtime."""
+"""What a handler or a job is given: the way to the database, to the log and to what plugins offer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
@@ -14,34 +13,20 @@ import asyncpg
 import msgspec
 import structlog
 
-from codelupe.config.directories import Directories
 from codelupe.contracts.search import SearchIndex
-from codelupe.errors import LeaseLost, PluginError
-from codelupe.executor.contract import Executor
+from codelupe.errors import PluginError
 from codelupe.log.entries import FEW, Entry, check_text
-from codelupe.log.event_log import SQL, EventLog
+from codelupe.log.event_log import SQL
 from codelupe.log.records import Recorded, derive_key, emission_key
-from codelupe.observability.progress import Progress, ProgressTracker
+from codelupe.observability.progress import Progress
 from codelupe.postgres import Connection, Database
-from codelupe.work.extensions import Offers
+from codelupe.work.runtime import Runtime
 from codelupe.work.task import Task, complete, finish
 from codelupe_events import Event
 
 
-@dataclass(frozen=True, kw_only=True)
-class Runtime:
-    """What the host gives to all handlers, jobs and services alike."""
-
-    log: EventLog
-    offers: Offers
-    directories: Directories
-    executor: Executor
-    search_index: SearchIndex | None
-    board: ProgressTracker
-
-
-def _logger(stage: str) -> structlog.stdlib.BoundLogger:
-    logger: structlog.stdlib.BoundLogger = structlog.get_logger(stage.partition(".")[0]).bind(stage=stage)
+def _logger(name: str) -> structlog.stdlib.BoundLogger:
+    logger: structlog.stdlib.BoundLogger = structlog.get_logger(name.partition(".")[0]).bind(stage=name)
     return logger
 
 
@@ -50,13 +35,16 @@ class _Context:
 
     def __init__(self, name: str, runtime: Runtime) -> None:
         self.name = name
-        """The subscription's or the job's full name, ``<plugin>.<name>``."""
-        self.offers = runtime.offers
+        """The full name of the subscription, job or service, ``<plugin>.<name>``."""
         self.directories = runtime.directories
         self.executor = runtime.executor
+        self.sources = runtime.sources
+        self.repository_rules = runtime.repository_rules
+        self.file_rules = runtime.file_rules
+        self.scorers = runtime.scorers
         self._search_index = runtime.search_index
         self._log = runtime.log
-        self._board = runtime.board
+        self._progress = runtime.progress
 
     @property
     def database(self) -> Database:
@@ -88,8 +76,8 @@ class HandlerContext(_Context):
         """The event as the log holds it: position, id, stream, time."""
         self.attempt = task.attempt
         """1 for the first try, also counting tries that ended with their process."""
-        self.saved: dict[str, Any] | None = task.progress
-        """What an earlier attempt left with :meth:`save`."""
+        self.checkpoint: dict[str, Any] | None = task.checkpoint
+        """What an earlier attempt left with :meth:`save_checkpoint`."""
         self._version = version
         self._task = task
         self._outbox = Outbox(self.name, version)
@@ -97,7 +85,7 @@ class HandlerContext(_Context):
 
     @cached_property
     def log(self) -> structlog.stdlib.BoundLogger:
-        """Says where it comes from: plugin, stage, stream, attempt."""
+        """Bound to plugin, subscription, stream and attempt."""
         return _logger(self.name).bind(stream=self.recorded.stream, attempt=self.attempt)
 
     @cached_property
@@ -133,24 +121,24 @@ class HandlerContext(_Context):
         entry = self._outbox.entry(event, self.recorded.position, self.recorded.id)
         async with self.database.transaction() as connection:
             if not await connection.fetchval(SQL.hold, *self._task.key):
-                raise self._lost()
+                raise self._task.lost()
             await self._log.append(connection, [entry])
         self._log.notifier.announce()
 
-    async def save(self, progress: dict[str, Any]) -> None:
-        """Leave something for the next attempt, such as the place of a checkpoint.
+    async def save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave something for the next attempt, such as where a long piece of work has come to.
 
         Raises:
             EventRefused: Postgres cannot hold it; what was left before stands.
         """
-        text = check_text(f"the progress of {self.name}", partial(msgspec.json.encode, progress)).decode()
-        if not await self.database.fetchval(SQL.save_progress, *self._task.key, text):
-            raise self._lost()
+        text = check_text(f"the checkpoint of {self.name}", partial(msgspec.json.encode, checkpoint)).decode()
+        if not await self.database.fetchval(SQL.save_checkpoint, *self._task.key, text):
+            raise self._task.lost()
 
     def progress(self, done: float, total: float | None, unit: str, **figures: float | str) -> None:
         """Show how far this is. Cheap; call it as often as it changes."""
         progress = Progress(done=done, total=total, unit=unit, figures=figures)
-        self._board.report(self.name, self.recorded.stream, progress)
+        self._progress.report(self.name, self.recorded.stream, progress)
 
     async def finish(self) -> None:
         """Called by the host when the handler returns: commit, unless the handler's own transaction did."""
@@ -175,9 +163,6 @@ class HandlerContext(_Context):
         if self._outbox.entries:
             self._log.notifier.announce()
 
-    def _lost(self) -> LeaseLost:
-        return LeaseLost(f"{self.name} on {self.recorded.stream} is another worker's by now")
-
 
 class BatchContext(_Context):
     """One call of a batch handler, inside the transaction that also says how far the subscription has come."""
@@ -200,7 +185,7 @@ class BatchContext(_Context):
 
     @cached_property
     def log(self) -> structlog.stdlib.BoundLogger:
-        """Says where it comes from: plugin, stage."""
+        """Bound to plugin and subscription."""
         return _logger(self.name)
 
     async def recorded(self) -> list[Recorded]:
@@ -232,7 +217,7 @@ class Outbox:
         self.entries.append(self.entry(event, position, cause))
 
     def entry(self, event: Event, position: int, cause: uuid.UUID) -> Entry:
-        """The event with its key: the n-th of its type and stream that this stage emits because of that cause."""
+        """The event with its key: the n-th of its type and stream that is emitted because of that cause."""
         kind, stream = type(event).__name__, event.stream()
         self._emitted[position, kind, stream] += 1
         number = self._emitted[position, kind, stream]
@@ -271,4 +256,4 @@ class JobContext(_Context):
 
     def progress(self, done: float, total: float | None, unit: str, **figures: float | str) -> None:
         """Show how far this is."""
-        self._board.report(self.name, self.name, Progress(done=done, total=total, unit=unit, figures=figures))
+        self._progress.report(self.name, self.name, Progress(done=done, total=total, unit=unit, figures=figures))

@@ -1,4 +1,4 @@
-"""Parked tasks: what a subscription gave up on, kept until somebody retries or drops it."""
+"""Dead letters: events that a subscription gave up on, kept until an operator retries or drops them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LIKE_SPECIAL = re.compile(r"[\\%_]")
 
 @dataclass(frozen=True, kw_only=True)
 class DeadLetter:
-    """One parked task; ``losses`` counts the workers that died over it."""
+    """One dead-lettered task; ``crashes`` counts the workers that died over it."""
 
     id: int
     subscription: str
@@ -28,8 +28,8 @@ class DeadLetter:
     event_id: UUID
     type: str
     attempts: int
-    losses: int
-    parked_at: datetime
+    crashes: int
+    dead_lettered_at: datetime
     error: str
     traceback: str
 
@@ -54,38 +54,40 @@ class Selection:
 EVERYTHING = Selection()
 
 
-async def list_parked(database: Database, selection: Selection = EVERYTHING) -> list[DeadLetter]:
+async def list_dead_letters(database: Database, selection: Selection = EVERYTHING) -> list[DeadLetter]:
     """The oldest first.
 
     Raises:
         CodelupeError: one of the ``ids`` is not among them.
     """
-    letters = [DeadLetter(**dict(row)) for row in await database.fetch(SQL.list_parked, *selection.as_arguments())]
+    letters = [
+        DeadLetter(**dict(row)) for row in await database.fetch(SQL.list_dead_letters, *selection.as_arguments())
+    ]
     _require_all(selection, [letter.id for letter in letters])
     return letters
 
 
-async def count_parked(database: Database, selection: Selection = EVERYTHING) -> int:
+async def count_dead_letters(database: Database, selection: Selection = EVERYTHING) -> int:
     """How many there are."""
-    return int(await database.fetchval(SQL.count_parked, *selection.as_arguments()))
+    return int(await database.fetchval(SQL.count_dead_letters, *selection.as_arguments()))
 
 
-async def retry_parked(database: Database, selection: Selection) -> list[int]:
+async def retry_dead_letters(database: Database, selection: Selection) -> list[int]:
     """Make them ready again, as the same tasks; returns their ids.
 
     Raises:
         CodelupeError: one of the ``ids`` is not among them; nothing was done.
     """
-    return await _act(database, SQL.retry_parked, selection)
+    return await _act(database, SQL.retry_dead_letters, selection)
 
 
-async def drop_parked(database: Database, selection: Selection) -> list[int]:
+async def drop_dead_letters(database: Database, selection: Selection) -> list[int]:
     """Delete them; what waited behind them in their streams goes on. Returns their ids.
 
     Raises:
         CodelupeError: one of the ``ids`` is not among them; nothing was done.
     """
-    return await _act(database, SQL.drop_parked, selection)
+    return await _act(database, SQL.drop_dead_letters, selection)
 
 
 async def _act(database: Database, statement: str, selection: Selection) -> list[int]:

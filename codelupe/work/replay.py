@@ -9,14 +9,14 @@ from codelupe.errors import CodelupeError
 from codelupe.log.event_log import SQL
 from codelupe.log.retention import require_kept
 from codelupe.postgres import Database
-from codelupe.work.subscriptions import Stage
+from codelupe.work.subscriptions import Subscribed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Replay:
     """Which events: those after a position, of one stream or of all."""
 
-    stage: Stage
+    subscription: Subscribed
     after: int
     stream: str | None = None
 
@@ -28,8 +28,8 @@ async def position_before(database: Database, moment: datetime) -> int:
 
 async def count_replay(database: Database, replay: Replay) -> int:
     """How many events the replay would hand out; those not handed out yet are not counted."""
-    types, stage = replay.stage.event_types, replay.stage.name
-    return int(await database.fetchval(SQL.replayable_events, stage, types, replay.after, replay.stream))
+    types, name = replay.subscription.event_types, replay.subscription.name
+    return int(await database.fetchval(SQL.replayable_events, name, types, replay.after, replay.stream))
 
 
 async def start_replay(database: Database, replay: Replay) -> None:
@@ -42,13 +42,17 @@ async def start_replay(database: Database, replay: Replay) -> None:
         CodelupeError: the subscription says that it must not be replayed.
         EventsRetired: the log does not have the first of these events any more.
     """
-    stage = replay.stage
-    if not stage.subscription.replayable:
-        raise CodelupeError(f"{stage.name} must not be replayed: its plugin says that its effects cannot be repeated")
+    subscription = replay.subscription
+    if not subscription.replayable:
+        raise CodelupeError(
+            f"{subscription.name} must not be replayed: its plugin says that its effects cannot be repeated"
+        )
     async with database.transaction() as connection:
         await require_kept(connection, replay.after + 1)
         if replay.stream is None:
-            await connection.execute(SQL.rewind, stage.name, replay.after)
+            await connection.execute(SQL.rewind, subscription.name, replay.after)
         else:
-            await connection.execute(SQL.redeliver_stream, stage.name, stage.event_types, replay.after, replay.stream)
+            await connection.execute(
+                SQL.redeliver_stream, subscription.name, subscription.event_types, replay.after, replay.stream
+            )
     await database.execute(SQL.notify_of_tasks)

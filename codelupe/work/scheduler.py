@@ -14,26 +14,42 @@ from codelupe.errors import DatabaseUnavailable
 from codelupe.postgres import Connection
 from codelupe.postgres.queries import load_queries
 from codelupe.work.attempt import describe
-from codelupe.work.context import JobContext, Runtime
-from codelupe.work.subscriptions import NamedJob, NamedService, RetryPolicy, backoff
-from codelupe.work.worker import POLL_SECONDS, Worker
+from codelupe.work.consumer import POLL_SECONDS
+from codelupe.work.context import JobContext
+from codelupe.work.runtime import Runtime
+from codelupe.work.subscriptions import Job, RetryPolicy, Service, backoff
+from codelupe.work.worker import Worker
 
 SQL = load_queries("codelupe_sql", "log")
-_RESTARTS = RetryPolicy(base=timedelta(seconds=1), cap=timedelta(minutes=5))
-_LEADER_POLL_SECONDS = 5.0
+RESTARTS = RetryPolicy(base=timedelta(seconds=1), cap=timedelta(minutes=5))
+"""How far apart a failing service is started again; its attempts are not counted."""
 
 log = structlog.get_logger("codelupe")
 
 
 class Scheduler:
-    """Runs jobs when they are due, or whenever the log is quiet, and keeps services up."""
+    """Runs jobs when they are due, or whenever the log is idle, and keeps services up.
 
-    def __init__(self, jobs: Sequence[NamedJob], services: Sequence[NamedService], runtime: Runtime) -> None:
+    ``leader_poll`` is how often a process that does not lead asks whether it may; ``restarts`` says how far apart a
+    failing service is started again.
+    """
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        services: Sequence[Service],
+        runtime: Runtime,
+        *,
+        leader_poll: timedelta = timedelta(seconds=5),
+        restarts: RetryPolicy = RESTARTS,
+    ) -> None:
         self._jobs = jobs
         self._services = services
         self._runtime = runtime
         self._database = runtime.log.database
-        self._signal = runtime.log.notifier.signal()
+        self._leader_poll_seconds = leader_poll.total_seconds()
+        self._restarts = restarts
+        self._news = runtime.log.notifier.signal()
         self.failed: dict[str, str] = {}
         """Jobs whose last run raised, with the error."""
 
@@ -46,29 +62,28 @@ class Scheduler:
                 group.start_soon(self._keep_up, service)
 
     async def run_until_idle(self, worker: Worker) -> None:
-        """Run the jobs one after another whenever the log is quiet; return when none brings anything new.
+        """Run the jobs one after another whenever the log is idle; return when none brings anything new.
 
-        After each job that brought something the stages get to handle all of it before the next one runs, so what
-        a job sees does not depend on timing.
+        What a job brought is handled before the next one runs, so what a job sees does not depend on timing.
         """
         while True:
             for job in self._jobs:
-                await self._until_quiet(worker)
+                await self._until_idle(worker)
                 if await self._brings_something(job):
                     break
             else:
-                return await self._until_quiet(worker)
+                return await self._until_idle(worker)
 
-    async def _until_quiet(self, worker: Worker) -> None:
+    async def _until_idle(self, worker: Worker) -> None:
         while True:
             try:
-                if await worker.is_quiet():
+                if await worker.is_idle():
                     return
             except DatabaseUnavailable:
-                log.debug("quiet_unknown")
-            await self._signal.wait(POLL_SECONDS / 4)
+                log.debug("idle_unknown")
+            await self._news.wait(POLL_SECONDS / 4)
 
-    async def _brings_something(self, job: NamedJob) -> bool:
+    async def _brings_something(self, job: Job) -> bool:
         while True:
             try:
                 return bool(await self._run_once(job, even_if_not_due=True))
@@ -76,34 +91,34 @@ class Scheduler:
                 log.warning("database_unavailable", error=error.message)
                 await anyio.sleep(POLL_SECONDS)
 
-    async def _repeat(self, job: NamedJob) -> None:
+    async def _repeat(self, job: Job) -> None:
         while True:
             try:
-                wait = await self._database.fetchval(SQL.job_due, job.name, job.job.every) or 0
+                wait = await self._database.fetchval(SQL.job_due, job.name, job.every) or 0
                 if wait <= 0 and await self._run_once(job) is None:
-                    wait = _LEADER_POLL_SECONDS
+                    wait = self._leader_poll_seconds
             except DatabaseUnavailable as error:
                 log.warning("database_unavailable", job=job.name, error=error.message)
                 wait = POLL_SECONDS
             await anyio.sleep(max(0.0, min(wait, 60.0)))
 
-    async def _run_once(self, job: NamedJob, *, even_if_not_due: bool = False) -> int | None:
+    async def _run_once(self, job: Job, *, even_if_not_due: bool = False) -> int | None:
         """How many events the run brought; None if another process runs it."""
         async with self._leading(job.name) as leads:
             if not leads:
                 return None
-            if not await self._database.fetchval(SQL.job_begin, job.name, job.job.every, even_if_not_due):
+            if not await self._database.fetchval(SQL.job_begin, job.name, job.every, even_if_not_due):
                 return None
             context = JobContext(job.name, self._runtime)
             error = await self._run_job(job, context)
             await self._database.execute(SQL.job_end, job.name, error)
             return context.appended
 
-    async def _run_job(self, job: NamedJob, context: JobContext) -> str | None:
+    async def _run_job(self, job: Job, context: JobContext) -> str | None:
         self.failed.pop(job.name, None)
         try:
-            with self._runtime.board.working(job.name, job.name):
-                await job.job.run(context)
+            with self._runtime.progress.working(job.name, job.name):
+                await job.run(context)
         except DatabaseUnavailable:
             raise
         except (Exception, SystemExit) as error:
@@ -111,20 +126,22 @@ class Scheduler:
             self.failed[job.name] = describe(error)
         return self.failed.get(job.name)
 
-    async def _keep_up(self, named: NamedService) -> None:
+    async def _keep_up(self, service: Service) -> None:
         failures = 0
         while True:
             began = anyio.current_time()
             try:
-                async with self._leading(named.name, needed=named.service.leader) as leads:
+                async with self._leading(service.name, needed=service.leader) as leads:
                     if leads:
-                        await named.service.run(JobContext(named.name, self._runtime))
+                        await service.run(JobContext(service.name, self._runtime))
                         return
-                await anyio.sleep(_LEADER_POLL_SECONDS)
+                await anyio.sleep(self._leader_poll_seconds)
             except (Exception, SystemExit) as error:
-                failures = 1 if anyio.current_time() - began > _RESTARTS.cap.total_seconds() else failures + 1
-                pause = backoff(_RESTARTS, failures).total_seconds()
-                log.error("service_failed", stage=named.name, error=describe(error), restart_in_seconds=round(pause, 1))
+                failures = 1 if anyio.current_time() - began > self._restarts.cap.total_seconds() else failures + 1
+                pause = backoff(self._restarts, failures).total_seconds()
+                log.error(
+                    "service_failed", stage=service.name, error=describe(error), restart_in_seconds=round(pause, 1)
+                )
                 await anyio.sleep(pause)
 
     @asynccontextmanager

@@ -14,14 +14,15 @@ from codelupe_events import Event
 
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
-    """How often, and how far apart, a failing handler is tried before its event is parked.
+    """How often, and how far apart, a failing handler is tried before its event is dead-lettered.
 
-    The wait before attempt n+1 is ``base * 2**(n-1)``, at most ``cap``, times a random factor of 0.5 to 1. Losing the
-    worker uses up no attempt, but an event over which ``losses`` workers died is parked, too: it may have killed them.
+    The wait before attempt n+1 is ``base * 2**(n-1)``, at most ``cap``, times a random factor of 0.5 to 1. A worker
+    that crashes uses up no attempt, but an event over which ``crashes`` workers died is dead-lettered, too: it may
+    have killed them.
     """
 
     attempts: int = 5
-    losses: int = 10
+    crashes: int = 10
     base: timedelta = timedelta(seconds=2)
     cap: timedelta = timedelta(minutes=10)
 
@@ -34,21 +35,26 @@ BatchHandler = Callable[[Sequence[Any], BatchContext], Awaitable[None]]
 class Subscribed:
     """What both kinds of subscription say.
 
-    ``name`` is unique within the plugin. ``emits`` says which events the handler may emit: it is for those who watch,
-    and decides in which order stages are shown. Events of one stream are handled in order. A parked event holds back
-    the rest of its stream if ``parked_blocks_stream``. A subscription seen for the first time starts at the log's
-    beginning, or at its end if ``from_now``. Raising ``version`` gives replayed events new idempotency keys, so that
-    what the handler emits counts as new.
+    ``name`` is unique within the plugin; the host makes it ``<plugin>.<name>``. ``emits`` says which events the
+    handler may emit: it is for display, and decides in which order subscriptions are shown. Events of one stream are
+    handled in order. A dead letter holds back the rest of its stream if ``dead_letter_blocks_stream``. A subscription
+    seen for the first time starts at the log's beginning, or at its end if ``from_now``. Raising ``version`` gives
+    replayed events new idempotency keys, so that what the handler emits counts as new.
     """
 
     name: str
     events: tuple[type[Event], ...]
     emits: tuple[type[Event], ...] = ()
     retry: RetryPolicy = field(default_factory=RetryPolicy)
-    parked_blocks_stream: bool = True
+    dead_letter_blocks_stream: bool = True
     from_now: bool = False
     replayable: bool = True
     version: int = 1
+
+    @property
+    def event_types(self) -> list[str]:
+        """The types as the log may have recorded them, former names included."""
+        return [name for event in self.events for name in (event.__name__, *event.former_names)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +75,7 @@ class BatchSubscription(Subscribed):
 
     It is called inside a transaction, and what it writes there, what it emits and how far the subscription has come
     commit together. A batch that fails is tried in smaller pieces; an event that fails alone is handled by itself
-    from then on, with retries and parking as in a :class:`Subscription`, and its stream queues behind it.
+    from then on, with retries and dead letters as in a :class:`Subscription`, and its stream queues behind it.
 
     ``projects_to`` names the tables that this handler alone writes and that its events alone fill: they can be
     rebuilt beside the live ones (``codelupe replay --rebuild``).
@@ -84,7 +90,8 @@ class BatchSubscription(Subscribed):
 class Job:
     """Work that its own schedule starts: every ``every``, in one process of the cluster at a time.
 
-    Under ``run --until-idle`` it runs whenever the log is quiet instead, until no job brings anything new.
+    ``name`` is unique within the plugin; the host makes it ``<plugin>.<name>``. Under ``run --until-idle`` it runs
+    whenever the log is idle instead, until no job brings anything new.
     """
 
     name: str
@@ -103,34 +110,6 @@ class Service:
     name: str
     run: Callable[[JobContext], Awaitable[None]]
     leader: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stage:
-    """A subscription as the log knows it: ``<plugin>.<name>``."""
-
-    name: str
-    subscription: Subscription | BatchSubscription
-
-    @property
-    def event_types(self) -> list[str]:
-        return [event.__name__ for event in self.subscription.events]
-
-
-@dataclass(frozen=True, kw_only=True)
-class NamedJob:
-    """A job under its full name."""
-
-    name: str
-    job: Job
-
-
-@dataclass(frozen=True, kw_only=True)
-class NamedService:
-    """A service under its full name."""
-
-    name: str
-    service: Service
 
 
 def backoff(policy: RetryPolicy, failures: int) -> timedelta:

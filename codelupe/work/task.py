@@ -22,14 +22,16 @@ _TASK_LOST = "CL001"
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A claim on a task: its event, the token that fences it, and what earlier attempts left."""
+    """A claim on a task: its event, the fencing token, and what earlier attempts left."""
 
     subscription: str
     token: uuid.UUID
     recorded: Recorded
     attempts: int
-    losses: int
-    progress: dict[str, Any] | None
+    """Tries that failed."""
+    crashes: int
+    """Tries that ended with their process."""
+    checkpoint: dict[str, Any] | None
 
     @classmethod
     def from_row(cls, subscription: str, row: asyncpg.Record) -> Task:
@@ -38,19 +40,23 @@ class Task:
             token=row["task_token"],
             recorded=Recorded.from_row(row),
             attempts=row["attempts"],
-            losses=row["losses"],
-            progress=msgspec.json.decode(row["progress"]) if row["progress"] else None,
+            crashes=row["crashes"],
+            checkpoint=msgspec.json.decode(row["checkpoint"]) if row["checkpoint"] else None,
         )
 
     @property
     def attempt(self) -> int:
         """1 for the first try, also counting tries that ended with their process."""
-        return self.attempts + self.losses + 1
+        return self.attempts + self.crashes + 1
 
     @property
     def key(self) -> tuple[str, str, int, uuid.UUID]:
         """What the statements about a claimed task begin with."""
         return self.subscription, self.recorded.stream, self.recorded.position, self.token
+
+    def lost(self) -> LeaseLost:
+        """The error that says that this claim holds no longer."""
+        return LeaseLost(f"{self.subscription} on {self.recorded.stream} is another worker's by now")
 
 
 async def complete(connection: Connection, task: Task, entries: Sequence[Entry]) -> None:
@@ -80,5 +86,5 @@ def _fenced(task: Task) -> Iterator[None]:
         yield
     except asyncpg.PostgresError as error:
         if getattr(error, "sqlstate", None) == _TASK_LOST:
-            raise LeaseLost(f"{task.subscription} on {task.recorded.stream} is another worker's by now") from error
+            raise task.lost() from error
         raise

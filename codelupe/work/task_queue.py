@@ -13,77 +13,83 @@ import asyncpg
 from codelupe.log.event_log import SQL
 from codelupe.postgres import Connection, Database
 from codelupe.work.leases import ProcessIdentity, is_alive
-from codelupe.work.subscriptions import Stage
+from codelupe.work.subscriptions import Subscribed
 from codelupe.work.task import Task
 
 FEED_LIMIT = 1000
-"""So many tasks are made at a time for one stage, and no more before most of them are taken."""
+"""So many tasks are made at a time for one subscription, and no more before most of them are claimed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedRequest:
+    """A subscription that needs tasks, and how many of them to claim if more than ``known`` were delivered by now."""
+
+    subscription: Subscribed
+    known: int = -1
+    room: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fed:
-    """What a stage has been given so far, whether that is all there is, and what was claimed of it."""
+    """How many events a subscription was ever given, whether that is all there is, and what was claimed for it now."""
 
     delivered: int
-    level: bool
+    caught_up: bool
     tasks: Sequence[Task] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Want:
-    """A stage that may be fed, and how many tasks are to be claimed if more than ``known`` were delivered by now."""
-
-    stage: Stage
-    known: int = -1
-    tasks: int = 0
-
-
-class Tasks:
+class TaskQueue:
     """The tasks in one database. Each call is one statement or one transaction."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def feed(self, wants: Sequence[Want], worker: uuid.UUID | None = None) -> dict[str, Fed]:
-        """Turn settled events into tasks, for each stage at most :data:`FEED_LIMIT`, and claim what is wanted."""
-        pairs = [(want.stage.name, name) for want in wants for name in want.stage.event_types]
+    async def feed(self, requests: Sequence[FeedRequest], worker: uuid.UUID | None = None) -> dict[str, Fed]:
+        """Turn events below the high-water mark into tasks, and claim what there is room for.
+
+        At most :data:`FEED_LIMIT` tasks are made for each subscription.
+        """
+        subscriptions = [request.subscription for request in requests]
+        wanted = [(one.name, event_type) for one in subscriptions for event_type in one.event_types]
         rows = await self._database.fetch(
             SQL.feed,
-            [stage for stage, _ in pairs],
-            [name for _, name in pairs],
+            [name for name, _ in wanted],
+            [event_type for _, event_type in wanted],
             FEED_LIMIT,
             worker,
-            [want.stage.name for want in wants],
-            [want.known for want in wants],
-            [want.tasks for want in wants],
-            [want.stage.subscription.parked_blocks_stream for want in wants],
+            [one.name for one in subscriptions],
+            [request.known for request in requests],
+            [request.room for request in requests],
+            [one.dead_letter_blocks_stream for one in subscriptions],
         )
         claimed = defaultdict[str, list[Task]](list)
         for row in rows:
             if row["task_token"] is not None:
-                claimed[row["stage"]].append(Task.from_row(row["stage"], row))
+                claimed[row["subscription"]].append(Task.from_row(row["subscription"], row))
         return {
-            row["stage"]: Fed(delivered=row["delivered"], level=row["level"], tasks=claimed[row["stage"]])
+            row["subscription"]: Fed(
+                delivered=row["delivered"], caught_up=row["caught_up"], tasks=claimed[row["subscription"]]
+            )
             for row in rows
             if row["task_token"] is None
         }
 
-    async def claim(self, stage: Stage, worker: uuid.UUID, at_most: int) -> list[Task]:
+    async def claim(self, subscription: Subscribed, worker: uuid.UUID, at_most: int) -> list[Task]:
         """Take ready tasks, each at the head of its stream; none if another worker was faster with some of them."""
-        blocks = stage.subscription.parked_blocks_stream
+        name, blocks = subscription.name, subscription.dead_letter_blocks_stream
         try:
-            rows = await self._database.fetch(SQL.claim, stage.name, worker, at_most, blocks)
+            rows = await self._database.fetch(SQL.claim, name, worker, at_most, blocks)
         except asyncpg.UniqueViolationError:
             return []
-        return [Task.from_row(stage.name, row) for row in rows]
+        return [Task.from_row(name, row) for row in rows]
 
     async def retry(self, task: Task, *, after: timedelta, counts: bool, error: str, traceback: str) -> bool:
-        """Make the task ready again ``after`` a while; False if it is somebody else's by now."""
+        """Make the task ready again ``after`` a while; False if the claim holds no longer."""
         return bool(await self._database.fetchval(SQL.retry, *task.key, int(counts), after, error, traceback))
 
-    async def park(self, connection: Connection, task: Task, *, error: str, traceback: str) -> bool:
-        """Put the task aside, within the caller's transaction; False if it is somebody else's by now."""
-        return bool(await connection.fetchval(SQL.park, *task.key, error, traceback))
+    async def dead_letter(self, connection: Connection, task: Task, *, error: str, traceback: str) -> bool:
+        """Put the task aside, within the caller's transaction; False if the claim holds no longer."""
+        return bool(await connection.fetchval(SQL.dead_letter, *task.key, error, traceback))
 
     async def release(self, worker: uuid.UUID) -> None:
         """Give back what the worker holds, and the worker itself."""

@@ -34,7 +34,7 @@ from codelupe_events.repo import (
     RepoForgotten,
     RepoRejected,
 )
-from codelupe_events.task import TaskParked
+from codelupe_events.task import TaskDeadLettered
 
 __all__ = [
     "BatchReady",
@@ -54,7 +54,7 @@ __all__ = [
     "RepoEmpty",
     "RepoForgotten",
     "RepoRejected",
-    "TaskParked",
+    "TaskDeadLettered",
     "TrainingCompleted",
     "TrainingFailed",
     "TrainingStarted",

@@ -43,6 +43,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """
 
     version: ClassVar[int] = 0
+    former_names: ClassVar[tuple[str, ...]] = ()
+    """Types under which older code recorded the event."""
 
     def stream(self) -> str:
         """The stream's name, such as ``repo/local:rich`` or ``batch/1``."""
@@ -61,10 +63,13 @@ class _Declaration:
 _declarations: dict[str, _Declaration] = {}
 
 
-def event(*, version: int = 1, upcasters: Mapping[int, Upcaster] | None = None) -> Callable[[E], E]:
+def event(
+    *, version: int = 1, upcasters: Mapping[int, Upcaster] | None = None, former_names: tuple[str, ...] = ()
+) -> Callable[[E], E]:
     """Declare an event class; its class name is the event's type.
 
-    ``upcasters`` maps an old version to the function that turns its data into that of the version after it.
+    ``upcasters`` maps an old version to the function that turns its data into that of the version after it. Events
+    recorded under one of the ``former_names`` are read as this one; versions are counted on across a change of name.
 
     Raises:
         ValueError: the name is taken, or a version between 1 and ``version`` has no upcaster.
@@ -72,14 +77,16 @@ def event(*, version: int = 1, upcasters: Mapping[int, Upcaster] | None = None) 
 
     def declare(cls: E) -> E:
         name = cls.__name__
-        known = _declarations.get(name)
-        if known is not None and known.cls.__module__ != cls.__module__:
-            raise ValueError(f"event {name} of {cls.__module__} is declared already by {known.cls.__module__}")
+        for each in (name, *former_names):
+            known = _declarations.get(each)
+            if known is not None and known.cls.__module__ != cls.__module__:
+                raise ValueError(f"event {each} of {cls.__module__} is declared already by {known.cls.__module__}")
         missing = set(range(1, version)) - set(upcasters or {})
         if missing:
             raise ValueError(f"event {name} version {version} has no upcaster from version {min(missing)}")
-        cls.version = version
-        _declarations[name] = _Declaration(cls, dict(upcasters or {}))
+        cls.version, cls.former_names = version, former_names
+        for each in (name, *former_names):
+            _declarations[each] = _Declaration(cls, dict(upcasters or {}))
         return cls
 
     return declare
@@ -87,7 +94,7 @@ def event(*, version: int = 1, upcasters: Mapping[int, Upcaster] | None = None) 
 
 def event_types() -> Iterator[type[Event]]:
     """Every declared event class, by name."""
-    return (_declarations[name].cls for name in sorted(_declarations))
+    return (one.cls for name, one in sorted(_declarations.items()) if name == one.cls.__name__)
 
 
 _encoder = msgspec.json.Encoder()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from codelupe_events.registry import Event, event
 
 
-@event(version=1)
-class TaskParked(Event, frozen=True, kw_only=True):
-    """A subscription gave up on an event; it waits among the dead letters until somebody retries or drops it."""
+@event(version=1, former_names=("TaskParked",))
+class TaskDeadLettered(Event, frozen=True, kw_only=True):
+    """A subscription gave up on an event; it waits among the dead letters until an operator retries or drops it."""
 
     subscription: str
     event_id: str

@@ -27,9 +27,9 @@ class Crawler:
 
     async def crawl(self, context: JobContext) -> None:
         """Ask all sources, a transaction for each slice. A source that fails does not stop the others."""
-        if not context.offers.sources:
+        if not context.sources:
             self._explain_once(context)
-        for source in context.offers.sources:
+        for source in context.sources:
             async for found in _slices(source, context):
                 async with context.transaction() as connection:
                     await _record(connection, context, source.name, found)
@@ -40,9 +40,9 @@ class Crawler:
         Raises:
             Reject: there is no such source.
         """
-        sources = [each for each in context.offers.sources if event.source in (None, each.name)]
+        sources = [each for each in context.sources if event.source in (None, each.name)]
         if event.source is not None and not sources:
-            known = ", ".join(sorted(each.name for each in context.offers.sources)) or "none"
+            known = ", ".join(sorted(each.name for each in context.sources)) or "none"
             raise Reject(f"no source is called {event.source!r}; there are: {known}")
         slices = [(source.name, found) for source in sources async for found in _slices(source, context)]
         async with context.transaction() as connection:

@@ -31,6 +31,6 @@ def codelupe_subscriptions(settings: DownloaderSettings) -> Iterable[Subscriptio
             handler=Downloader(settings).handle,
             emits=(RepoCloned, RepoEmpty),
             concurrency=settings.concurrency,
-            parked_blocks_stream=False,  # a later revision may well be clonable
+            dead_letter_blocks_stream=False,  # a later revision may well be clonable
         )
     ]

@@ -42,6 +42,6 @@ def codelupe_subscriptions(settings: FiltersSettings) -> list[Subscription]:
             emits=(FilesExtracted,),
             handler=ExtractFiles(settings),
             # A clone that went missing must not hold back the one that follows it.
-            parked_blocks_stream=False,
+            dead_letter_blocks_stream=False,
         ),
     ]

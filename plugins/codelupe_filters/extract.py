@@ -74,7 +74,7 @@ class ExtractFiles:
             root=bytes(root),
             max_file_bytes=self._settings.max_file_bytes,
             licences=await _licences(root, listing, repository["licence"], context),
-            rules=tuple(context.offers.file_rules),
+            rules=tuple(context.file_rules),
             max_redacted=MaxRedacted(self._settings.max_redacted_share),
             redaction_key=repository["redaction_key"],
             secrets_cache=str(context.directories.work / "secret-rules"),

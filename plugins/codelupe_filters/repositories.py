@@ -20,7 +20,7 @@ class JudgeRepositories:
     async def __call__(self, event: RepoDiscovered, context: HandlerContext) -> None:
         repository = as_repository(event)
         score = repository_score(repository, context.recorded.recorded_at)
-        checks = [rule.check(repository) for rule in context.offers.repository_rules]
+        checks = [rule.check(repository) for rule in context.repository_rules]
         checks += [self._check_score(score), await _check_memory(event, context)]
         reasons = tuple(reason for reason in checks if reason)
         async with context.transaction() as connection:

@@ -42,6 +42,6 @@ def codelupe_subscriptions() -> list[Subscription]:
             emits=(FilesScored,),
             handler=score,
             # The files of one commit say nothing about those of the next.
-            parked_blocks_stream=False,
+            dead_letter_blocks_stream=False,
         )
     ]

@@ -86,7 +86,7 @@ def _score_row(file_id: int, outcome: Assessment | WorkerLost) -> tuple[object, 
 
 
 async def _score_all(event: FilesExtracted, context: HandlerContext, results: _Results) -> None:
-    scorers = [scorer for scorer in context.offers.scorers if scorer.weight > 0]
+    scorers = [scorer for scorer in context.scorers if scorer.weight > 0]
     wanted = (event.repository_id, event.commit, _marks(scorers), VERSION)
     total = await context.database.fetchval(SQL.count_unscored, *wanted)
     async for rows in _unscored(context, wanted):

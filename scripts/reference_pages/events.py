@@ -51,9 +51,9 @@ def structs(module: ModuleType) -> list[type[msgspec.Struct]]:
 def _handlers(host: Host) -> defaultdict[str, list[str]]:
     """The stages that handle each event type, with the default settings."""
     settings = validate(RawSettings([Layer("", {})]), host.settings_models(), environment={}).settings
-    gathered = host.gather(settings.plugins, Database("postgresql:///unused"), locate_directories(settings))
+    extensions = host.gather(settings.plugins, Database("postgresql:///unused"), locate_directories(settings))
     found: defaultdict[str, list[str]] = defaultdict(list)
-    for stage in gathered.stages:
+    for stage in extensions.subscriptions:
         for event in stage.event_types:
             found[event].append(f"`{stage.name}`")
     return found

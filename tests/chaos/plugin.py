@@ -16,7 +16,7 @@ from codelupe_events import BatchReady, Event, RepoEmpty
 SQL = load_queries("tests.chaos", "chaos")
 NAME = "chaos"
 _RETRY = RetryPolicy(
-    attempts=1_000_000, losses=1_000_000, base=timedelta(milliseconds=10), cap=timedelta(milliseconds=200)
+    attempts=1_000_000, crashes=1_000_000, base=timedelta(milliseconds=10), cap=timedelta(milliseconds=200)
 )
 _DAWDLE_SECONDS = (0, 0, 0.005, 0.02)
 _FAILS = 0.01

@@ -42,8 +42,8 @@ def _checkpoint_batch_before_effect() -> None:
         postponed.append(batch)
         return False
 
-    async def read_one_then_handle(self: BatchReader, on_tasks: Callable[[], None]) -> bool:
-        more = await read_one(self, on_tasks)
+    async def read_one_then_handle(self: BatchReader) -> bool:
+        more = await read_one(self)
         await anyio.sleep(_WINDOW_SECONDS)
         while postponed:
             async with self._runtime.log.database.transaction() as connection:

@@ -250,7 +250,7 @@ async def test_the_fence_is_raised_once_a_transaction_by_whatever_appends_first(
     log: EventLog, database: Database
 ) -> None:
     await log.publish_all(keyed(*range(5)))
-    fences = "select objid from pg_locks where locktype = 'advisory' and classid = 20260"
+    barriers = "select objid from pg_locks where locktype = 'advisory' and classid = 20260"
     async with database.transaction() as connection:
         await connection.execute(
             "insert into events (stream, type, version, id, data, metadata)"
@@ -259,5 +259,5 @@ async def test_the_fence_is_raised_once_a_transaction_by_whatever_appends_first(
         for entries in (keyed(5), keyed(*range(6, 10)), keyed(*range(10, 10 + MANY))):
             await log.append(connection, entries)
             await log.append(connection, [Entry(event=entry.event) for entry in entries])
-        assert [row["objid"] for row in await database.fetch(fences)] == [5], "it stands before all of it"
-    assert await database.fetch(fences) == []
+        assert [row["objid"] for row in await database.fetch(barriers)] == [5], "it stands before all of it"
+    assert await database.fetch(barriers) == []

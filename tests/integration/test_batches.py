@@ -12,13 +12,12 @@ import pytest
 from codelupe import BatchContext, BatchSubscription, Database, Reject, RetryLater, RetryPolicy
 from codelupe.daemon import Daemon
 from codelupe.log import Entry, EventLog
-from codelupe.views.pipeline import read_stages
-from codelupe.work.dead_letters import Selection, retry_parked
+from codelupe.views.pipeline import read_subscriptions
+from codelupe.work.dead_letters import Selection, retry_dead_letters
 from codelupe.work.replay import Replay, count_replay, start_replay
-from codelupe.work.subscriptions import Stage
-from codelupe_events import BatchReady, Event, RepoEmpty, TaskParked
+from codelupe_events import BatchReady, Event, RepoEmpty, TaskDeadLettered
 from tests.conftest import RunUntilIdle
-from tests.plugins import batch, empty, make_plugin
+from tests.plugins import batch, empty, make_plugin, named
 
 pytestmark = pytest.mark.anyio
 
@@ -40,7 +39,7 @@ class Ledger:
             **settings,  # type: ignore[arg-type]
         )
         self.plugins = {"test": make_plugin(subscriptions=[self.subscription])}
-        self.stage = Stage(name="test.s", subscription=self.subscription)
+        self.stage = named("test", self.subscription)
 
     async def handle(self, events: Sequence[BatchReady], context: BatchContext) -> None:
         self.sizes.append(len(events))
@@ -70,8 +69,8 @@ async def test_events_come_many_a_call_in_the_log_s_order(run_until_idle: RunUnt
     await run_until_idle(ledger.plugins)
     assert ledger.sizes == [10, 10, 5]
     assert await written(database) == [(number % 3, number) for number in range(25)]
-    [stage] = await read_stages(database)
-    assert (stage["done"], stage["waiting"], stage["parked"]) == (25, 0, 0)
+    [stage] = await read_subscriptions(database)
+    assert (stage["done"], stage["waiting"], stage["dead_lettered"]) == (25, 0, 0)
 
 
 async def test_effect_emitted_events_and_cursor_commit_together(
@@ -82,32 +81,32 @@ async def test_effect_emitted_events_and_cursor_commit_together(
     events = await run_until_idle(ledger.plugins, events=[batch(number, number) for number in range(5)])
     assert await written(database) == [(0, 0), (1, 1), (3, 3), (4, 4)]
     assert [event for event in events if isinstance(event, RepoEmpty)] == [empty(number) for number in (0, 1, 3, 4)]
-    [parked] = [event for event in events if isinstance(event, TaskParked)]
-    assert (parked.attempts, parked.error) == (2, "ValueError: I do not like 2")
+    [dead_letter] = [event for event in events if isinstance(event, TaskDeadLettered)]
+    assert (dead_letter.attempts, dead_letter.error) == (2, "ValueError: I do not like 2")
 
 
-async def test_a_stream_queues_behind_its_parked_event_and_goes_on_in_order(
+async def test_a_stream_queues_behind_its_dead_lettered_event_and_goes_on_in_order(
     run_until_idle: RunUntilIdle, database: Database
 ) -> None:
     ledger = Ledger(refuse={1})
     await run_until_idle(ledger.plugins, events=[batch(number % 2, number) for number in range(6)])
     assert await written(database) == [(0, 0), (0, 2), (0, 4)]
     ledger.refuse.clear()
-    await retry_parked(database, Selection(subscription="test.s"))
+    await retry_dead_letters(database, Selection(subscription="test.s"))
     await run_until_idle(ledger.plugins, events=[batch(1, 7)])
     assert [files for stream, files in await written(database) if stream == 1] == [1, 3, 5, 7]
     assert await database.fetchval("select count(*) from tasks") == 0
 
 
-async def test_a_parked_event_lets_its_stream_pass_when_the_subscription_says_so(
+async def test_a_dead_lettered_event_lets_its_stream_pass_when_the_subscription_says_so(
     run_until_idle: RunUntilIdle, database: Database
 ) -> None:
-    ledger = Ledger(refuse={1}, parked_blocks_stream=False)
+    ledger = Ledger(refuse={1}, dead_letter_blocks_stream=False)
     await run_until_idle(ledger.plugins, events=[batch(1, number) for number in range(4)])
     assert await written(database) == [(1, 0), (1, 2), (1, 3)]
 
 
-async def test_an_event_that_nobody_can_read_is_parked_alone(
+async def test_an_event_that_nobody_can_read_is_dead_lettered_alone(
     make_daemon: Callable[..., Daemon], database: Database
 ) -> None:
     ledger = Ledger()
@@ -116,7 +115,7 @@ async def test_an_event_that_nobody_can_read_is_parked_alone(
     await EventLog(database).publish(batch(2, 2))
     await make_daemon(ledger.plugins).run()
     assert await written(database) == [(2, 2)]
-    assert "version 99" in await database.fetchval("select error from tasks where state = 'parked'")
+    assert "version 99" in await database.fetchval("select error from tasks where state = 'dead_lettered'")
 
 
 async def test_retry_later_is_obeyed(run_until_idle: RunUntilIdle, database: Database) -> None:
@@ -148,8 +147,8 @@ async def test_a_replay_hands_events_out_again_and_appends_nothing_twice(
 ) -> None:
     ledger = Ledger(emits=True)
     await run_until_idle(ledger.plugins, events=[batch(number % 2, number) for number in range(4)])
-    everything = Replay(stage=ledger.stage, after=0)
-    one_stream = Replay(stage=ledger.stage, after=0, stream="batch/1")
+    everything = Replay(subscription=ledger.stage, after=0)
+    one_stream = Replay(subscription=ledger.stage, after=0, stream="batch/1")
     assert (await count_replay(database, everything), await count_replay(database, one_stream)) == (4, 2)
     await start_replay(database, everything)
     await run_until_idle(ledger.plugins)
@@ -166,7 +165,9 @@ async def test_a_batch_of_another_s_events_moves_on(run_until_idle: RunUntilIdle
     assert await written(database) == [(1, 1)]
 
 
-async def test_what_the_handler_rejects_is_parked_at_once(run_until_idle: RunUntilIdle, database: Database) -> None:
+async def test_what_the_handler_rejects_is_dead_lettered_at_once(
+    run_until_idle: RunUntilIdle, database: Database
+) -> None:
     calls = []
 
     async def handle(events: Sequence[BatchReady], context: BatchContext) -> None:
@@ -178,4 +179,4 @@ async def test_what_the_handler_rejects_is_parked_at_once(run_until_idle: RunUnt
     )
     await run_until_idle({"test": it}, events=[batch(1)])
     assert calls == [1, 1], "once in the batch, once as a task"
-    assert await database.fetchval("select error from tasks where state = 'parked'") == "no use"
+    assert await database.fetchval("select error from tasks where state = 'dead_lettered'") == "no use"

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 import codelupe_crawler
 from codelupe import Database, Repository, RepositorySource, hookimpl
-from codelupe_events import CrawlRequested, CrawlSliceCompleted, Event, RepoDiscovered, TaskParked
+from codelupe_events import CrawlRequested, CrawlSliceCompleted, Event, RepoDiscovered, TaskDeadLettered
 from tests.conftest import RunUntilIdle
 from tests.git_server import make_repository
 
@@ -129,8 +129,8 @@ async def test_a_request_crawls_one_source_or_all(run_until_idle: RunUntilIdle, 
     assert discovered(events) == [("two:1", "r1"), ("one:1", "r1")]
     assert slices(events) == [("two", 1, 1), ("one", 1, 1)]
     events = await run_until_idle(plugins, events=[CrawlRequested(source="three")])
-    [parked] = [event for event in events if isinstance(event, TaskParked)]
-    assert parked.error == "no source is called 'three'; there are: one, two"
+    [dead_letter] = [event for event in events if isinstance(event, TaskDeadLettered)]
+    assert dead_letter.error == "no source is called 'three'; there are: one, two"
 
 
 async def test_without_sources_the_crawler_says_once_how_to_name_one(run_until_idle: RunUntilIdle) -> None:

@@ -13,9 +13,17 @@ import structlog
 from codelupe import Database, HandlerContext, Reject, RetryLater, Subscription
 from codelupe.errors import CodelupeError
 from codelupe.observability.logs import configure_logging
-from codelupe.views.pipeline import read_stages
-from codelupe.work.dead_letters import EVERYTHING, SQL, Selection, count_parked, drop_parked, list_parked, retry_parked
-from codelupe_events import BatchReady, RepoEmpty, TaskParked
+from codelupe.views.pipeline import read_subscriptions
+from codelupe.work.dead_letters import (
+    EVERYTHING,
+    SQL,
+    Selection,
+    count_dead_letters,
+    drop_dead_letters,
+    list_dead_letters,
+    retry_dead_letters,
+)
+from codelupe_events import BatchReady, RepoEmpty, TaskDeadLettered
 from tests.conftest import RunUntilIdle
 from tests.integration.test_cli import Shell
 from tests.plugins import FAST, batch, empty, make_plugin
@@ -52,18 +60,18 @@ def stage_of(handler: Stubborn, name: str = "s") -> object:
 
 
 async def only_stage(database: Database) -> dict[str, object]:
-    [stage] = await read_stages(database)
+    [stage] = await read_subscriptions(database)
     return {key: value for key, value in stage.items() if key != "name" and value}
 
 
 async def test_a_dead_letter_says_what_and_why(run_until_idle: RunUntilIdle, database: Database) -> None:
     events = await run_until_idle({"test": stage_of(Stubborn())}, events=[batch(7)])
-    [letter] = await list_parked(database)
+    [letter] = await list_dead_letters(database)
     assert (letter.subscription, letter.stream, letter.type) == ("test.s", "batch/7", "BatchReady")
-    assert (letter.position, letter.attempts, letter.losses) == (1, 1, 0)
+    assert (letter.position, letter.attempts, letter.crashes) == (1, 1, 0)
     assert letter.error == "cannot stand batch 7"
     assert "Traceback" in letter.traceback
-    [said] = [event for event in events if isinstance(event, TaskParked)]
+    [said] = [event for event in events if isinstance(event, TaskDeadLettered)]
     assert (said.event_id, said.error) == (str(letter.event_id), letter.error)
 
 
@@ -71,14 +79,14 @@ async def test_dead_letters_come_oldest_first_and_by_stage(run_until_idle: RunUn
     await run_until_idle({"a": stage_of(Stubborn())}, events=[batch(1)])
     await run_until_idle({"b": stage_of(Stubborn())})
     await run_until_idle({"a": stage_of(Stubborn())}, events=[batch(2)])
-    letters = await list_parked(database)
+    letters = await list_dead_letters(database)
     assert [(one.subscription, one.stream) for one in letters] == [
         ("a.s", "batch/1"),
         ("b.s", "batch/1"),
         ("a.s", "batch/2"),
     ]
-    assert [one.stream for one in await list_parked(database, Selection(subscription="b.s"))] == ["batch/1"]
-    assert await list_parked(database, Selection(subscription="c.s")) == []
+    assert [one.stream for one in await list_dead_letters(database, Selection(subscription="b.s"))] == ["batch/1"]
+    assert await list_dead_letters(database, Selection(subscription="c.s")) == []
 
 
 async def test_retried_it_is_the_same_task_with_all_its_attempts_before_it(
@@ -86,10 +94,10 @@ async def test_retried_it_is_the_same_task_with_all_its_attempts_before_it(
 ) -> None:
     handler = Stubborn()
     await run_until_idle({"test": stage_of(handler)}, events=[batch(1, 10), batch(1, 11)])
-    assert await only_stage(database) == {"waiting": 1, "parked": 1}
-    [letter] = await list_parked(database)
+    assert await only_stage(database) == {"waiting": 1, "dead_lettered": 1}
+    [letter] = await list_dead_letters(database)
     handler.mended = True
-    assert await retry_parked(database, Selection(ids=[letter.id])) == [letter.id]
+    assert await retry_dead_letters(database, Selection(ids=[letter.id])) == [letter.id]
     events = await run_until_idle({"test": stage_of(handler)})
     assert handler.handled == [10, 11], "what waited behind it comes after it"
     assert handler.attempts == [1, 1, 1]
@@ -97,44 +105,46 @@ async def test_retried_it_is_the_same_task_with_all_its_attempts_before_it(
     assert await only_stage(database) == {"done": 2}
 
 
-async def test_retried_in_vain_it_is_parked_again(run_until_idle: RunUntilIdle, database: Database) -> None:
+async def test_retried_in_vain_it_is_dead_lettered_again(run_until_idle: RunUntilIdle, database: Database) -> None:
     handler = Stubborn()
     await run_until_idle({"test": stage_of(handler)}, events=[batch(1)])
-    [first] = await list_parked(database)
-    await retry_parked(database, Selection(ids=[first.id]))
+    [first] = await list_dead_letters(database)
+    await retry_dead_letters(database, Selection(ids=[first.id]))
     events = await run_until_idle({"test": stage_of(handler)})
-    [second] = await list_parked(database)
+    [second] = await list_dead_letters(database)
     assert second.id == first.id
-    assert second.parked_at > first.parked_at
-    assert len([event for event in events if isinstance(event, TaskParked)]) == 2
+    assert second.dead_lettered_at > first.dead_lettered_at
+    assert len([event for event in events if isinstance(event, TaskDeadLettered)]) == 2
 
 
 async def test_dropped_it_lets_its_stream_go_on(run_until_idle: RunUntilIdle, database: Database) -> None:
     handler = Stubborn()
     await run_until_idle({"test": stage_of(handler)}, events=[batch(1, 10), batch(1, 11)])
-    [letter] = await list_parked(database)
+    [letter] = await list_dead_letters(database)
     handler.mended = True
-    assert await drop_parked(database, Selection(ids=[letter.id])) == [letter.id]
+    assert await drop_dead_letters(database, Selection(ids=[letter.id])) == [letter.id]
     events = await run_until_idle({"test": stage_of(handler)})
     assert handler.handled == [11]
-    assert await list_parked(database) == []
+    assert await list_dead_letters(database) == []
     assert events.count(batch(1, 10)) == 1, "the event stays in the log"
     assert await only_stage(database) == {"done": 1}, "what was dropped is not counted as done"
 
 
-async def test_what_is_not_parked_is_neither_retried_nor_dropped(
+async def test_what_is_not_dead_lettered_is_neither_retried_nor_dropped(
     run_until_idle: RunUntilIdle, database: Database
 ) -> None:
     handler = Stubborn()
     await run_until_idle({"test": stage_of(handler)}, events=[batch(1, 10), batch(1, 11)])
-    [letter] = await list_parked(database)
+    [letter] = await list_dead_letters(database)
     [waiting] = [row["id"] for row in await database.fetch("select id from tasks where state = 'ready'")]
-    for act in (retry_parked, drop_parked, list_parked):
+    for act in (retry_dead_letters, drop_dead_letters, list_dead_letters):
         with pytest.raises(CodelupeError, match=f"there is no dead letter {waiting}"):
             await act(database, Selection(ids=[letter.id, waiting]))
         assert await act(database, Selection(ids=[])) == []
-    assert await only_stage(database) == {"waiting": 1, "parked": 1}, "nor is the parked one that was named with it"
-    assert [one.id for one in await list_parked(database)] == [letter.id]
+    assert await only_stage(database) == {"waiting": 1, "dead_lettered": 1}, (
+        "nor is the dead letter that was named with it"
+    )
+    assert [one.id for one in await list_dead_letters(database)] == [letter.id]
 
 
 NAMES = ["a_1", "ab1", r"a\1", "50%", "505", "a*"]
@@ -164,26 +174,26 @@ async def test_a_selection_lets_through_what_fits_all_of_it(run_until_idle: RunU
     stage = make_plugin(subscriptions=[Subscription(name="s", events=(RepoEmpty,), handler=fail)])
     await run_until_idle({"test": stage}, events=[RepoEmpty(repository_id=name, url="") for name in NAMES])
     for selection, names in FITTING:
-        found = await list_parked(database, selection)
+        found = await list_dead_letters(database, selection)
         assert sorted(one.stream for one in found) == sorted(f"repo/{name}" for name in names), selection
-        assert await count_parked(database, selection) == len(names)
+        assert await count_dead_letters(database, selection) == len(names)
     for selection, names in FITTING:
-        assert len(await retry_parked(database, selection)) == len(names), selection
-        assert await count_parked(database) == len(NAMES) - len(names)
-        await database.execute("update tasks set state = 'parked' where state = 'ready'")
+        assert len(await retry_dead_letters(database, selection)) == len(names), selection
+        assert await count_dead_letters(database) == len(NAMES) - len(names)
+        await database.execute("update tasks set state = 'dead_lettered' where state = 'ready'")
     for selection, names in FITTING:
         await database.execute("create table kept as table tasks")
-        assert len(await drop_parked(database, selection)) == len(names), selection
-        assert await count_parked(database) == len(NAMES) - len(names)
+        assert len(await drop_dead_letters(database, selection)) == len(names), selection
+        assert await count_dead_letters(database) == len(NAMES) - len(names)
         await database.execute("truncate tasks; insert into tasks overriding system value table kept; drop table kept")
 
 
 async def test_what_one_retries_another_does_not_drop(run_until_idle: RunUntilIdle, database: Database) -> None:
-    """The second waits for the first to commit, looks again, and finds nothing that is parked."""
+    """The second waits for the first to commit, looks again, and finds nothing that is dead-lettered."""
     await run_until_idle({"test": stage_of(Stubborn())}, events=[batch(1)])
     async with anyio.create_task_group() as group, database.transaction() as connection:
-        await connection.fetch(SQL.retry_parked, *EVERYTHING.as_arguments())
-        group.start_soon(drop_parked, database, EVERYTHING)
+        await connection.fetch(SQL.retry_dead_letters, *EVERYTHING.as_arguments())
+        group.start_soon(drop_dead_letters, database, EVERYTHING)
         with anyio.fail_after(10):
             while not await database.fetchval("select count(*) from pg_locks where not granted"):
                 await anyio.sleep(0.01)
@@ -243,7 +253,7 @@ ERRORS: dict[BaseException, tuple[int, str]] = {
 
 
 async def test_no_error_of_a_handler_harms_the_others(run_until_idle: RunUntilIdle, database: Database) -> None:
-    """Whatever it raises is retried or parked with its words, and its neighbours work on."""
+    """Whatever it raises is retried or dead-lettered with its words, and its neighbours work on."""
     errors = list(ERRORS)
     seen: list[int] = []
 
@@ -259,7 +269,7 @@ async def test_no_error_of_a_handler_harms_the_others(run_until_idle: RunUntilId
     sound = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=see)])
     await run_until_idle({"broken": broken, "sound": sound}, events=[batch(number) for number in range(len(errors))])
     assert sorted(seen) == list(range(len(errors)))
-    letters = {int(letter.stream.removeprefix("batch/")): letter for letter in await list_parked(database)}
+    letters = {int(letter.stream.removeprefix("batch/")): letter for letter in await list_dead_letters(database)}
     assert sorted(letters) == sorted(seen)
     for number, error in enumerate(errors):
         attempts, words = ERRORS[error]

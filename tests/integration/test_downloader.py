@@ -21,7 +21,7 @@ import codelupe_downloader
 from codelupe import Database, HandlerContext, Repository, Subscription, hookimpl
 from codelupe.daemon import Daemon
 from codelupe_downloader.clone_store import read_note
-from codelupe_events import Event, RepoAccepted, RepoCloned, RepoDiscovered, RepoEmpty, TaskParked
+from codelupe_events import Event, RepoAccepted, RepoCloned, RepoDiscovered, RepoEmpty, TaskDeadLettered
 from tests.conftest import RunUntilIdle
 from tests.git_server import GitServer, git_server, make_repository, processes_with
 from tests.integration.test_crawler import Shop, offering
@@ -121,7 +121,7 @@ async def test_an_empty_repository_is_told_as_such(
     assert unfinished(clones) == []
 
 
-async def test_what_cannot_be_cloned_is_parked_with_its_reason(
+async def test_what_cannot_be_cloned_is_dead_lettered_with_its_reason(
     run_until_idle: RunUntilIdle, database: Database, clones: Path, tmp_path: Path
 ) -> None:
     trap = tmp_path / "trap"
@@ -137,7 +137,7 @@ async def test_what_cannot_be_cloned_is_parked_with_its_reason(
     }
     shop = Shop("shop", *(repository(number, url, f"o/{number}") for number, url in enumerate(reasons)))
     events = await run_until_idle(pipeline(shop), {"downloader": {"min_free_space": 0, "max_size": 500_000}})
-    errors = sorted(event.error for event in of_type(events, TaskParked))
+    errors = sorted(event.error for event in of_type(events, TaskDeadLettered))
     assert len(errors) == len(reasons)
     for url, reason in reasons.items():
         assert [error for error in errors if url in error and reason in error], (url, reason, errors)
@@ -185,10 +185,12 @@ async def test_a_new_revision_replaces_the_clone_and_a_new_name_moves_it(
     assert unfinished(clones) == []
 
 
-async def test_a_parked_revision_does_not_hold_the_next_one_back(run_until_idle: RunUntilIdle, tmp_path: Path) -> None:
+async def test_a_dead_lettered_revision_does_not_hold_the_next_one_back(
+    run_until_idle: RunUntilIdle, tmp_path: Path
+) -> None:
     url = (tmp_path / "origin").as_uri()
     shop = Shop("shop", repository(1, url))
-    assert len(of_type(await run_until_idle(pipeline(shop), SETTINGS), TaskParked)) == 1
+    assert len(of_type(await run_until_idle(pipeline(shop), SETTINGS), TaskDeadLettered)) == 1
     make_repository(tmp_path / "origin", {"a.py": b""}).close()
     shop.repositories = [repository(1, url, revision="r2")]
     assert len(of_type(await run_until_idle(pipeline(shop), SETTINGS), RepoCloned)) == 1

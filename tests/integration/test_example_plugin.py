@@ -78,7 +78,7 @@ async def test_its_rule_decides_and_its_handler_hears_of_it(installed: Path, dat
 
     status = json.loads(codelupe("status", "--json", env=env))
     [stage] = [stage for stage in status["stages"] if stage["name"] == "optout.report"]
-    assert (stage["done"], stage["parked"]) == (2, 0)
+    assert (stage["done"], stage["dead_lettered"]) == (2, 0)
 
 
 def _rules(event: dict[str, Any]) -> set[str]:

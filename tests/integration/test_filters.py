@@ -25,7 +25,7 @@ from codelupe_events import (
     RepoCloned,
     RepoDiscovered,
     RepoRejected,
-    TaskParked,
+    TaskDeadLettered,
 )
 from codelupe_filters.contents import content_hash
 from codelupe_filters.redaction import load_scanner
@@ -175,7 +175,7 @@ async def extract(run_until_idle: RunUntilIdle, name: str, repository: Repo, **s
     chosen = {"filters": OPEN["filters"] | settings}
     await run_until_idle(FILTERS, chosen, [discovered(name)])
     events = await run_until_idle(FILTERS, chosen, [cloned(name, repository.head.commit.hexsha)])
-    assert not of_type(events, TaskParked)
+    assert not of_type(events, TaskDeadLettered)
     return of_type(events, FilesExtracted)[-1]
 
 
@@ -567,7 +567,7 @@ async def test_better_and_poorer_clones_at_the_same_time_end_with_the_best(
     commits = {f"r{n}": make_repository(clones / f"r{n}", files).head.commit.hexsha for n in range(6)}
     await run_until_idle(FILTERS, OPEN, [discovered(name, stars=int(name[1])) for name in commits])
     events = await run_until_idle(FILTERS, OPEN, [cloned(name, commit) for name, commit in commits.items()])
-    assert not of_type(events, TaskParked)
+    assert not of_type(events, TaskDeadLettered)
     rows = await database.fetch("select distinct repository_id from processed_files where content is not null")
     assert [row[0] for row in rows] == ["test:r5"]
     assert await database.fetchval("select count(*) from processed_files") == 200 * 6
@@ -584,7 +584,7 @@ async def test_equal_clones_at_the_same_time_do_not_lock_each_other_out(
     events = await run_until_idle(FILTERS, OPEN, [cloned(name, commit) for name, commit in commits.items()])
     extracted = of_type(events, FilesExtracted)
     assert len(extracted) == len(names)
-    assert not of_type(events, TaskParked)
+    assert not of_type(events, TaskDeadLettered)
     assert sum(event.stored for event in extracted) == 300
     assert sum(event.rejected.get("exact-duplicate", 0) for event in extracted) == 300 * (len(names) - 1)
     assert await database.fetchval("select count(*) from processed_files where content is not null") == 300
@@ -617,7 +617,7 @@ async def test_a_clone_that_has_moved_on_leaves_the_work_to_the_newer_event(
     assert (superseded["commit"], superseded["head"]) == (old, new)
 
 
-async def test_a_missing_clone_is_parked_and_holds_nobody_back(
+async def test_a_missing_clone_is_dead_lettered_and_holds_nobody_back(
     run_until_idle: RunUntilIdle, database: Database, clones: Path, tmp_path: Path
 ) -> None:
     commit = make_repository(clones / "there", {"a.py": CODE}).head.commit.hexsha
@@ -635,10 +635,10 @@ async def test_a_missing_clone_is_parked_and_holds_nobody_back(
             cloned("r", commit, "there"),
         ],
     )
-    errors = [event.error for event in of_type(events, TaskParked)]
+    errors = [event.error for event in of_type(events, TaskDeadLettered)]
     for words in ("not on disk", "outside", "no commit", "not known"):
         assert len([error for error in errors if words in error]) == 1
     assert len(errors) == 4
-    assert all(event.attempts == 1 for event in of_type(events, TaskParked))
+    assert all(event.attempts == 1 for event in of_type(events, TaskDeadLettered))
     assert [event.stored for event in of_type(events, FilesExtracted)] == [1]
     assert set(await files_of(database, "r")) == {"a.py"}

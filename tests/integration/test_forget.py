@@ -30,7 +30,7 @@ from codelupe_events import (
     RepoDiscovered,
     RepoForgotten,
     RepoRejected,
-    TaskParked,
+    TaskDeadLettered,
 )
 from codelupe_trainer.exports import read_files
 from tests.conftest import RunUntilIdle
@@ -134,7 +134,7 @@ async def test_a_repository_leaves_every_place_and_no_crawl_brings_it_back(
     assert await stored(database, "owner/secret") == set()
     assert await stored(database, "owner/open") == {"z.rs"}
     assert [one.full_name for one in events if isinstance(one, RepoDiscovered)].count("owner/secret") == 1
-    assert not [one for one in events if isinstance(one, TaskParked)]
+    assert not [one for one in events if isinstance(one, TaskDeadLettered)]
 
     for stage in (
         "search.index",
@@ -148,7 +148,7 @@ async def test_a_repository_leaves_every_place_and_no_crawl_brings_it_back(
     assert clones(shell) == {"owner/open"}
     assert (await shell("search", "secret", "--json")).json() == []
     assert await stored(database, "owner/secret") == set()
-    assert not [one for one in events if isinstance(one, TaskParked)], "a replay finds nothing to be sorry for"
+    assert not [one for one in events if isinstance(one, TaskDeadLettered)], "a replay finds nothing to be sorry for"
     row = await database.fetchrow("select * from repositories where full_name = 'owner/secret'")
     assert row is not None
     assert (row["state"], row["path"], row["description"]) == ("forgotten", None, None)
@@ -298,7 +298,7 @@ async def test_copies_in_other_repositories_come_back_by_a_replay(
         events = await run_until_idle(PIPELINE, settings(first, second))
     assert await stored(database, "owner/second") == {"b.go", "copy.py"}
     assert await database.fetchval("select min(quality_score) from processed_files where content is not null") > 0
-    assert not [one for one in events if isinstance(one, TaskParked)]
+    assert not [one for one in events if isinstance(one, TaskDeadLettered)]
 
 
 async def test_a_cluster_of_near_duplicates_gets_another_survivor(shell: Shell, database: Database) -> None:
@@ -370,7 +370,7 @@ async def test_a_stage_that_was_under_way_cannot_bring_it_back(
     events = await run_until_idle(plugins, OPEN, late)
     assert await database.fetchval("select count(*) from processed_files") == 0
     assert await database.fetchval("select state from repositories") == "forgotten"
-    assert not [one for one in events if isinstance(one, TaskParked)]
+    assert not [one for one in events if isinstance(one, TaskDeadLettered)]
     assert len([one for one in events if isinstance(one, RepoCloned)]) == 1
 
 
@@ -416,7 +416,7 @@ async def test_what_is_forgotten_while_its_files_are_judged_is_not_stored(
         await forget(EventLog(database), "owner/one", by="me", reason="")
         rule.let_go.touch()
     assert await database.fetchval("select count(*) from processed_files") == 0
-    assert not [one for one in await _log(database) if isinstance(one, TaskParked | FilesExtracted)]
+    assert not [one for one in await _log(database) if isinstance(one, TaskDeadLettered | FilesExtracted)]
 
 
 # --- the command ---

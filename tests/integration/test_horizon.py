@@ -150,7 +150,7 @@ async def read_while(crowd: Crowd, url: str, start: int = 0) -> None:
     async with Database(url) as database:
         await go_to(database, start)
         log = EventLog(database)
-        readers = [Reader(database, log.settled_position, start) for _ in range(3)]
+        readers = [Reader(database, log.high_water_mark, start) for _ in range(3)]
         async with anyio.create_task_group() as reading:
             for reader in readers:
                 reading.start_soon(reader.read_for_ever)
@@ -172,7 +172,7 @@ async def test_the_same_reader_without_the_horizon_loses_what_commits_late(
     crowd = Crowd(logs, size=APPENDERS - 10, transactions=2)
     async with Database(roomy_url) as database:
         log = EventLog(database)
-        careful, careless = Reader(database, log.settled_position), Reader(database, log.head_position)
+        careful, careless = Reader(database, log.high_water_mark), Reader(database, log.head_position)
         async with database.transaction() as connection:
             await log.append(connection, entries(late))
             await crowd.append()
@@ -196,16 +196,16 @@ async def test_the_horizon_stands_before_the_first_open_append_wherever_the_log_
 ) -> None:
     await go_to(database, start)
     log = EventLog(database)
-    assert await log.settled_position() == start
+    assert await log.high_water_mark() == start
     async with AsyncExitStack() as second, AsyncExitStack() as first:
         await log.append(await first.enter_async_context(database.transaction()), entries([(1, 1)]))
         await log.publish(batch(2, 1))
         await log.append(await second.enter_async_context(database.transaction()), entries([(3, 1)]))
         await log.publish(batch(4, 1))
-        assert await log.settled_position() == start
+        assert await log.high_water_mark() == start
         await first.aclose()
-        assert await log.settled_position() == start + 2
-    assert await log.settled_position() == await log.head_position() == start + 4
+        assert await log.high_water_mark() == start + 2
+    assert await log.high_water_mark() == await log.head_position() == start + 4
     assert [recorded.stream async for recorded in log.read(after=start)] == ["batch/1", "batch/2", "batch/3", "batch/4"]
 
 
@@ -216,7 +216,7 @@ async def test_every_way_of_appending_holds_readers_back(database: Database, num
     async with database.transaction() as connection:
         await log.append(connection, entries([(1, each) for each in range(number)], keyed=keyed))
         await log.publish(batch(2))
-        assert await log.settled_position() == 0
+        assert await log.high_water_mark() == 0
         assert [recorded async for recorded in log.read()] == []
     assert len([recorded async for recorded in log.read()]) == number + 1
 
@@ -226,7 +226,7 @@ async def test_an_insert_by_hand_holds_readers_back_too(database: Database) -> N
     async with database.transaction() as connection:
         await connection.execute(SQL.insert_by_hand)
         await log.publish(batch(2))
-        assert await log.settled_position() == 0
+        assert await log.high_water_mark() == 0
         assert [recorded async for recorded in log.read()] == []
     assert [recorded.stream async for recorded in log.read()] == ["by/hand", "batch/2"]
 
@@ -240,8 +240,8 @@ async def test_several_open_appends_hold_readers_back_until_the_last_of_them_end
         for stack, stream in ((older, 1), (newer, 2)):
             await log.append(await stack.enter_async_context(database.transaction()), entries([(stream, 1)]))
         await (older if first == 1 else newer).aclose()
-        assert await log.settled_position() == (1 if first == 1 else 0)
-    assert await log.settled_position() == 2
+        assert await log.high_water_mark() == (1 if first == 1 else 0)
+    assert await log.high_water_mark() == 2
 
 
 async def test_every_statement_sees_its_own_moment_whatever_the_server_would_rather(database_url: str) -> None:
@@ -293,10 +293,10 @@ async def test_a_transaction_that_appends_nothing_here_holds_nobody_up(
         await reader.fetch("select from events")
         await writer.execute("insert into other select pg_current_xact_id()::text::int")
         await EventLog(other).append(appender, entries([(9, 9)]))
-        assert await EventLog(other).settled_position() == 0
+        assert await EventLog(other).high_water_mark() == 0
         with anyio.fail_after(60):
             await run_until_idle({"test": it}, events=[batch(1), batch(2)])
-        assert await log.settled_position() == await log.head_position()
+        assert await log.high_water_mark() == await log.head_position()
         assert sorted(handled) == [1, 2]
 
 
@@ -310,7 +310,7 @@ async def test_an_appender_that_freezes_is_cut_off_and_its_event_is_not_there(da
             await log.append(connection, entries([(1, 1)]))
             await log.publish(batch(2))
             with anyio.fail_after(10):
-                while await log.settled_position() < await log.head_position():
+                while await log.high_water_mark() < await log.head_position():
                     await anyio.sleep(0.01)
     assert [recorded.stream async for recorded in log.read()] == ["batch/2"]
 
@@ -324,10 +324,10 @@ async def test_an_append_that_is_taken_back_to_a_savepoint_holds_nobody_up(datab
         with suppress(RolledBack):
             async with connection.transaction():
                 await log.append(connection, entries([(1, 1)]))
-                assert await log.settled_position() == 0
+                assert await log.high_water_mark() == 0
                 raise RolledBack
         later = await log.publish(batch(2))
-        assert await log.settled_position() == later.position
+        assert await log.high_water_mark() == later.position
     assert [recorded.stream async for recorded in log.read()] == ["batch/2"]
 
 

@@ -16,7 +16,7 @@ import pytest
 import codelupe_filters
 import codelupe_scorers
 from codelupe import Database
-from codelupe_events import FilesExtracted, FilesScored, RepoCloned, RepoDiscovered, TaskParked
+from codelupe_events import FilesExtracted, FilesScored, RepoCloned, RepoDiscovered, TaskDeadLettered
 from codelupe_filters.contents import read_bytes
 from codelupe_filters.file_rules import file_rules
 from codelupe_filters.judge import Judge, judge_file
@@ -62,7 +62,7 @@ async def judged(
     await run_until_idle(PLUGINS, chosen, [found])
     event = RepoCloned(repository_id="test:r", commit=commit, path="r", size_bytes=1, seconds=0)
     events = await run_until_idle(PLUGINS, chosen, [event])
-    assert not [it for it in events if isinstance(it, TaskParked)]
+    assert not [it for it in events if isinstance(it, TaskDeadLettered)]
     [extracted] = [it for it in events if isinstance(it, FilesExtracted)]
     assert len([it for it in events if isinstance(it, FilesScored)]) == 1
     rows = await database.fetch("select file_path, rejected_by, rejection->>'detail' as detail from processed_files")

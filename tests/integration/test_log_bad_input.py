@@ -26,7 +26,7 @@ from codelupe.daemon import Daemon
 from codelupe.log import Entry, EventLog
 from codelupe.log.entries import EventRefused
 from codelupe.log.records import derive_key
-from codelupe.work.dead_letters import EVERYTHING, list_parked, retry_parked
+from codelupe.work.dead_letters import EVERYTHING, list_dead_letters, retry_dead_letters
 from codelupe_events import (
     BatchReady,
     Event,
@@ -36,7 +36,7 @@ from codelupe_events import (
     RepoDiscovered,
     RepoEmpty,
     RepoRejected,
-    TaskParked,
+    TaskDeadLettered,
     UnknownEventType,
     encode,
     event,
@@ -128,7 +128,7 @@ async def test_an_event_that_nobody_knows_is_left_alone_and_shown(
     notes = Notes(kind, BatchReady)
     await make_daemon({"test": notes.plugin}).run()
     assert notes.handled == [batch(1), batch(2)]
-    assert await list_parked(database) == []
+    assert await list_dead_letters(database) == []
     recorded = [one async for one in log.read()][1]
     with pytest.raises(UnknownEventType, match=r"no installed package declares the event WallPainted \(version 1\)"):
         recorded.decode()
@@ -167,19 +167,19 @@ async def test_an_event_of_newer_code_waits_with_its_stream_until_that_code_is_h
     notes = Notes(kind, older)
     await make_daemon({"test": notes.plugin}).run()
     assert sorted((one.wall, one.colour) for one in notes.handled) == [(1, "red"), (2, "white")]
-    [letter] = await list_parked(database)
+    [letter] = await list_dead_letters(database)
     assert (letter.position, letter.stream, letter.attempts) == (2, "wall/1", 1)
     assert letter.error == "UnknownEventVersion: WallPainted version 2 was recorded; this code knows versions 1 to 1"
-    said = [one.decode() async for one in log.read() if one.type == "TaskParked"]
-    assert [(one.subscription, one.event_type, one.error) for one in said if isinstance(one, TaskParked)] == [
+    said = [one.decode() async for one in log.read() if one.type == "TaskDeadLettered"]
+    assert [(one.subscription, one.event_type, one.error) for one in said if isinstance(one, TaskDeadLettered)] == [
         ("test.s", "WallPainted", letter.error)
     ]
 
     notes = Notes(kind, new_code())
-    await retry_parked(database, EVERYTHING)
+    await retry_dead_letters(database, EVERYTHING)
     await make_daemon({"test": notes.plugin}).run()
     assert [(one.wall, one.hue) for one in notes.handled] == [(1, "green"), (1, "blue")]
-    assert await list_parked(database) == []
+    assert await list_dead_letters(database) == []
 
 
 @pytest.mark.usefixtures("own_registry")
@@ -189,16 +189,16 @@ async def test_an_event_that_its_upcaster_cannot_read_waits_until_that_is_mended
 ) -> None:
     await EventLog(database).publish(old_code()(wall=1, colour="red"))
     await make_daemon({"test": Notes(kind, new_code(upcast=lambda data: {"hue": data["paint"]})).plugin}).run()
-    [letter] = await list_parked(database)
+    [letter] = await list_dead_letters(database)
     assert letter.error == "InvalidEventData: WallPainted version 1 cannot be brought up to 2: KeyError('paint')"
     notes = Notes(kind, new_code())
-    await retry_parked(database, EVERYTHING)
+    await retry_dead_letters(database, EVERYTHING)
     await make_daemon({"test": notes.plugin}).run()
     assert [one.hue for one in notes.handled] == ["red"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_an_event_whose_record_was_damaged_is_parked_and_the_others_are_handled(
+async def test_an_event_whose_record_was_damaged_is_dead_lettered_and_the_others_are_handled(
     kind: type[Subscription | BatchSubscription], make_daemon: Callable[..., Daemon], database: Database
 ) -> None:
     for number in (1, 2, 3):
@@ -207,7 +207,7 @@ async def test_an_event_whose_record_was_damaged_is_parked_and_the_others_are_ha
     notes = Notes(kind, BatchReady)
     await make_daemon({"test": notes.plugin}).run()
     assert sorted(one.batch_id for one in notes.handled) == [1, 3]
-    [letter] = await list_parked(database)
+    [letter] = await list_dead_letters(database)
     assert letter.error.startswith("InvalidEventData: BatchReady version 1: Expected `int`, got `str`")
 
 
@@ -350,10 +350,10 @@ async def test_the_longest_allowed_name_of_a_stream_goes_all_the_way(
     await EventLog(database).publish_all([Entry(event=it)], expected={name: 0})
     forget(type(it))
     await make_daemon({"test": Notes(kind, type(it)).plugin}).run()
-    assert [letter.stream for letter in await list_parked(database)] == [name]
+    assert [letter.stream for letter in await list_dead_letters(database)] == [name]
     registry._declarations.update({"Anywhere": registry._Declaration(type(it), {})})
     notes = Notes(kind, type(it))
-    await retry_parked(database, EVERYTHING)
+    await retry_dead_letters(database, EVERYTHING)
     await make_daemon({"test": notes.plugin}).run()
     assert notes.handled == [it]
 
@@ -392,7 +392,7 @@ REFUSED: dict[str, Event] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("words", REFUSED)
-async def test_a_handler_that_emits_what_is_refused_leaves_nothing_behind_and_is_parked(
+async def test_a_handler_that_emits_what_is_refused_leaves_nothing_behind_and_is_dead_lettered(
     kind: type[Subscription | BatchSubscription], make_daemon: Callable[..., Daemon], database: Database, words: str
 ) -> None:
     await database.execute("create table effects (batch int)")
@@ -413,7 +413,7 @@ async def test_a_handler_that_emits_what_is_refused_leaves_nothing_behind_and_is
         await EventLog(database).publish(batch(number))
     await make_daemon({"test": make_plugin(subscriptions=[subscription])}).run()
     assert sorted(row["batch"] for row in await database.fetch("select batch from effects")) == [1, 3]
-    [letter] = await list_parked(database)
+    [letter] = await list_dead_letters(database)
     assert letter.stream == "batch/2"
     assert words in letter.error
     emitted = {recorded.stream async for recorded in EventLog(database).read() if recorded.type == "RepoEmpty"}
@@ -429,19 +429,19 @@ async def test_progress_that_postgres_cannot_hold_is_refused_and_harms_nothing(
 
     async def handle(event: BatchReady, context: HandlerContext) -> None:
         context.progress(1, None, text, figure=text)
-        await context.save({"path": "sound"})
+        await context.save_checkpoint({"path": "sound"})
         for unfit in ({"path": text}, {text: 1}):
             with pytest.raises(CodelupeError, match=fault) as refusal:
-                await context.save(unfit)
+                await context.save_checkpoint(unfit)
             refusals.append(str(refusal.value))
         if context.attempt == 1:
             raise RetryLater("see what is left", after=timedelta(0))
-        assert context.saved == {"path": "sound"}
+        assert context.checkpoint == {"path": "sound"}
 
     await EventLog(database).publish(batch(1))
     subscription = Subscription(name="s", events=(BatchReady,), handler=handle, retry=FAST)
     await make_daemon({"test": make_plugin(subscriptions=[subscription])}).run()
-    assert await list_parked(database) == []
+    assert await list_dead_letters(database) == []
     assert len(refusals) == 4
 
 
@@ -463,7 +463,7 @@ async def test_no_words_of_an_error_keep_it_from_being_recorded(
         await EventLog(database).publish(batch(number))
     subscription = Subscription(name="s", events=(BatchReady,), handler=fail, retry=FAST)
     await make_daemon({"test": make_plugin(subscriptions=[subscription])}).run()
-    letters = await list_parked(database)
+    letters = await list_dead_letters(database)
     legible = "a\N{SYMBOL FOR NULL}ba\\udcffb"
     assert sorted(letter.error for letter in letters) == sorted([f"RuntimeError: {legible}", legible])
     for letter in letters:

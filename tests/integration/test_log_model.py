@@ -32,12 +32,11 @@ from codelupe.log import Appended, Entry, EventLog
 from codelupe.log.entries import FEW
 from codelupe.log.event_log import SQL as LOG
 from codelupe.log.records import derive_key, uuid7
-from codelupe.views.pipeline import read_stages
-from codelupe.work.dead_letters import Selection, drop_parked, retry_parked
+from codelupe.views.pipeline import read_subscriptions
+from codelupe.work.dead_letters import Selection, drop_dead_letters, retry_dead_letters
 from codelupe.work.replay import Replay, start_replay
-from codelupe.work.subscriptions import Stage
 from codelupe.work.task import Task, complete
-from codelupe.work.task_queue import Tasks, Want
+from codelupe.work.task_queue import FeedRequest, TaskQueue
 from codelupe_events import BatchReady, Event, RepoEmpty
 from tests.clock import Clock
 from tests.plugins import batch, empty
@@ -57,13 +56,14 @@ async def nobody(event: Event, context: HandlerContext) -> None:
     raise AssertionError("the test handles events itself")
 
 
-def stage(name: str, events: tuple[type[Event], ...], *, parked_blocks_stream: bool) -> Stage:
-    subscription = Subscription(name=name, events=events, handler=nobody, parked_blocks_stream=parked_blocks_stream)
-    return Stage(name=f"model.{name}", subscription=subscription)
+def stage(name: str, events: tuple[type[Event], ...], *, dead_letter_blocks_stream: bool) -> Subscription:
+    return Subscription(
+        name=f"model.{name}", events=events, handler=nobody, dead_letter_blocks_stream=dead_letter_blocks_stream
+    )
 
 
-STRICT = stage("strict", (BatchReady,), parked_blocks_stream=True)
-LENIENT = stage("lenient", (BatchReady, RepoEmpty), parked_blocks_stream=False)
+STRICT = stage("strict", (BatchReady,), dead_letter_blocks_stream=True)
+LENIENT = stage("lenient", (BatchReady, RepoEmpty), dead_letter_blocks_stream=False)
 STAGES = {it.name: it for it in (STRICT, LENIENT)}
 
 
@@ -80,7 +80,7 @@ class ModelTask:
     run_at: timedelta
     state: str = "ready"
     attempts: int = 0
-    losses: int = 0
+    crashes: int = 0
     worker: uuid.UUID | None = None
     token: uuid.UUID | None = None
 
@@ -94,7 +94,7 @@ class Model:
     def __init__(self) -> None:
         self.now = timedelta()
         self.head = 0
-        self.fence: int | None = None
+        self.append_barrier: int | None = None
         self.unfinished: dict[int, Event] = {}
         self.log: dict[int, Event] = {}
         self.keys: dict[uuid.UUID, int] = {}
@@ -108,8 +108,8 @@ class Model:
     # --- appending ---
 
     @property
-    def settled(self) -> int:
-        return self.head if self.fence is None else self.fence
+    def high_water_mark(self) -> int:
+        return self.head if self.append_barrier is None else self.append_barrier
 
     def append(self, entries: Sequence[Entry]) -> list[Appended]:
         answers = []
@@ -124,7 +124,7 @@ class Model:
         return answers
 
     def begin_append(self, events: Sequence[Event]) -> None:
-        self.fence = self.head
+        self.append_barrier = self.head
         for event in events:
             self.head += 1
             self.unfinished[self.head] = event
@@ -132,60 +132,58 @@ class Model:
     def end_append(self, *, commits: bool) -> None:
         if commits:
             self.log |= self.unfinished
-        self.fence, self.unfinished = None, {}
+        self.append_barrier, self.unfinished = None, {}
 
     # --- handing out ---
 
-    def wanted(self, stage: Stage, after: int, up_to: int) -> list[int]:
-        return [
-            at for at in sorted(self.log) if after < at <= up_to and type(self.log[at]) in stage.subscription.events
-        ]
+    def wanted(self, stage: Subscription, after: int, up_to: int) -> list[int]:
+        return [at for at in sorted(self.log) if after < at <= up_to and type(self.log[at]) in stage.events]
 
-    def feed(self, stage: Stage) -> tuple[int, bool]:
+    def feed(self, stage: Subscription) -> tuple[int, bool]:
         """How many events were handed to it so far, and whether that is all there is."""
         after = self.cursors[stage.name]
-        if after < self.settled:
-            horizon = min(self.settled, after + 50 * FEED_LIMIT)
+        if after < self.high_water_mark:
+            horizon = min(self.high_water_mark, after + 50 * FEED_LIMIT)
             found = self.wanted(stage, after, horizon)[:FEED_LIMIT]
             self.make_tasks(stage, found)
             self.cursors[stage.name] = found[-1] if len(found) == FEED_LIMIT else horizon
-        return self.delivered(stage), self.cursors[stage.name] >= self.settled
+        return self.delivered(stage), self.cursors[stage.name] >= self.high_water_mark
 
-    def make_tasks(self, stage: Stage, positions: Sequence[int]) -> None:
+    def make_tasks(self, stage: Subscription, positions: Sequence[int]) -> None:
         for at in positions:
             handed = stage.name, at
             if handed not in self.tasks:
                 self.tasks[handed] = ModelTask(stage.name, at, self.log[at].stream(), run_at=self.now)
                 self.handed[handed] += 1
 
-    def delivered(self, stage: Stage) -> int:
+    def delivered(self, stage: Subscription) -> int:
         return sum(self.handed[handed] - self.dropped[handed] for handed in self.handed if handed[0] == stage.name)
 
-    def rewind(self, stage: Stage, after: int) -> None:
+    def rewind(self, stage: Subscription, after: int) -> None:
         self.cursors[stage.name] = min(self.cursors[stage.name], after)
 
-    def redeliver(self, stage: Stage, after: int, stream: str) -> None:
+    def redeliver(self, stage: Subscription, after: int, stream: str) -> None:
         again = self.wanted(stage, after, self.cursors[stage.name])
         self.make_tasks(stage, [at for at in again if self.log[at].stream() == stream])
 
     # --- tasks ---
 
-    def claimable(self, stage: Stage, worker: uuid.UUID) -> list[ModelTask]:
+    def claimable(self, stage: Subscription, worker: uuid.UUID) -> list[ModelTask]:
         if worker not in self.workers:
             return []
         ready = [task for task in self._tasks_of(stage) if task.state == "ready" and task.run_at <= self.now]
         return [task for task in ready if not self._is_held_back(stage, task)]
 
-    def _tasks_of(self, stage: Stage) -> list[ModelTask]:
+    def _tasks_of(self, stage: Subscription) -> list[ModelTask]:
         return [self.tasks[handed] for handed in sorted(self.tasks) if handed[0] == stage.name]
 
-    def _is_held_back(self, stage: Stage, task: ModelTask) -> bool:
+    def _is_held_back(self, stage: Subscription, task: ModelTask) -> bool:
         """An earlier event of its stream is not done, or one of its stream is being handled."""
         others = [other for other in self._tasks_of(stage) if other.stream == task.stream and other is not task]
-        passes_parked = not stage.subscription.parked_blocks_stream
+        passes_dead_letters = not stage.dead_letter_blocks_stream
         earlier = [other for other in others if other.position < task.position]
         return any(other.state == "running" for other in others) or any(
-            not (other.state == "parked" and passes_parked) for other in earlier
+            not (other.state == "dead_lettered" and passes_dead_letters) for other in earlier
         )
 
     def held(self, claim: Task) -> ModelTask | None:
@@ -203,8 +201,8 @@ class Model:
         self.dropped[handed] += 1
         del self.tasks[handed]
 
-    def parked(self) -> list[ModelTask]:
-        return [task for _, task in sorted(self.tasks.items()) if task.state == "parked"]
+    def dead_letters(self) -> list[ModelTask]:
+        return [task for _, task in sorted(self.tasks.items()) if task.state == "dead_lettered"]
 
     def reap(self) -> tuple[int, int]:
         lost = {worker for worker, lease_until in self.workers.items() if lease_until < self.now}
@@ -213,7 +211,7 @@ class Model:
         orphans = [task for task in self.tasks.values() if task.worker and task.worker not in self.workers]
         for task in orphans:
             task.give_back()
-            task.losses += 1
+            task.crashes += 1
         return len(lost), len(orphans)
 
     def release(self, worker: uuid.UUID) -> None:
@@ -233,7 +231,7 @@ class Parts:
         self._runner = runner
         self.database = Database(f"{url}&synchronous_commit=off", connections=2)  # what it stores need not last
         self.log = EventLog(self.database)
-        self.tasks = Tasks(self.database)
+        self.tasks = TaskQueue(self.database)
         self.clock = Clock(self.database)
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
@@ -381,26 +379,28 @@ class History(RuleBasedStateMachine):
 
     def feed(self, taking: Taking) -> list[Task]:
         worker = self.workers[taking.number]
-        wants = [Want(stage=it, known=self.model.delivered(it), tasks=taking.at_once) for it in STAGES.values()]
-        fed = self.do(self.parts.tasks.feed(wants, worker))
+        known = {name: self.model.delivered(it) for name, it in STAGES.items()}
+        requests = [FeedRequest(subscription=it, known=known[name], room=taking.at_once) for name, it in STAGES.items()]
+        fed = self.do(self.parts.tasks.feed(requests, worker))
         claims: list[Task] = []
-        for want in wants:
-            it = fed[want.stage.name]
-            assert (it.delivered, it.level) == self.model.feed(want.stage)
-            self._note_claims(want.stage, worker, it.tasks, at_most=want.tasks if it.delivered != want.known else 0)
+        for name, subscription in STAGES.items():
+            it = fed[name]
+            assert (it.delivered, it.caught_up) == self.model.feed(subscription)
+            at_most = taking.at_once if it.delivered != known[name] else 0
+            self._note_claims(subscription, worker, it.tasks, at_most)
             claims += it.tasks
         return claims
 
-    def claim(self, stage: Stage, at_most: int, number: int = 0) -> list[Task]:
+    def claim(self, stage: Subscription, at_most: int, number: int = 0) -> list[Task]:
         worker = self.workers[number]
         claims = self.do(self.parts.tasks.claim(stage, worker, at_most))
         self._note_claims(stage, worker, claims, at_most)
         return claims
 
-    def _note_claims(self, stage: Stage, worker: uuid.UUID, claims: Sequence[Task], at_most: int) -> None:
+    def _note_claims(self, stage: Subscription, worker: uuid.UUID, claims: Sequence[Task], at_most: int) -> None:
         expected = self.model.claimable(stage, worker)[:at_most]
-        assert [(claim.recorded.position, claim.attempts, claim.losses) for claim in claims] == [
-            (task.position, task.attempts, task.losses) for task in expected
+        assert [(claim.recorded.position, claim.attempts, claim.crashes) for claim in claims] == [
+            (task.position, task.attempts, task.crashes) for task in expected
         ]
         for claim, task in zip(claims, expected, strict=True):
             assert claim.recorded.decode() == self.model.log[task.position]
@@ -435,13 +435,13 @@ class History(RuleBasedStateMachine):
     def park(self, claim: Task) -> None:
         async def park() -> bool:
             async with self.database.transaction() as connection:
-                return await self.parts.tasks.park(connection, claim, error="error", traceback="traceback")
+                return await self.parts.tasks.dead_letter(connection, claim, error="error", traceback="traceback")
 
         task = self.model.held(claim)
         assert self.do(park()) == (task is not None)
         if task:
             task.give_back()
-            task.state = "parked"
+            task.state = "dead_lettered"
             task.attempts += 1
 
     def take_and_complete(self, taking: Taking, emitted: Sequence[Event]) -> None:
@@ -478,22 +478,22 @@ class History(RuleBasedStateMachine):
 
     # --- by hand ---
 
-    def settle_parked(self, which: int, drops: bool) -> None:
-        for task in self.model.parked()[which : which + 1]:
-            self._settle_parked(task, drops=drops)
+    def settle_dead_letter(self, which: int, drops: bool) -> None:
+        for task in self.model.dead_letters()[which : which + 1]:
+            self._settle_dead_letter(task, drops=drops)
 
-    def _settle_parked(self, task: ModelTask, *, drops: bool) -> None:
-        number = self.do(self.database.fetchval(SQL.parked_id, task.subscription, task.position))
-        act = drop_parked if drops else retry_parked
+    def _settle_dead_letter(self, task: ModelTask, *, drops: bool) -> None:
+        number = self.do(self.database.fetchval(SQL.dead_lettered_id, task.subscription, task.position))
+        act = drop_dead_letters if drops else retry_dead_letters
         assert self.do(act(self.database, Selection(ids=[number]))) == [number]
         if drops:
             self.model.drop(task)
         else:
-            task.state, task.attempts, task.losses, task.run_at = "ready", 0, 0, self.model.now
+            task.state, task.attempts, task.crashes, task.run_at = "ready", 0, 0, self.model.now
 
     def replay(self, stage: str, back: int, stream: str | None) -> None:
         after = max(0, self.model.cursors[stage] - back)
-        self.do(start_replay(self.database, Replay(stage=STAGES[stage], after=after, stream=stream)))
+        self.do(start_replay(self.database, Replay(subscription=STAGES[stage], after=after, stream=stream)))
         if stream is None:
             self.model.rewind(STAGES[stage], after)
         else:
@@ -514,8 +514,8 @@ class History(RuleBasedStateMachine):
         """However things stand, nothing is stuck: what is left to do can be done by one worker that goes on."""
         if self.appender is not None:
             self.append_slowly([], commits=True)
-        for task in self.model.parked():
-            self._settle_parked(task, drops=False)
+        for task in self.model.dead_letters():
+            self._settle_dead_letter(task, drops=False)
         self.let_time_pass(timedelta(days=1), ("restarts", "is silent"), then_reap=True)
         while not self._handle_some():
             pass
@@ -530,15 +530,15 @@ class History(RuleBasedStateMachine):
         claims = self.take(Taking(0, feeds=True, at_once=5, at_most=5))
         for claim in claims:
             self.complete(claim)
-        return not claims and all(at == self.model.settled for at in self.model.cursors.values())
+        return not claims and all(at == self.model.high_water_mark for at in self.model.cursors.values())
 
     def _log_holds_what_was_appended(self) -> None:
         async def read() -> dict[int, Event]:
             return {recorded.position: recorded.decode() async for recorded in self.parts.log.read()}
 
-        settled = {at: event for at, event in sorted(self.model.log.items()) if at <= self.model.settled}
-        assert list(self.do(read()).items()) == list(settled.items())
-        assert self.do(self.parts.log.settled_position()) == self.model.settled
+        readable = {at: event for at, event in sorted(self.model.log.items()) if at <= self.model.high_water_mark}
+        assert list(self.do(read()).items()) == list(readable.items())
+        assert self.do(self.parts.log.high_water_mark()) == self.model.high_water_mark
 
     def _tasks_are_those_of_the_model(self) -> None:
         rows = self.do(self.database.fetch(SQL.tasks))
@@ -572,13 +572,13 @@ class History(RuleBasedStateMachine):
             assert first_times == sorted(first_times)
 
     def _counts_add_up(self) -> None:
-        for counts in self.do(read_stages(self.database)):
+        for counts in self.do(read_subscriptions(self.database)):
             states = Counter(task.state for task in self.model.tasks.values() if task.subscription == counts["name"])
             done = sum(1 for name, _ in self.model.effects if name == counts["name"])
-            assert (counts["waiting"], counts["running"], counts["parked"]) == (
+            assert (counts["waiting"], counts["running"], counts["dead_lettered"]) == (
                 states["ready"],
                 states["running"],
-                states["parked"],
+                states["dead_lettered"],
             )
             assert counts["done"] == done
 
@@ -602,8 +602,8 @@ STEPS: st.SearchStrategy[Step] = st.one_of(
     step(History.take_and_keep, taking=TAKING),
     step(History.settle, which=st.integers(0, 4), how=st.sampled_from(get_args(How))),
     step(History.settle, which=st.integers(0, 4), how=st.sampled_from(get_args(How))),
-    step(History.settle_parked, which=st.integers(0, 2), drops=st.booleans()),
-    step(History.settle_parked, which=st.integers(0, 2), drops=st.just(False)),
+    step(History.settle_dead_letter, which=st.integers(0, 2), drops=st.booleans()),
+    step(History.settle_dead_letter, which=st.integers(0, 2), drops=st.just(False)),
     step(History.replay, stage=st.sampled_from(list(STAGES)), back=st.integers(-3, 20), stream=STREAMS),
 )
 
@@ -656,4 +656,4 @@ def test_a_claim_made_while_its_worker_is_being_reaped_comes_back(parts: Parts) 
     with pytest.raises(LeaseLost):
         parts.do(history.handle(claim, []))
     [again] = parts.do(parts.tasks.claim(STRICT, history.workers[1], at_most=1))
-    assert (again.recorded, again.losses) == (claim.recorded, 1)
+    assert (again.recorded, again.crashes) == (claim.recorded, 1)

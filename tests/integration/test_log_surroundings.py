@@ -231,7 +231,7 @@ async def test_the_doctor_says_that_no_run_is_possible_on_a_standby(
 
 
 async def test_a_standby_passes_no_position_that_may_still_commit(replicated: tuple[str, str]) -> None:
-    """It sees neither the fences on the primary nor how far the sequence really is, so it tells no horizon."""
+    """It sees neither the barriers on the primary nor how far the sequence really is, so it tells no horizon."""
     async with Database(replicated[0]) as primary, Database(replicated[1]) as standby:
         log = EventLog(primary)
         async with primary.transaction() as connection:
@@ -239,7 +239,7 @@ async def test_a_standby_passes_no_position_that_may_still_commit(replicated: tu
             await log.publish(batch(2))
             await catch_up(primary, standby)
             with pytest.raises(DatabaseUnavailable, match="standby"):
-                await EventLog(standby).settled_position()
+                await EventLog(standby).high_water_mark()
             with pytest.raises(DatabaseUnavailable, match="standby"):
                 [recorded async for recorded in EventLog(standby).read()]
 

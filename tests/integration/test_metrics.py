@@ -22,8 +22,7 @@ from codelupe.log import Entry, EventLog
 from codelupe.log.event_log import SQL
 from codelupe.observability import metrics
 from codelupe.observability.metrics import EndpointUnavailable, read_sample, serve_metrics
-from codelupe.work.subscriptions import Stage
-from codelupe.work.task_queue import Tasks, Want
+from codelupe.work.task_queue import FeedRequest, TaskQueue
 from codelupe_events import BatchReady, Event, RepoEmpty
 from tests.clock import Clock
 from tests.conftest import RunUntilIdle
@@ -44,8 +43,8 @@ async def register(database: Database, *names: str) -> None:
 async def feed(database: Database, name: str, *types: type[Event]) -> None:
     async def handle(*_: object) -> None: ...
 
-    stage = Stage(name=name, subscription=Subscription(name="s", events=types, handler=handle))
-    await Tasks(database).feed([Want(stage=stage)])
+    stage = Subscription(name=name, events=types, handler=handle)
+    await TaskQueue(database).feed([FeedRequest(subscription=stage)])
 
 
 # --- what is read ---
@@ -53,8 +52,14 @@ async def feed(database: Database, name: str, *types: type[Event]) -> None:
 
 async def test_of_an_empty_log_nothing_waits(database: Database) -> None:
     sample = await read_sample(database)
-    assert (sample.head, sample.settled, sample.workers, sample.fences, sample.consumers) == (0, 0, 0, [], [])
-    assert sample.oldest_fence_seconds == 0
+    assert (sample.head, sample.high_water_mark, sample.workers, sample.append_barriers, sample.consumers) == (
+        0,
+        0,
+        0,
+        [],
+        [],
+    )
+    assert sample.oldest_barrier_seconds == 0
 
 
 async def test_an_open_transaction_that_has_appended_shows_with_what_waits_for_it(
@@ -71,17 +76,17 @@ async def test_an_open_transaction_that_has_appended_shows_with_what_waits_for_i
         await feed(database, "test.s", RepoEmpty)
         await clock.advance(2 * MINUTE)
         sample = await read_sample(database)
-        [fence] = sample.fences
-        assert fence.pid == await connection.fetchval("select pg_backend_pid()")
-        assert (fence.application, fence.state) == ("codelupe", "idle in transaction")
-        assert sample.oldest_fence_seconds == pytest.approx(120, abs=30)
-        assert (sample.head, sample.settled) == (4, 1)
+        [barrier] = sample.append_barriers
+        assert barrier.pid == await connection.fetchval("select pg_backend_pid()")
+        assert (barrier.application, barrier.state) == ("codelupe", "idle in transaction")
+        assert sample.oldest_barrier_seconds == pytest.approx(120, abs=30)
+        assert (sample.head, sample.high_water_mark) == (4, 1)
         [consumer] = sample.consumers
         assert (consumer.undelivered, consumer.lag) == (3, 3), "also of types that the subscription does not want"
         assert consumer.seconds == pytest.approx(120, abs=30), "the age of what others have committed since"
     await feed(database, "test.s", RepoEmpty)
     sample = await read_sample(database)
-    assert (sample.head, sample.settled, sample.oldest_fence_seconds) == (4, 4, 0)
+    assert (sample.head, sample.high_water_mark, sample.oldest_barrier_seconds) == (4, 4, 0)
     assert (sample.consumers[0].lag, sample.consumers[0].seconds) == (0, 0)
 
 
@@ -94,7 +99,7 @@ async def test_a_transaction_that_only_reads_or_writes_elsewhere_is_no_fence(
             await connection.execute("create table other (x int)")
             await connection.fetch("select * from events")
             await other_database.execute("select raise_fence()")
-            assert (await read_sample(database)).fences == []
+            assert (await read_sample(database)).append_barriers == []
     finally:
         await other_database.close()
 
@@ -109,9 +114,9 @@ async def test_a_transaction_of_another_role_has_an_age_that_is_not_known(
             async with database.transaction() as connection:
                 await EventLog(database).append(connection, [Entry(event=batch(1))])
                 sample = await read_sample(onlooker)
-                assert [(fence.state, fence.seconds) for fence in sample.fences] == [(None, None)]
-                assert math.isnan(sample.oldest_fence_seconds)
-            assert (await read_sample(onlooker)).oldest_fence_seconds == 0
+                assert [(barrier.state, barrier.seconds) for barrier in sample.append_barriers] == [(None, None)]
+                assert math.isnan(sample.oldest_barrier_seconds)
+            assert (await read_sample(onlooker)).oldest_barrier_seconds == 0
     finally:
         await database.execute("drop owned by onlooker; drop role onlooker")
 
@@ -119,7 +124,7 @@ async def test_a_transaction_of_another_role_has_an_age_that_is_not_known(
 async def test_the_lag_is_that_of_the_oldest_event_that_is_not_handled(
     run_until_idle: RunUntilIdle, database: Database, clock: Clock
 ) -> None:
-    """In a task or after the cursor; one that is parked lags no more, but holds back those behind it."""
+    """In a task or after the cursor; one that is dead-lettered lags no more, but holds back those behind it."""
     is_mended = False
 
     async def handle(event: BatchReady, context: HandlerContext) -> None:
@@ -129,17 +134,17 @@ async def test_the_lag_is_that_of_the_oldest_event_that_is_not_handled(
     it = {"test": make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])}
     await run_until_idle(it, events=[batch(1), batch(2, 1)])
     [consumer] = (await read_sample(database)).consumers
-    assert (consumer.handled, consumer.ready, consumer.running, consumer.parked) == (1, 0, 0, 1)
+    assert (consumer.handled, consumer.ready, consumer.running, consumer.dead_lettered) == (1, 0, 0, 1)
     assert (consumer.lag, consumer.seconds) == (0, 0)
 
     await run_until_idle(it, events=[batch(1, 1)])
     await clock.advance(5 * MINUTE)
     [consumer] = (await read_sample(database)).consumers
-    assert (consumer.undelivered, consumer.ready, consumer.parked, consumer.lag) == (0, 1, 1, 1)
+    assert (consumer.undelivered, consumer.ready, consumer.dead_lettered, consumer.lag) == (0, 1, 1, 1)
     assert consumer.seconds == pytest.approx(300, abs=30)
 
     is_mended = True
-    await database.execute("update tasks set state = 'ready' where state = 'parked'")
+    await database.execute("update tasks set state = 'ready' where state = 'dead_lettered'")
     await run_until_idle(it)
     await clock.advance(5 * MINUTE)
     [consumer] = (await read_sample(database)).consumers
@@ -218,7 +223,7 @@ async def test_prometheus_gets_every_figure(database: Database) -> None:
         "eventlog_up": 1,
         "eventlog_oldest_open_transaction_seconds": 0,
         "eventlog_head_position": 2,
-        "eventlog_settled_position": 2,
+        "eventlog_high_water_mark": 2,
         "eventlog_workers": 0,
         "eventlog_consumer_lag_events test.a": 2,
         "eventlog_consumer_lag_events test.b": 2,
@@ -226,10 +231,10 @@ async def test_prometheus_gets_every_figure(database: Database) -> None:
         "eventlog_handled_total test.b": 0,
         "eventlog_tasks ready test.a": 2,
         "eventlog_tasks running test.a": 0,
-        "eventlog_tasks parked test.a": 0,
+        "eventlog_tasks dead_lettered test.a": 0,
         "eventlog_tasks ready test.b": 0,
         "eventlog_tasks running test.b": 0,
-        "eventlog_tasks parked test.b": 0,
+        "eventlog_tasks dead_lettered test.b": 0,
     }
 
 

@@ -20,7 +20,7 @@ import codelupe_scorers
 from codelupe import Database, Score, Scorer, SourceFile, hookimpl, load_queries
 from codelupe.daemon import Daemon
 from codelupe.log import EventLog
-from codelupe_events import Event, FilesExtracted, FilesScored, RepoCloned, TaskParked
+from codelupe_events import Event, FilesExtracted, FilesScored, RepoCloned, TaskDeadLettered
 from codelupe_scorers.shingles import similarities
 from tests.conftest import RunUntilIdle
 from tests.git_server import make_repository
@@ -79,7 +79,7 @@ class Pipeline:
 
     async def run(self, events: Sequence[Event] = (), plugins: dict[str, object] = PLUGINS) -> list[Event]:
         log = await self._run(plugins, OPEN, events)
-        assert not [event for event in log if isinstance(event, TaskParked)]
+        assert not [event for event in log if isinstance(event, TaskDeadLettered)]
         return log
 
 

@@ -11,13 +11,12 @@ import pytest
 from codelupe import BatchContext, BatchSubscription, CodelupeError, Database, RetryPolicy, Subscription
 from codelupe.daemon import Daemon
 from codelupe.log import EventLog
-from codelupe.views.pipeline import read_stages
-from codelupe.work.dead_letters import Selection, drop_parked
+from codelupe.views.pipeline import read_subscriptions
+from codelupe.work.dead_letters import Selection, drop_dead_letters
 from codelupe.work.projections import begin_rebuild
-from codelupe.work.subscriptions import Stage
 from codelupe_events import BatchReady, RepoEmpty
 from tests.conftest import RunUntilIdle
-from tests.plugins import batch, make_plugin
+from tests.plugins import batch, make_plugin, named
 
 pytestmark = pytest.mark.anyio
 
@@ -34,7 +33,7 @@ class Totals:
         self.subscription = BatchSubscription(
             name="totals", events=(BatchReady,), handler=self.handle, projects_to=("totals",), **settings
         )
-        self.stage = Stage(name="test.totals", subscription=self.subscription)
+        self.stage = named("test", self.subscription)
         self.plugins = {"test": make_plugin(subscriptions=[self.subscription])}
 
     async def handle(self, events: Sequence[BatchReady], context: BatchContext) -> None:
@@ -70,7 +69,7 @@ async def test_a_mended_projection_is_rebuilt_from_the_beginning(
     await run_until_idle(mended.plugins, events=[batch(1, 100)])
     assert await totals(database) == {0: 60, 1: 1090}
     assert await database.fetchval("select count(*) from pg_namespace where nspname like 'rebuild%'") == 0
-    [stage] = await read_stages(database)
+    [stage] = await read_subscriptions(database)
     assert (stage["name"], stage["done"]) == ("test.totals", 7)
     await run_until_idle(mended.plugins, events=[batch(0, 1)])
     assert await totals(database) == {0: 70, 1: 1090}, "it goes on from where the rebuilt one stood"
@@ -102,8 +101,8 @@ async def test_a_rebuild_that_parks_an_event_is_not_swapped_in(
     await begin_rebuild(database, broken.stage)
     await run_until_idle(broken.plugins)
     assert await totals(database) == {0: 6, 1: 9}
-    assert [stage["name"] for stage in await read_stages(database)] == ["test.totals", "test.totals~rebuild"]
-    await drop_parked(database, Selection(subscription="test.totals~rebuild"))
+    assert [stage["name"] for stage in await read_subscriptions(database)] == ["test.totals", "test.totals~rebuild"]
+    await drop_dead_letters(database, Selection(subscription="test.totals~rebuild"))
     await run_until_idle(broken.plugins)
     assert await totals(database) == {0: 20, 1: 90}
 
@@ -123,7 +122,7 @@ async def test_what_cannot_be_swapped_is_refused(database: Database) -> None:
 
     single = Subscription(name="s", events=(BatchReady,), handler=handle)
     with pytest.raises(CodelupeError, match="no tables that could be rebuilt"):
-        await begin_rebuild(database, Stage(name="test.s", subscription=single))
+        await begin_rebuild(database, named("test", single))
     emitting = Totals(emits=(RepoEmpty,))
     with pytest.raises(CodelupeError, match="would emit them again"):
         await begin_rebuild(database, emitting.stage)

@@ -59,7 +59,7 @@ class Known:
     """What statements are asked about."""
 
     task: tuple[str, str, int, uuid.UUID]
-    parked: int
+    dead_lettered: int
     old: asyncpg.Record
     recent: asyncpg.Record
 
@@ -105,7 +105,7 @@ CASES = {
     "expected versions": Case(LOG.advance_streams, lambda _: (STREAMS[:9], [20] * 9, [1] * 9), HEADS, 320),
     "versions": Case(LOG.stream_versions, lambda _: (STREAMS[:9],), HEADS, 60),
     # reading
-    "settled position": Case(LOG.settled_position, lambda _: (), "", 10),
+    "high-water mark": Case(LOG.high_water_mark, lambda _: (), "", 10),
     "head position": Case(LOG.head_position, lambda _: (), "", 10),
     "all from the middle": Case(LOG.read_all, lambda _: (500_000, EVENTS, 1000), BY_POSITION, 80),
     "all from the beginning": Case(LOG.read_all, lambda _: (0, EVENTS, 1000), BY_POSITION, 80),
@@ -133,7 +133,7 @@ CASES = {
     "claim": Case(LOG.claim, lambda _: ("test.backlog", WORKER, 4, True), HANDED_OUT, 250),
     "claim of nothing": Case(LOG.claim, lambda _: ("test.batch", WORKER, 4, True), HANDED_OUT, 20),
     "claim past 1,000 that wait": Case(LOG.claim, lambda _: ("test.strict", WORKER, 4, True), HANDED_OUT, 7_000),
-    "claim past parked ones, too": Case(LOG.claim, lambda _: ("test.lenient", WORKER, 4, False), HANDED_OUT, 7_000),
+    "claim past dead letters, too": Case(LOG.claim, lambda _: ("test.lenient", WORKER, 4, False), HANDED_OUT, 7_000),
     # settling
     "finish": Case(LOG.finish, lambda known: known.task, "tasks_pkey", 10),
     "complete": Case(LOG.complete, lambda known: (*known.task, *entries(0)), "tasks_pkey", 10),
@@ -144,7 +144,10 @@ CASES = {
     "park": Case(LOG.park, lambda known: (*known.task, "error", "traceback"), "tasks_pkey", 30),
     "requeue": Case(LOG.requeue_lost_tasks, lambda _: ([],), "tasks_running", 1_000),
     "retry by hand": Case(
-        DEAD_LETTERS.retry_parked, lambda known: ([known.parked], *[None] * 4), f"tasks_parked {BY_POSITION}", 2_000
+        DEAD_LETTERS.retry_dead_letters,
+        lambda known: ([known.dead_lettered], *[None] * 4),
+        f"tasks_dead_lettered {BY_POSITION}",
+        2_000,
     ),
     # watching
     "what is left": Case(
@@ -247,7 +250,7 @@ async def explainer(large_log: str) -> AsyncIterator[Explainer]:
         assert task
         assert old
         assert recent
-        known = Known(tuple(task), await connection.fetchval(SQL.parked_task), old, recent)
+        known = Known(tuple(task), await connection.fetchval(SQL.dead_lettered_task), old, recent)
         yield Explainer(connection, known)
     finally:
         await connection.close()

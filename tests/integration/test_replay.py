@@ -9,13 +9,12 @@ import pytest
 from codelupe import Database, HandlerContext, Reject, Subscription
 from codelupe.errors import CodelupeError
 from codelupe.log import EventLog
-from codelupe.views.pipeline import read_stages
+from codelupe.views.pipeline import read_subscriptions
 from codelupe.work.replay import Replay, count_replay, position_before, start_replay
-from codelupe.work.subscriptions import Stage
-from codelupe.work.task_queue import Tasks, Want
+from codelupe.work.task_queue import FeedRequest, TaskQueue
 from codelupe_events import BatchReady, RepoEmpty
 from tests.conftest import RunUntilIdle
-from tests.plugins import batch, empty, make_plugin
+from tests.plugins import batch, empty, make_plugin, named
 
 pytestmark = pytest.mark.anyio
 
@@ -28,7 +27,7 @@ class Recorder:
         self.subscription = Subscription(
             name="s", events=(BatchReady,), handler=self.handle, version=version, replayable=replayable
         )
-        self.stage = Stage(name="test.s", subscription=self.subscription)
+        self.stage = named("test", self.subscription)
         self.plugins = {"test": make_plugin(subscriptions=[self.subscription])}
 
     async def handle(self, event: BatchReady, context: HandlerContext) -> None:
@@ -37,7 +36,7 @@ class Recorder:
             context.emit(empty(event.batch_id))
 
     def replay(self, after: int = 0, stream: str | None = None) -> Replay:
-        return Replay(stage=self.stage, after=after, stream=stream)
+        return Replay(subscription=self.stage, after=after, stream=stream)
 
 
 EVENTS = [batch(1, 1), batch(2, 2), batch(1, 3), batch(2, 4)]
@@ -107,7 +106,7 @@ async def test_other_stages_are_left_alone(run_until_idle: RunUntilIdle, databas
 
 
 async def test_what_waits_is_neither_counted_nor_doubled(run_until_idle: RunUntilIdle, database: Database) -> None:
-    """Events behind a parked one wait; those that no cursor has reached yet come anyway."""
+    """Events behind a dead letter wait; those that no cursor has reached yet come anyway."""
     seen: list[int] = []
     is_mended = False
 
@@ -121,16 +120,16 @@ async def test_what_waits_is_neither_counted_nor_doubled(run_until_idle: RunUnti
     await run_until_idle(plugins, events=EVENTS)
     assert seen == [2, 4]
     await EventLog(database).publish(batch(3, 5))
-    plan = Replay(stage=Stage(name="test.s", subscription=subscription), after=0)
+    plan = Replay(subscription=named("test", subscription), after=0)
     for stream in (None, "batch/1"):
-        await start_replay(database, Replay(stage=plan.stage, after=0, stream=stream))
-    await Tasks(database).feed([Want(stage=plan.stage)])
+        await start_replay(database, Replay(subscription=plan.subscription, after=0, stream=stream))
+    await TaskQueue(database).feed([FeedRequest(subscription=plan.subscription)])
     is_mended = True
-    await database.execute("update tasks set state = 'ready' where state = 'parked'")
+    await database.execute("update tasks set state = 'ready' where state = 'dead_lettered'")
     await run_until_idle(plugins)
     assert sorted(seen) == [1, 2, 2, 3, 4, 4, 5]
-    [stage] = await read_stages(database)
-    assert (stage["waiting"], stage["running"], stage["parked"]) == (0, 0, 0)
+    [stage] = await read_subscriptions(database)
+    assert (stage["waiting"], stage["running"], stage["dead_lettered"]) == (0, 0, 0)
 
 
 async def test_a_stage_whose_effects_cannot_be_repeated_refuses(

@@ -33,11 +33,10 @@ from codelupe.log.partitions import list_partitions
 from codelupe.log.retention import EventsRetired, RetentionBusy, RetentionPolicy, apply_retention, keep_retention
 from codelupe.work.projections import begin_rebuild
 from codelupe.work.replay import Replay, start_replay
-from codelupe.work.subscriptions import Stage
 from codelupe_events import BatchReady, RepoEmpty
 from tests.clock import Clock
 from tests.conftest import RunUntilIdle
-from tests.plugins import batch, empty, make_plugin
+from tests.plugins import batch, empty, make_plugin, named
 
 pytestmark = pytest.mark.anyio
 
@@ -51,7 +50,7 @@ async def handle_nothing(event: BatchReady, context: HandlerContext) -> None: ..
 
 
 SUBSCRIPTION = Subscription(name="s", events=(BatchReady,), handler=handle_nothing)
-STAGE = Stage(name="test.s", subscription=SUBSCRIPTION)
+STAGE = named("test", SUBSCRIPTION)
 
 
 @pytest.fixture
@@ -213,7 +212,7 @@ async def test_a_dropped_partition_leaves_no_file(log: EventLog, tmp_path: Path)
     assert [(one.events, one.path) for one in retired] == [(9, None), (10, None)]
     assert await positions(log) == [20]
     with pytest.raises(EventsRetired, match=r"before position 20 .* dropped"):
-        await start_replay(log.database, Replay(stage=STAGE, after=0))
+        await start_replay(log.database, Replay(subscription=STAGE, after=0))
 
 
 async def test_a_partition_without_events_goes_without_a_file(
@@ -282,7 +281,7 @@ async def test_a_partition_waits_for_every_cursor_to_pass_it(log: EventLog, arch
     assert [one.partition.name for one in await apply_retention(log.database, archiving)] == ["events_10"]
 
 
-@pytest.mark.parametrize("state", ["ready", "running", "parked"])
+@pytest.mark.parametrize("state", ["ready", "running", "dead_lettered"])
 async def test_a_partition_waits_for_the_tasks_that_refer_to_it(
     log: EventLog, archiving: RetentionPolicy, folder: Path, state: str
 ) -> None:
@@ -356,12 +355,12 @@ async def test_a_replay_that_comes_after_is_told_though_the_partition_is_still_t
         await until(log.database, "select exists (select from retired_partitions)")
         for stream in (None, "batch/3"):
             with pytest.raises(EventsRetired, match=r"before position 10 .*events_0\.parquet") as told:
-                await start_replay(log.database, Replay(stage=STAGE, after=2, stream=stream))
+                await start_replay(log.database, Replay(subscription=STAGE, after=2, stream=stream))
             assert told.value.hint == "Begin with --from-position 10."
     assert went == ["events_0"]
     assert await log.database.fetchval("select position from subscriptions") == 15
     assert await log.database.fetchval("select count(*) from tasks") == 0
-    await start_replay(log.database, Replay(stage=STAGE, after=9))
+    await start_replay(log.database, Replay(subscription=STAGE, after=9))
     assert await log.database.fetchval("select position from subscriptions") == 9
 
 
@@ -378,7 +377,7 @@ async def test_of_a_replay_and_a_retirement_exactly_one_wins(log: EventLog) -> N
         async with anyio.create_task_group() as group:
             group.start_soon(apply_into, went, log.database, DROPPING)
             try:
-                await start_replay(log.database, Replay(stage=STAGE, after=back))
+                await start_replay(log.database, Replay(subscription=STAGE, after=back))
             except EventsRetired as error:
                 refused = error
         assert (refused is None) == (not went)
@@ -394,7 +393,7 @@ async def test_a_rebuild_of_a_projection_is_refused_once_events_are_gone(log: Ev
 
     await log.database.execute("create table seen (batch int)")
     subscription = BatchSubscription(name="s", events=(BatchReady,), handler=handle, projects_to=("seen",))
-    stage = Stage(name="test.s", subscription=subscription)
+    stage = named("test", subscription)
     await subscribe(log.database, 15)
     await fill(log, 15)
     await begin_rebuild(log.database, stage)

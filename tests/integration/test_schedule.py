@@ -171,7 +171,7 @@ async def test_a_job_runs_in_one_process_of_the_cluster(
     assert most == 1
 
 
-async def test_a_run_until_idle_waits_for_what_a_job_has_brought_but_not_for_parked_events(
+async def test_a_run_until_idle_waits_for_what_a_job_has_brought_but_not_for_dead_lettered_events(
     make_daemon: MakeDaemon, database: Database
 ) -> None:
     async def bring(context: JobContext) -> None:
@@ -188,7 +188,7 @@ async def test_a_run_until_idle_waits_for_what_a_job_has_brought_but_not_for_par
     with anyio.fail_after(30):
         outcome = await make_daemon({"test": it}).run()
     assert outcome.failed_jobs == {}
-    assert await database.fetchval("select count(*) from tasks where state = 'parked'") == 1
+    assert await database.fetchval("select count(*) from tasks where state = 'dead_lettered'") == 1
 
 
 async def test_without_any_plugin_there_is_nothing_to_do(make_daemon: MakeDaemon) -> None:

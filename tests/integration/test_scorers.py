@@ -13,7 +13,7 @@ import pytest
 import codelupe_filters
 import codelupe_scorers
 from codelupe import Database, Score, Scorer, SourceFile, hookimpl
-from codelupe_events import Event, FilesExtracted, FilesScored, RepoCloned, RepoDiscovered, TaskParked
+from codelupe_events import Event, FilesExtracted, FilesScored, RepoCloned, RepoDiscovered, TaskDeadLettered
 from codelupe_scorers.settings import ScorersSettings
 from tests.conftest import RunUntilIdle
 from tests.git_server import make_repository
@@ -157,7 +157,7 @@ async def test_hostile_contents_are_scored_within_bounds(
         "control.go": "package a // \x01\x02\x7f\u2028\u202e\n".encode() * 10,
     }
     events = await run(run_until_idle, clones, files)
-    assert not of_type(events, TaskParked)
+    assert not of_type(events, TaskDeadLettered)
     rows = await scores(database)
     assert set(rows) == set(files) - {"brackets.py"}  # hardly a letter in it
     assert all(0 <= row["quality_score"] < 70 for row in rows.values())

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from codelupe import Database, HandlerContext, Reject, Subscription
-from codelupe.views.pipeline import read_models, read_stages, read_status
+from codelupe.views.pipeline import read_models, read_status, read_subscriptions
 from codelupe_events import BatchReady, RepoEmpty
 from tests.conftest import RunUntilIdle
 from tests.integration.test_trace import add_batch, add_model, add_repository
@@ -34,7 +34,7 @@ async def test_the_status_of_nothing_is_complete(database: Database) -> None:
     }
 
 
-async def test_stages_count_what_waits_runs_is_done_and_is_parked(
+async def test_stages_count_what_waits_runs_is_done_and_is_dead_lettered(
     run_until_idle: RunUntilIdle, database: Database
 ) -> None:
     async def handle(event: BatchReady, context: HandlerContext) -> None:
@@ -47,9 +47,9 @@ async def test_stages_count_what_waits_runs_is_done_and_is_parked(
     ]
     events = [batch(1), batch(2, 9), batch(2), batch(3)]
     await run_until_idle({"test": make_plugin(subscriptions=subscriptions)}, events=events)
-    assert await read_stages(database, ["test.picky", "test.idle"]) == [
-        {"name": "test.picky", "waiting": 1, "running": 0, "done": 2, "parked": 1},
-        {"name": "test.idle", "waiting": 0, "running": 0, "done": 0, "parked": 0},
+    assert await read_subscriptions(database, ["test.picky", "test.idle"]) == [
+        {"name": "test.picky", "waiting": 1, "running": 0, "done": 2, "dead_lettered": 1},
+        {"name": "test.idle", "waiting": 0, "running": 0, "done": 0, "dead_lettered": 0},
     ]
 
 
@@ -57,17 +57,17 @@ async def test_a_handler_sees_itself_running(run_until_idle: RunUntilIdle, datab
     seen = []
 
     async def handle(event: RepoEmpty, context: HandlerContext) -> None:
-        seen.extend(await read_stages(database))
+        seen.extend(await read_subscriptions(database))
 
     it = make_plugin(subscriptions=[Subscription(name="s", events=(RepoEmpty,), handler=handle)])
     await run_until_idle({"test": it}, events=[empty(1)])
-    assert seen == [{"name": "test.s", "waiting": 0, "running": 1, "done": 0, "parked": 0}]
+    assert seen == [{"name": "test.s", "waiting": 0, "running": 1, "done": 0, "dead_lettered": 0}]
 
 
 async def test_stages_come_in_the_order_given_and_unknown_ones_after_them(database: Database) -> None:
     for name in ("a.one", "b.two", "c.three", "d.four"):
         await database.execute("insert into subscriptions (name, position) values ($1, 0)", name)
-    stages = await read_stages(database, ["d.four", "b.two", "gone.stage"])
+    stages = await read_subscriptions(database, ["d.four", "b.two", "gone.stage"])
     assert [stage["name"] for stage in stages] == ["d.four", "b.two", "a.one", "c.three"]
 
 

@@ -16,7 +16,7 @@ from codelupe_events import (
     RepoCloned,
     RepoDiscovered,
     RepoEmpty,
-    TaskParked,
+    TaskDeadLettered,
 )
 from tests.conftest import RunUntilIdle
 from tests.plugins import batch, empty, make_plugin
@@ -170,7 +170,7 @@ async def test_an_event_leads_back_to_all_that_caused_it(run_until_idle: RunUnti
     ]
 
 
-async def test_the_word_about_a_parked_task_leads_to_the_event(
+async def test_the_word_about_a_dead_lettered_task_leads_to_the_event(
     run_until_idle: RunUntilIdle, database: Database
 ) -> None:
     async def fail(event: BatchReady, context: HandlerContext) -> None:
@@ -179,8 +179,8 @@ async def test_the_word_about_a_parked_task_leads_to_the_event(
     it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=fail)])
     await run_until_idle({"test": it}, events=[batch(1)])
     log = EventLog(database)
-    [parked] = await log.latest(type_name=TaskParked.__name__)
-    assert [event["type"] for event in await trace_event(log, parked)] == ["TaskParked", "BatchReady"]
+    [dead_letter] = await log.latest(type_name=TaskDeadLettered.__name__)
+    assert [event["type"] for event in await trace_event(log, dead_letter)] == ["TaskDeadLettered", "BatchReady"]
 
 
 async def test_a_cause_that_is_no_longer_there_ends_the_chain(database: Database) -> None:

@@ -28,7 +28,7 @@ from codelupe_events import (
     Event,
     ModelPromoted,
     ModelRejected,
-    TaskParked,
+    TaskDeadLettered,
     TrainingCompleted,
     TrainingFailed,
     TrainingStarted,
@@ -435,7 +435,7 @@ async def test_a_model_of_a_lost_database_is_not_taken_for_this_one(
     }
     (folder / "training.json").write_text(json.dumps(record))
     events = await run_until_idle({"trainer": codelupe_trainer}, {"trainer": SMALL | {"min_files": 20, "every": 1}})
-    [parked] = of_type(events, TaskParked)
+    [parked] = of_type(events, TaskDeadLettered)
     assert str(folder) in parked.error
     assert not of_type(events, TrainingCompleted)
 

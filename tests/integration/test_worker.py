@@ -16,10 +16,9 @@ from codelupe.log import Entry, EventLog
 from codelupe.log.entries import EventRefused
 from codelupe.log.event_log import SQL
 from codelupe.log.records import derive_key, uuid7
-from codelupe.work.subscriptions import Stage
 from codelupe.work.task import complete
-from codelupe.work.task_queue import Tasks, Want
-from codelupe_events import BatchReady, Event, RepoEmpty, TaskParked
+from codelupe.work.task_queue import FeedRequest, TaskQueue
+from codelupe_events import BatchReady, Event, RepoEmpty, TaskDeadLettered
 from tests.clock import Clock
 from tests.conftest import RunUntilIdle
 from tests.plugins import batch, empty, make_plugin
@@ -75,7 +74,7 @@ async def test_events_of_a_stream_arrive_in_order_and_streams_in_parallel(run_un
 
 
 @pytest.mark.parametrize(("error", "attempts"), [(Reject("no use"), 1), (RuntimeError("always"), 3)])
-async def test_what_cannot_be_handled_is_parked_and_said(
+async def test_what_cannot_be_handled_is_dead_lettered_and_said(
     run_until_idle: RunUntilIdle, database: Database, error: Exception, attempts: int
 ) -> None:
     calls = []
@@ -86,16 +85,22 @@ async def test_what_cannot_be_handled_is_parked_and_said(
 
     it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle, retry=FAST)])
     events = await run_until_idle({"test": it}, events=[batch(1), batch(1, 2)])
-    assert calls == list(range(1, attempts + 1)), "the second event of the stream waits behind the parked one"
-    [parked] = [event for event in events if isinstance(event, TaskParked)]
-    assert (parked.subscription, parked.attempts, parked.event_type) == ("test.s", attempts, "BatchReady")
-    row = await database.fetchrow("select * from tasks where state = 'parked'")
+    assert calls == list(range(1, attempts + 1)), "the second event of the stream waits behind the dead letter"
+    [dead_letter] = [event for event in events if isinstance(event, TaskDeadLettered)]
+    assert (dead_letter.subscription, dead_letter.attempts, dead_letter.event_type) == (
+        "test.s",
+        attempts,
+        "BatchReady",
+    )
+    row = await database.fetchrow("select * from tasks where state = 'dead_lettered'")
     assert row is not None
     assert str(error) in row["error"]
     assert "Traceback" in row["traceback"]
 
 
-async def test_a_parked_event_lets_its_stream_pass_when_the_subscription_says_so(run_until_idle: RunUntilIdle) -> None:
+async def test_a_dead_lettered_event_lets_its_stream_pass_when_the_subscription_says_so(
+    run_until_idle: RunUntilIdle,
+) -> None:
     seen = []
 
     async def handle(event: BatchReady, context: HandlerContext) -> None:
@@ -104,7 +109,7 @@ async def test_a_parked_event_lets_its_stream_pass_when_the_subscription_says_so
         seen.append(event.files)
 
     it = make_plugin(
-        subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle, parked_blocks_stream=False)]
+        subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle, dead_letter_blocks_stream=False)]
     )
     await run_until_idle({"test": it}, events=[batch(1, n) for n in range(3)])
     assert seen == [1, 2]
@@ -144,7 +149,9 @@ async def test_a_worker_that_lost_its_task_cannot_commit(run_until_idle: RunUnti
     async def handle(event: BatchReady, context: HandlerContext) -> None:
         calls.append(context.attempt)
         if len(calls) == 1:
-            await database.execute("update tasks set state = 'ready', worker = null, token = null, losses = losses + 1")
+            await database.execute(
+                "update tasks set state = 'ready', worker = null, token = null, crashes = crashes + 1"
+            )
         async with context.transaction():
             context.emit(empty(len(calls)))
 
@@ -186,9 +193,9 @@ async def test_progress_saved_by_one_attempt_reaches_the_next(run_until_idle: Ru
     found = []
 
     async def handle(event: BatchReady, context: HandlerContext) -> None:
-        found.append(context.saved)
+        found.append(context.checkpoint)
         if context.attempt == 1:
-            await context.save({"checkpoint": 7})
+            await context.save_checkpoint({"checkpoint": 7})
             raise RuntimeError("again")
 
     it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle, retry=FAST)])
@@ -233,7 +240,7 @@ async def test_a_lost_lease_cancels_the_work_and_starts_anew(
             async with database.transaction() as connection:
                 workers = await connection.fetch("select id from workers for update")
                 await connection.execute(
-                    "update tasks set state = 'ready', worker = null, token = null, losses = losses + 1"
+                    "update tasks set state = 'ready', worker = null, token = null, crashes = crashes + 1"
                 )
                 await connection.execute("delete from workers where id = any($1)", [row["id"] for row in workers])
             try:
@@ -274,8 +281,8 @@ async def test_a_stop_drains_what_runs_and_gives_back_the_rest(
 
         os.kill(os.getpid(), signal.SIGTERM)
     assert finished == [1]
-    rows = await database.fetch("select state, attempts, losses, stream from tasks")
-    assert [(row["state"], row["attempts"], row["losses"], row["stream"]) for row in rows] == [
+    rows = await database.fetch("select state, attempts, crashes, stream from tasks")
+    assert [(row["state"], row["attempts"], row["crashes"], row["stream"]) for row in rows] == [
         ("ready", 0, 0, "batch/2")
     ]
     assert await database.fetchval("select count(*) from workers") == 0
@@ -351,9 +358,9 @@ async def test_a_reader_never_passes_a_position_that_may_still_commit(database: 
         assert held.position is not None
         assert later.position is not None
         assert later.position > held.position
-        assert await log.settled_position() < held.position
+        assert await log.high_water_mark() < held.position
         assert [event async for event in log.read()] == []
-    assert await log.settled_position() >= later.position
+    assert await log.high_water_mark() >= later.position
     assert [event.decode() async for event in log.read()] == [batch(1), batch(2)]
 
 
@@ -371,7 +378,9 @@ async def test_events_that_postgres_cannot_hold_are_refused(database: Database, 
     assert await database.fetchval("select count(*) from events") == 0
 
 
-async def test_an_event_of_newer_code_is_parked_not_lost(run_until_idle: RunUntilIdle, database: Database) -> None:
+async def test_an_event_of_newer_code_is_dead_lettered_not_lost(
+    run_until_idle: RunUntilIdle, database: Database
+) -> None:
     await EventLog(database).publish(batch(1))
     await database.execute("update events set version = 99")
 
@@ -383,8 +392,8 @@ async def test_an_event_of_newer_code_is_parked_not_lost(run_until_idle: RunUnti
     with pytest.raises(Exception, match="version 99"):
         await run_until_idle({"test": it})
     types_ = [recorded.type async for recorded in log.read()]
-    assert types_ == ["BatchReady", "TaskParked"]
-    assert "version 99" in await database.fetchval("select error from tasks where state = 'parked'")
+    assert types_ == ["BatchReady", "TaskDeadLettered"]
+    assert "version 99" in await database.fetchval("select error from tasks where state = 'dead_lettered'")
 
 
 async def test_a_failed_attempt_waits_for_its_time(database: Database, clock: Clock) -> None:
@@ -416,10 +425,10 @@ async def test_a_claim_made_while_its_worker_was_given_up_comes_back(database: D
     await tasks.claim(stage, worker, 10)
     await database.execute("delete from workers")
     assert await tasks.reap(uuid7()) == (0, 1)
-    assert await database.fetchval("select losses from tasks") == 1
+    assert await database.fetchval("select crashes from tasks") == 1
 
 
-async def test_an_event_over_which_workers_keep_dying_is_parked(
+async def test_an_event_over_which_workers_keep_dying_is_dead_lettered(
     run_until_idle: RunUntilIdle, database: Database
 ) -> None:
     calls = []
@@ -431,25 +440,25 @@ async def test_an_event_over_which_workers_keep_dying_is_parked(
     await log.publish(batch(1))
     await database.execute("insert into subscriptions (name, position) values ('test.s', 1)")
     await database.execute(
-        "insert into tasks (subscription, stream, position, losses) values ('test.s', 'batch/1', 1, 3)"
+        "insert into tasks (subscription, stream, position, crashes) values ('test.s', 'batch/1', 1, 3)"
     )
-    retry = RetryPolicy(losses=3)
+    retry = RetryPolicy(crashes=3)
     it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle, retry=retry)])
     await run_until_idle({"test": it})
     assert calls == []
     assert await database.fetchval("select error from tasks") == "3 workers died while they handled it"
 
 
-async def one_claimable_task(database: Database) -> tuple[Tasks, Stage, uuid.UUID]:
+async def one_claimable_task(database: Database) -> tuple[TaskQueue, Subscription, uuid.UUID]:
     """A stage with one event to handle, and a worker whose lease lasts a minute."""
 
     async def handle(*_: object) -> None: ...
 
-    stage = Stage(name="test.s", subscription=Subscription(name="s", events=(BatchReady,), handler=handle))
+    stage = Subscription(name="test.s", events=(BatchReady,), handler=handle)
     worker = uuid7()
     await EventLog(database).publish(batch(1))
     await database.execute(SQL.register_subscription, stage.name, False)
     await database.execute(SQL.register_worker, worker, timedelta(minutes=1), "elsewhere", "", 1, "")
-    tasks = Tasks(database)
-    await tasks.feed([Want(stage=stage)])
+    tasks = TaskQueue(database)
+    await tasks.feed([FeedRequest(subscription=stage)])
     return tasks, stage, worker

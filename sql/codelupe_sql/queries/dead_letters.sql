@@ -1,35 +1,35 @@
--- Parked tasks. Each statement acts on those that fit: numbers, subscription, event type, LIKE pattern of the stream
+-- Dead letters. Each statement acts on those that fit: numbers, subscription, event type, LIKE pattern of the stream
 -- and a part of the error, each null for any.
 
--- name: list_parked
-select tasks.id, tasks.subscription, tasks.stream, tasks.position, tasks.attempts, tasks.losses, tasks.parked_at,
+-- name: list_dead_letters
+select tasks.id, tasks.subscription, tasks.stream, tasks.position, tasks.attempts, tasks.crashes, tasks.dead_lettered_at,
        tasks.error, tasks.traceback, events.id as event_id, events.type
 from tasks join events using (position)
-where state = 'parked' and ($1::bigint[] is null or tasks.id = any($1))
+where state = 'dead_lettered' and ($1::bigint[] is null or tasks.id = any($1))
   and ($2::text is null or subscription = $2) and ($3::text is null or events.type = $3)
   and ($4::text is null or tasks.stream like $4) and ($5::text is null or strpos(error, $5) > 0)
-order by parked_at, tasks.id
+order by dead_lettered_at, tasks.id
 
--- name: count_parked
+-- name: count_dead_letters
 select count(*) from tasks join events using (position)
-where state = 'parked' and ($1::bigint[] is null or tasks.id = any($1))
+where state = 'dead_lettered' and ($1::bigint[] is null or tasks.id = any($1))
   and ($2::text is null or subscription = $2) and ($3::text is null or events.type = $3)
   and ($4::text is null or tasks.stream like $4) and ($5::text is null or strpos(error, $5) > 0)
 
--- name: retry_parked
+-- name: retry_dead_letters
 -- The same tasks come back with all their attempts before them.
-update tasks set state = 'ready', attempts = 0, losses = 0, run_at = log_time(), parked_at = null
+update tasks set state = 'ready', attempts = 0, crashes = 0, run_at = log_time(), dead_lettered_at = null
 from events
-where events.position = tasks.position and state = 'parked' and ($1::bigint[] is null or tasks.id = any($1))
+where events.position = tasks.position and state = 'dead_lettered' and ($1::bigint[] is null or tasks.id = any($1))
   and ($2::text is null or subscription = $2) and ($3::text is null or events.type = $3)
   and ($4::text is null or tasks.stream like $4) and ($5::text is null or strpos(error, $5) > 0)
 returning tasks.id
 
--- name: drop_parked
+-- name: drop_dead_letters
 -- What is dropped counts no longer as delivered, and so not as done.
 with dropped as (
     delete from tasks using events
-    where events.position = tasks.position and state = 'parked' and ($1::bigint[] is null or tasks.id = any($1))
+    where events.position = tasks.position and state = 'dead_lettered' and ($1::bigint[] is null or tasks.id = any($1))
       and ($2::text is null or subscription = $2) and ($3::text is null or events.type = $3)
       and ($4::text is null or tasks.stream like $4) and ($5::text is null or strpos(error, $5) > 0)
     returning tasks.id, subscription

@@ -29,8 +29,8 @@ from unnest($1::text[], $2::bigint[]) as known (stream, n) where stream_heads.st
 -- name: stream_versions
 select stream, version from stream_heads where stream = any($1)
 
--- name: settled_position
-select settled_position()
+-- name: high_water_mark
+select high_water_mark()
 
 -- name: head_position
 select head_position()
@@ -64,16 +64,16 @@ select position, stream, type, version, id, data, metadata, recorded_at from eve
 
 -- name: register_subscription
 insert into subscriptions (name, position)
-values ($1, case when $2 then settled_position() else greatest(log_start() - 1, 0) end)
+values ($1, case when $2 then high_water_mark() else greatest(log_start() - 1, 0) end)
 on conflict (name) do nothing
 
 -- name: feed
-select stage, delivered, level, task_token, attempts, losses, progress, position, stream, type, version, id, data,
+select subscription_name as subscription, delivered, caught_up, task_token, attempts, crashes, checkpoint, position, stream, type, version, id, data,
        metadata, recorded_at
 from feed_and_claim($1, $2, $3, $4, $5, $6, $7, $8)
 
 -- name: claim
-select task_token, attempts, losses, progress, position, stream, type, version, id, data, metadata, recorded_at
+select task_token, attempts, crashes, checkpoint, position, stream, type, version, id, data, metadata, recorded_at
 from claim_tasks($1, $2, $3, $4)
 
 -- name: complete
@@ -83,11 +83,11 @@ select complete_task($1, $2, $3, $4, $5, $6, $7, $8, $9::text[]::jsonb[], $10::t
 select finish_task($1, $2, $3, $4)
 
 -- name: hold
--- The fence for a transaction that does not finish the task.
+-- The fencing token holds for a transaction that does not finish the task.
 select 1 from tasks where subscription = $1 and stream = $2 and position = $3 and token = $4 for update
 
--- name: save_progress
-update tasks set progress = $5::text::jsonb
+-- name: save_checkpoint
+update tasks set checkpoint = $5::text::jsonb
 where subscription = $1 and stream = $2 and position = $3 and token = $4 returning 1
 
 -- name: retry
@@ -95,9 +95,9 @@ update tasks set state = 'ready', worker = null, token = null, attempts = attemp
     run_at = log_time() + $6::interval, error = $7, traceback = $8
 where subscription = $1 and stream = $2 and position = $3 and token = $4 returning 1
 
--- name: park
-update tasks set state = 'parked', worker = null, token = null, attempts = attempts + 1, parked_at = log_time(),
-    error = $5, traceback = $6
+-- name: dead_letter
+update tasks set state = 'dead_lettered', worker = null, token = null, attempts = attempts + 1,
+    dead_lettered_at = log_time(), error = $5, traceback = $6
 where subscription = $1 and stream = $2 and position = $3 and token = $4 returning 1
 
 -- name: release
@@ -120,7 +120,7 @@ select id from workers where lease_until < log_time() or id = any($1) order by i
 
 -- name: requeue_lost_tasks
 -- Also those that a lost worker claimed while it was being deleted.
-update tasks set state = 'ready', worker = null, token = null, losses = losses + 1
+update tasks set state = 'ready', worker = null, token = null, crashes = crashes + 1
 where state = 'running' and (worker = any($1) or not exists (select from workers where id = tasks.worker))
 returning subscription
 
@@ -139,8 +139,8 @@ select position, stream, type, version, id, data, metadata, recorded_at
 from events where position = any($1) order by position
 
 -- name: streams_with_tasks
--- Streams of which something still waits; a parked task counts if $3 says so.
-select distinct stream from tasks where subscription = $1 and stream = any($2) and ($3 or state <> 'parked')
+-- Streams of which something still waits; a dead letter counts if $3 says so.
+select distinct stream from tasks where subscription = $1 and stream = any($2) and ($3 or state <> 'dead_lettered')
 
 -- name: make_tasks
 insert into tasks (subscription, stream, position) select $1, stream, position from unnest($2::text[], $3::bigint[])
@@ -152,29 +152,29 @@ update subscriptions set position = $2, delivered = delivered + $3 where name = 
 
 -- name: counts
 -- What is left to do for these subscriptions, and whether each has seen everything up to a position. What waits
--- behind a parked task of its stream is not left to do: only a person can set it going. That holds for a rebuilding
--- with a parked task, too; any other is left to be swapped in.
+-- behind a dead letter of its stream is not left to do: only a person can set it going. That holds for a rebuilding
+-- with a dead letter, too; any other is left to be swapped in.
 select count(*) filter (where tasks.state = 'ready') as waiting,
        count(*) filter (where tasks.state = 'running') as running,
        (select bool_and(position >= $2 and (
                    name not like '%~rebuild'
-                   or exists (select from tasks where tasks.subscription = name and state = 'parked')))
-        from subscriptions where name = any($1)) as level
-from unnest($1::text[], $3::boolean[]) as stage (name, parked_blocks)
-join tasks on tasks.subscription = stage.name and tasks.state <> 'parked'
+                   or exists (select from tasks where tasks.subscription = name and state = 'dead_lettered')))
+        from subscriptions where name = any($1)) as caught_up
+from unnest($1::text[], $3::boolean[]) as subscription (name, dead_letter_blocks)
+join tasks on tasks.subscription = subscription.name and tasks.state <> 'dead_lettered'
 where not (
-    stage.parked_blocks and tasks.state = 'ready' and exists (
-        select from tasks as parked
-        where parked.subscription = tasks.subscription and parked.stream = tasks.stream
-          and parked.position < tasks.position and parked.state = 'parked'
+    subscription.dead_letter_blocks and tasks.state = 'ready' and exists (
+        select from tasks as dead
+        where dead.subscription = tasks.subscription and dead.stream = tasks.stream
+          and dead.position < tasks.position and dead.state = 'dead_lettered'
     )
 )
 
--- name: stages
+-- name: subscriptions
 select subscriptions.name, subscriptions.position, subscriptions.delivered,
        count(*) filter (where state = 'ready') as waiting,
        count(*) filter (where state = 'running') as running,
-       count(*) filter (where state = 'parked') as parked
+       count(*) filter (where state = 'dead_lettered') as dead_lettered
 from subscriptions left join tasks on tasks.subscription = subscriptions.name
 group by subscriptions.name order by subscriptions.name
 

@@ -2,11 +2,11 @@
 
 -- name: positions
 -- The highest position ever drawn, up to where readers may go, and how many processes hold a lease.
-select settled_position() as settled,
+select high_water_mark() as high_water_mark,
        (select case when is_called then last_value else 0 end from events_position) as head,
        (select count(*) from workers where lease_until > log_time()) as workers
 
--- name: fences
+-- name: append_barriers
 -- Open transactions that have appended, which hold readers back; the oldest first. Of another role's transaction a
 -- role without pg_read_all_stats sees the pid only; one that is prepared has none.
 select pid, application_name as application, state, extract(epoch from log_time() - xact_start)::float as seconds
@@ -21,8 +21,8 @@ order by xact_start nulls first
 select subscriptions.name,
        (select case when is_called then last_value else 0 end from events_position) - subscriptions.position
            as undelivered,
-       coalesce(ready, 0) as ready, coalesce(running, 0) as running, coalesce(parked, 0) as parked,
-       delivered - coalesce(ready + running + parked, 0) as handled,
+       coalesce(ready, 0) as ready, coalesce(running, 0) as running, coalesce(dead_lettered, 0) as dead_lettered,
+       delivered - coalesce(ready + running + dead_lettered, 0) as handled,
        coalesce(greatest(extract(epoch from log_time() - least(
            (select recorded_at from events where events.position > subscriptions.position order by position limit 1),
            (select recorded_at from events where events.position = (
@@ -34,13 +34,13 @@ from subscriptions left join (
     select subscription,
            count(*) filter (where state = 'ready') as ready,
            count(*) filter (where state = 'running') as running,
-           count(*) filter (where state = 'parked') as parked
+           count(*) filter (where state = 'dead_lettered') as dead_lettered
     from tasks group by subscription
 ) as tally on subscription = subscriptions.name
 order by subscriptions.name
 
 -- name: cursors_at_rest
--- Those of these subscriptions whose cursor nobody holds: a batch is handled under its lock.
+-- Those of these subscriptions whose cursor is not locked: a batch is handled under its lock.
 select name from subscriptions where name = any($1) for key share skip locked
 
 -- name: newest_types

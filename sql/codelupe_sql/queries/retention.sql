@@ -5,12 +5,12 @@
 -- One process at a time; the lock falls with its connection.
 select pg_try_advisory_lock(20264)
 
--- name: settled_position
-select settled_position()
+-- name: high_water_mark
+select high_water_mark()
 
 -- name: partitions
 -- All partitions, the oldest first: how large (events by the planner's estimate), how old, and who may still come back
--- to them. $1 is the settled position, asked for before. "open" is what may still get events, "ahead" what has none
+-- to them. $1 is the high-water mark, asked for before. "open" is what may still get events, "ahead" what has none
 -- yet, "retired" what only waits to be dropped.
 select name, first, last,
        case
@@ -60,11 +60,11 @@ from events where position > $1 and position < $2 order by position limit $3
 select set_config('lock_timeout', $1::integer::text, true)
 
 -- name: stop_cursors
--- For this transaction nobody moves a cursor, begins to subscribe or hands events out again.
+-- For this transaction no cursor moves, no subscription begins, and no events are handed out again.
 lock table subscriptions in share mode
 
 -- name: retire
--- Unless somebody may still come back to it; asked for while the cursors stand still.
+-- Unless a subscription may still come back to it; asked for while the cursors stand still.
 insert into retired_partitions (first, last, events, host, path)
 select $1, $2, $3, $4, $5
 where not exists (select from subscriptions where position < $2::bigint - 1)
@@ -72,7 +72,7 @@ where not exists (select from subscriptions where position < $2::bigint - 1)
 returning first
 
 -- name: stop_partitions
--- For this transaction nobody makes or indexes partitions.
+-- For this transaction no partition is made or indexed.
 select pg_advisory_xact_lock(20263)
 
 -- name: drop_retired

@@ -29,16 +29,16 @@ insert into chaos_effects (subscription, stream, position, attempt) values ($1, 
 
 -- name: break_horizon
 -- Sabotage: readers take every position that was drawn for settled, as a plain "position > last" does.
-create or replace function settled_position() returns bigint language sql volatile as
+create or replace function high_water_mark() returns bigint language sql volatile as
 $$ select case when is_called then last_value else 0 end from events_position $$
 
 -- name: is_work_left
 -- Whether an event has not reached every subscription, or a task is not done.
-with settled as materialized (select settled_position() as position)
+with mark as materialized (select high_water_mark() as position)
 select exists (select from tasks)
-    or exists (select from subscriptions, settled where subscriptions.position < settled.position)
+    or exists (select from subscriptions, mark where subscriptions.position < mark.position)
     or (select count(*) from subscriptions) < (select count(*) from chaos_subscriptions)
-    or (select position < last_value from settled, events_position)
+    or (select position < last_value from mark, events_position)
 
 -- name: count_events
 select count(*) from events
@@ -76,10 +76,10 @@ select split_part(pg_read_file('postmaster.pid'), e'\n', 1)::integer
 select pg_postmaster_start_time()
 
 -- name: stuck_subscriptions
-select name, position, settled_position() as settled from subscriptions
+select name, position, high_water_mark() as high_water_mark from subscriptions
 
 -- name: stuck_tasks
-select subscription, state, count(*), min(position) as first, max(attempts) as attempts, max(losses) as losses,
+select subscription, state, count(*), min(position) as first, max(attempts) as attempts, max(crashes) as crashes,
        min(run_at) as next_run, now() as now, (array_agg(error order by position))[1] as error
 from tasks group by subscription, state
 

@@ -2,7 +2,7 @@
 
 -- name: what_a_sound_run_leaves
 insert into subscriptions (name, position)
-select distinct name, settled_position() from chaos_subscriptions;
+select distinct name, high_water_mark() from chaos_subscriptions;
 insert into chaos_effects (subscription, stream, position, attempt)
 select name, stream, position, 1 from chaos_subscriptions join events on type = event_type order by position
 
@@ -39,8 +39,8 @@ select nextval('events_position'), stream, type, version, id, data, metadata fro
 -- name: stuck_task
 insert into tasks (subscription, stream, position) select name, 'batch/1', 1 from subscriptions limit 1
 
--- name: parked_task
-insert into tasks (subscription, stream, position, state) select name, 'batch/1', 1, 'parked' from subscriptions limit 1
+-- name: dead_lettered_task
+insert into tasks (subscription, stream, position, state) select name, 'batch/1', 1, 'dead_lettered' from subscriptions limit 1
 
 -- name: cursor_off
 update subscriptions set position = position - 1

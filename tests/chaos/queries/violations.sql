@@ -50,21 +50,21 @@ select by, number, count(*), array_agg(position order by position) as positions
 from chaos_numbered where type = 'RepoEmpty' group by by, number having count(*) > 1
 
 -- name: stuck_task
-select subscription, stream, position, state, attempts, losses, run_at from tasks where state <> 'parked'
+select subscription, stream, position, state, attempts, crashes, run_at from tasks where state <> 'dead_lettered'
 
--- name: parked_task
-select subscription, stream, position, attempts, error from tasks where state = 'parked'
+-- name: dead_lettered_task
+select subscription, stream, position, attempts, error from tasks where state = 'dead_lettered'
 
 -- name: cursor_off
 -- A subscription that is not exactly where the log ends.
-with settled as materialized (select settled_position() as position)
-select name, subscriptions.position, settled.position as settled from subscriptions, settled
-where subscriptions.position <> settled.position
+with mark as materialized (select high_water_mark() as position)
+select name, subscriptions.position, mark.position as high_water_mark from subscriptions, mark
+where subscriptions.position <> mark.position
 
 -- name: open_fence
 -- The horizon stands before the log's end though nobody appends.
-with settled as materialized (select settled_position() as position)
-select position as settled, last_value as head from settled, events_position where position <> last_value
+with mark as materialized (select high_water_mark() as position)
+select position as high_water_mark, last_value as head from mark, events_position where position <> last_value
 
 -- name: worker_left
 -- All processes have ended.

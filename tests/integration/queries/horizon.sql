@@ -3,11 +3,11 @@
 -- name: count_looks
 -- From now on the sequence "looks" counts how often anybody asks for the horizon.
 create sequence looks;
-alter function settled_position() rename to uncounted_settled_position;
-create function settled_position() returns bigint language plpgsql volatile as $$
+alter function high_water_mark() rename to uncounted_high_water_mark;
+create function high_water_mark() returns bigint language plpgsql volatile as $$
 begin
     perform nextval('looks');
-    return uncounted_settled_position();
+    return uncounted_high_water_mark();
 end $$;
 
 -- name: looks

@@ -26,10 +26,10 @@ select subscription, position from effects order by number
 select name, position, delivered from subscriptions
 
 -- name: tasks
-select subscription, position, stream, state, attempts, losses, run_at, worker, token from tasks
+select subscription, position, stream, state, attempts, crashes, run_at, worker, token from tasks
 
--- name: parked_id
-select id from tasks where subscription = $1 and position = $2 and state = 'parked'
+-- name: dead_lettered_id
+select id from tasks where subscription = $1 and position = $2 and state = 'dead_lettered'
 
 -- name: workers
 select id, lease_until from workers

@@ -43,18 +43,18 @@ insert into subscriptions (name, position, delivered)
 select 'test.' || name, 990000, 100000 from unnest(array['strict', 'lenient', 'backlog', 'batch']) as name
 
 -- name: add_tasks
--- Of two subscriptions 2,000 tasks are running, 2,000 parked and 2,000 ready; of these the first 1,000 have to wait for
+-- Of two subscriptions 2,000 tasks are running, 2,000 dead letters and 2,000 ready; of these the first 1,000 have to wait for
 -- running ones of their streams. Another has a backlog of 20,000. The one that takes batches has none.
 insert into tasks (subscription, stream, position, state, worker, token, parked_at, error, traceback)
 select 'test.' || subscription, stream, position, state,
        case when state = 'running' then $1::uuid end, case when state = 'running' then gen_random_uuid() end,
-       case when state = 'parked' then log_time() end, case when state = 'parked' then 'error' end,
-       case when state = 'parked' then repeat('traceback ', 100) end
+       case when state = 'dead_lettered' then log_time() end, case when state = 'dead_lettered' then 'error' end,
+       case when state = 'dead_lettered' then repeat('traceback ', 100) end
 from events
 join (values
-    ('strict', 'running', 600000, 602000), ('strict', 'parked', 602000, 604000),
+    ('strict', 'running', 600000, 602000), ('strict', 'dead_lettered', 602000, 604000),
     ('strict', 'ready', 650000, 651000), ('strict', 'ready', 660000, 661000),
-    ('lenient', 'running', 600000, 602000), ('lenient', 'parked', 602000, 604000),
+    ('lenient', 'running', 600000, 602000), ('lenient', 'dead_lettered', 602000, 604000),
     ('lenient', 'ready', 650000, 651000), ('lenient', 'ready', 660000, 661000),
     ('backlog', 'ready', 700000, 720000)
 ) as these (subscription, state, after, up_to) on position > after and position <= up_to
@@ -63,8 +63,8 @@ join (values
 select subscription, stream, position, token from tasks
 where subscription = 'test.strict' and state = 'running' order by position limit 1
 
--- name: parked_task
-select id from tasks where subscription = 'test.strict' and state = 'parked' order by position limit 1
+-- name: dead_lettered_task
+select id from tasks where subscription = 'test.strict' and state = 'dead_lettered' order by position limit 1
 
 -- name: settle_down
 vacuum (analyze) events, tasks, event_keys, stream_heads, subscriptions, workers

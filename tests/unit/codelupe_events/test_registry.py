@@ -261,7 +261,7 @@ def test_an_event_that_does_not_name_its_stream_says_so(own_registry: None) -> N
 def test_event_types_come_by_name() -> None:
     names = [cls.__name__ for cls in event_types()]
     assert names == sorted(names)
-    assert {"RepoDiscovered", "BatchReady", "ModelPromoted", "TaskParked"} <= set(names)
+    assert {"RepoDiscovered", "BatchReady", "ModelPromoted", "TaskDeadLettered"} <= set(names)
 
 
 @pytest.mark.parametrize(

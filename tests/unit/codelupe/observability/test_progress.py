@@ -13,57 +13,57 @@ def at(done: float) -> Progress:
 
 
 def test_work_is_shown_while_it_lasts_with_its_latest_progress() -> None:
-    board = ProgressTracker()
-    with board.working("filters.file-rules", "repo/a"):
-        assert board.of_stage("filters.file-rules") == [("repo/a", None)]
-        board.report("filters.file-rules", "repo/a", at(1))
-        board.report("filters.file-rules", "repo/a", at(2))
-        assert board.of_stage("filters.file-rules") == [("repo/a", at(2))]
-    assert board.of_stage("filters.file-rules") == []
+    progress = ProgressTracker()
+    with progress.working("filters.file-rules", "repo/a"):
+        assert progress.of("filters.file-rules") == [("repo/a", None)]
+        progress.report("filters.file-rules", "repo/a", at(1))
+        progress.report("filters.file-rules", "repo/a", at(2))
+        assert progress.of("filters.file-rules") == [("repo/a", at(2))]
+    assert progress.of("filters.file-rules") == []
 
 
 def test_stages_and_streams_are_told_apart() -> None:
-    board = ProgressTracker()
-    with board.working("a", "repo/1"), board.working("a", "repo/2"), board.working("b", "repo/1"):
-        board.report("a", "repo/2", at(5))
-        assert board.of_stage("a") == [("repo/1", None), ("repo/2", at(5))]
-        assert board.of_stage("b") == [("repo/1", None)]
-        assert board.of_stage("c") == []
+    progress = ProgressTracker()
+    with progress.working("a", "repo/1"), progress.working("a", "repo/2"), progress.working("b", "repo/1"):
+        progress.report("a", "repo/2", at(5))
+        assert progress.of("a") == [("repo/1", None), ("repo/2", at(5))]
+        assert progress.of("b") == [("repo/1", None)]
+        assert progress.of("c") == []
 
 
 def test_work_that_fails_is_taken_down_too() -> None:
-    board = ProgressTracker()
-    with pytest.raises(ValueError, match="bad"), board.working("a", "repo/1"):
-        board.report("a", "repo/1", at(1))
+    progress = ProgressTracker()
+    with pytest.raises(ValueError, match="bad"), progress.working("a", "repo/1"):
+        progress.report("a", "repo/1", at(1))
         raise ValueError("bad")
-    assert board.of_stage("a") == []
+    assert progress.of("a") == []
 
 
 def test_the_next_piece_of_work_starts_without_the_last_one_s_progress() -> None:
-    board = ProgressTracker()
-    with board.working("a", "repo/1"):
-        board.report("a", "repo/1", at(9))
-    with board.working("a", "repo/1"):
-        assert board.of_stage("a") == [("repo/1", None)]
+    progress = ProgressTracker()
+    with progress.working("a", "repo/1"):
+        progress.report("a", "repo/1", at(9))
+    with progress.working("a", "repo/1"):
+        assert progress.of("a") == [("repo/1", None)]
 
 
 def test_a_late_word_does_not_bring_finished_work_back() -> None:
-    board = ProgressTracker()
-    with board.working("a", "repo/1"):
+    progress = ProgressTracker()
+    with progress.working("a", "repo/1"):
         pass
-    board.report("a", "repo/1", at(9))
-    assert board.of_stage("a") == []
+    progress.report("a", "repo/1", at(9))
+    assert progress.of("a") == []
 
 
 def test_the_time_that_a_stage_works_adds_up(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr("codelupe.observability.progress.time.monotonic", lambda: now)
-    board = ProgressTracker()
-    with board.working("a", "repo/1"):
+    progress = ProgressTracker()
+    with progress.working("a", "repo/1"):
         now += 2
-        with board.working("a", "repo/2"), board.working("b", "repo/1"):
+        with progress.working("a", "repo/2"), progress.working("b", "repo/1"):
             now += 3
-    with pytest.raises(ValueError, match="bad"), board.working("b", "repo/1"):
+    with pytest.raises(ValueError, match="bad"), progress.working("b", "repo/1"):
         now += 0.5
         raise ValueError("bad")
-    assert dict(board.seconds) == {"a": 8.0, "b": 3.5}
+    assert dict(progress.seconds) == {"a": 8.0, "b": 3.5}

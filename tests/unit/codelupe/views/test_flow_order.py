@@ -7,16 +7,15 @@ from hypothesis import strategies as st
 
 from codelupe import Subscription
 from codelupe.views.flow_order import flow_order
-from codelupe.work.subscriptions import Stage
 from codelupe_events import Event, FilesExtracted, FilesScored, RepoAccepted, RepoCloned, RepoDiscovered
 
 CHAIN: list[type[Event]] = [RepoDiscovered, RepoAccepted, RepoCloned, FilesExtracted, FilesScored]
 
 
-def stage(name: str, consumes: type[Event], *emits: type[Event]) -> Stage:
+def stage(name: str, consumes: type[Event], *emits: type[Event]) -> Subscription:
     async def handle(event: object, context: object) -> None: ...
 
-    return Stage(name=name, subscription=Subscription(name=name, events=(consumes,), emits=emits, handler=handle))
+    return Subscription(name=name, events=(consumes,), emits=emits, handler=handle)
 
 
 def test_a_stage_comes_after_those_whose_events_it_consumes() -> None:
@@ -63,5 +62,5 @@ def test_whatever_the_stages_each_is_named_once_after_its_sources(pairs: list[tu
     assert sorted(order) == sorted(one.name for one in stages)
     for source in stages:
         for target in stages:
-            if set(source.subscription.emits) & set(target.subscription.events):
+            if set(source.emits) & set(target.events):
                 assert order.index(source.name) < order.index(target.name)

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codelupe import RetryPolicy, Subscription
-from codelupe.work.subscriptions import Stage, backoff
-from codelupe_events import BatchReady, RepoEmpty
+from codelupe.work.subscriptions import backoff
+from codelupe_events import BatchReady, TaskDeadLettered
 
 _PAUSES = st.timedeltas(min_value=timedelta(milliseconds=1), max_value=timedelta(days=30))
 
@@ -38,8 +38,8 @@ def test_waits_do_not_come_in_step() -> None:
     assert len(set(waits)) > 400
 
 
-def test_a_stage_names_the_events_it_consumes() -> None:
+def test_a_subscription_names_the_types_it_consumes_former_names_too() -> None:
     async def handle(event: object, context: object) -> None: ...
 
-    stage = Stage(name="a.b", subscription=Subscription(name="b", events=(BatchReady, RepoEmpty), handler=handle))
-    assert stage.event_types == ["BatchReady", "RepoEmpty"]
+    stage = Subscription(name="b", events=(BatchReady, TaskDeadLettered), handler=handle)
+    assert stage.event_types == ["BatchReady", "TaskDeadLettered", "TaskParked"]

@@ -1,0 +1,32 @@
+"""What all active plugins offer together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+from codelupe.contracts.files import FileRule, Scorer
+from codelupe.contracts.repositories import RepositoryRule, RepositorySource
+from codelupe.contracts.search import SearchIndex
+from codelupe.executor import Executor
+from codelupe.work.subscriptions import BatchSubscription, Job, Service, Subscription
+
+
+@dataclass(kw_only=True)
+class Extensions:
+    """In the order in which the plugins were loaded; subscriptions, jobs and services have their full names."""
+
+    subscriptions: list[Subscription | BatchSubscription] = field(default_factory=list)
+    jobs: list[Job] = field(default_factory=list)
+    services: list[Service] = field(default_factory=list)
+    sources: list[RepositorySource] = field(default_factory=list)
+    repository_rules: list[RepositoryRule] = field(default_factory=list)
+    file_rules: list[FileRule] = field(default_factory=list)
+    scorers: list[Scorer] = field(default_factory=list)
+    search_indexes: dict[str, SearchIndex] = field(default_factory=dict)
+    executors: dict[str, Executor] = field(default_factory=dict)
+
+    def merge(self, other: Extensions) -> None:
+        """Add what another plugin offers; of two indexes or executors with one name the later one stays."""
+        for each in fields(self):
+            mine, theirs = getattr(self, each.name), getattr(other, each.name)
+            mine.update(theirs) if isinstance(mine, dict) else mine.extend(theirs)

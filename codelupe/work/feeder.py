@@ -1,0 +1,61 @@
+"""Turns events into tasks for all consumers of this process, and brings each what it has room for."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+
+import anyio
+import structlog
+
+from codelupe.errors import DatabaseUnavailable
+from codelupe.log.notifier import Notifier, Signal
+from codelupe.work.consumer import POLL_SECONDS, Consumer
+from codelupe.work.task_queue import TaskQueue
+
+_INTERVAL_SECONDS = 0.003
+"""Under a steady stream of events the feeder takes together what came within this time,"""
+_LONGEST_INTERVAL_SECONDS = 0.02
+"""and at most this one while no consumer wants any of it."""
+_AWAY_PAUSE_SECONDS = 0.5
+
+log = structlog.get_logger("codelupe")
+
+
+class Feeder:
+    """One statement feeds all consumers that need tasks, so that an event reaches an idle one in one round trip."""
+
+    def __init__(self, consumers: Sequence[Consumer], queue: TaskQueue, notifier: Notifier, wanted: Signal) -> None:
+        self._consumers = consumers
+        self._queue = queue
+        self._notifier = notifier
+        self._wanted = wanted
+        self.alive_at = anyio.current_time()
+        """When the feeder last came round; the watchdog looks at it."""
+
+    async def run(self, worker: uuid.UUID) -> None:
+        """Feed until cancelled."""
+        pause = _INTERVAL_SECONDS
+        while True:
+            self.alive_at = anyio.current_time()
+            try:
+                made, caught_up = await self._feed(worker)
+            except DatabaseUnavailable as error:
+                log.warning("database_unavailable", error=error.message)
+                await anyio.sleep(_AWAY_PAUSE_SECONDS)
+                continue
+            pause = _INTERVAL_SECONDS if made else min(2 * pause, _LONGEST_INTERVAL_SECONDS)
+            await anyio.sleep(pause)
+            if caught_up and await self._wanted.wait(POLL_SECONDS):
+                pause = _INTERVAL_SECONDS
+
+    async def _feed(self, worker: uuid.UUID) -> tuple[int, bool]:
+        """How many tasks were made, and whether that is all for the consumers that still need tasks."""
+        consumers = [consumer for consumer in self._consumers if consumer.needs_tasks]
+        if not consumers:
+            return 0, True
+        fed = await self._queue.feed([consumer.feed_request for consumer in consumers], worker)
+        made = sum(consumer.accept_fed(fed[consumer.subscription.name]) for consumer in consumers)
+        if made > sum(len(one.tasks) for one in fed.values()):
+            self._notifier.announce()  # other processes may have free slots
+        return made, all(fed[consumer.subscription.name].caught_up for consumer in consumers if consumer.needs_tasks)

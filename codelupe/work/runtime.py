@@ -1,0 +1,29 @@
+"""What the host gives to all handlers, jobs and services alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from codelupe.config.directories import Directories
+from codelupe.contracts.files import FileRule, Scorer
+from codelupe.contracts.repositories import RepositoryRule, RepositorySource
+from codelupe.contracts.search import SearchIndex
+from codelupe.executor import Executor
+from codelupe.log import EventLog
+from codelupe.observability.progress import ProgressTracker
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """The log, the places on disk, the services of this process, and what plugins offer to one another."""
+
+    log: EventLog
+    directories: Directories
+    executor: Executor
+    search_index: SearchIndex | None
+    progress: ProgressTracker
+    sources: Sequence[RepositorySource] = ()
+    repository_rules: Sequence[RepositoryRule] = ()
+    file_rules: Sequence[FileRule] = ()
+    scorers: Sequence[Scorer] = ()
