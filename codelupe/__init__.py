@@ -15,7 +15,8 @@ from codelupe.observability.progress import Progress
 from codelupe.postgres import Connection, Database
 from codelupe.postgres.queries import Queries, load_queries
 from codelupe.work.context import BatchContext, HandlerContext, JobContext
-from codelupe.work.subscriptions import BatchSubscription, Job, RetryPolicy, Service, Subscription
+from codelupe.work.retry import RetryPolicy
+from codelupe.work.subscriptions import BatchSubscription, Job, Service, Subscription
 
 __all__ = [
     "BatchContext",

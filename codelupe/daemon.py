@@ -38,6 +38,8 @@ from codelupe.postgres.migrate import migrate, own_migrations
 from codelupe.postgres.queries import load_queries
 from codelupe.work.runtime import Runtime
 from codelupe.work.scheduler import Scheduler
+from codelupe.work.timings import DEFAULT as DEFAULT_TIMINGS
+from codelupe.work.timings import Timings
 from codelupe.work.worker import Worker
 
 T = TypeVar("T")
@@ -112,10 +114,13 @@ async def prepare_database(database: Database, host: Host) -> None:
 class Daemon:
     """One run of the daemon, from start to drain."""
 
-    def __init__(self, settings: Settings, host: Host, *, until_idle: bool = False) -> None:
+    def __init__(
+        self, settings: Settings, host: Host, *, until_idle: bool = False, timings: Timings = DEFAULT_TIMINGS
+    ) -> None:
         self._settings = settings
         self._host = host
         self._until_idle = until_idle
+        self._timings = timings
         self._signals = 0
         self._stop: Callable[[], None] = lambda: None
 
@@ -154,6 +159,7 @@ class Daemon:
                         repository_rules=extensions.repository_rules,
                         file_rules=extensions.file_rules,
                         scorers=extensions.scorers,
+                        timings=self._timings,
                     )
                     for subscription in extensions.subscriptions:
                         await database.execute(SQL.register_subscription, subscription.name, subscription.from_now)

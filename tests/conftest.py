@@ -23,6 +23,7 @@ from codelupe.log import EventLog
 from codelupe.postgres import Database
 from codelupe.postgres.embedded import embedded_server
 from codelupe.postgres.migrate import migrate, own_migrations
+from codelupe.work.timings import DEFAULT, Timings
 from codelupe_events import Event
 from tests.clock import Clock
 
@@ -108,6 +109,7 @@ def make_daemon(database_url: str, tmp_path: Path) -> Callable[..., Daemon]:
         settings: Mapping[str, Mapping[str, Any]] | None = None,
         *,
         until_idle: bool = True,
+        timings: Timings = DEFAULT,
         **core: Any,
     ) -> Daemon:
         host = Host([Plugin(name=name, distribution="test", version="0", target=it) for name, it in plugins.items()])
@@ -120,7 +122,7 @@ def make_daemon(database_url: str, tmp_path: Path) -> Callable[..., Daemon]:
         }
         raw = RawSettings([Layer("command line", values)])
         configuration = validate(raw, host.settings_models(), environment={})
-        return Daemon(configuration.settings, host, until_idle=until_idle)
+        return Daemon(configuration.settings, host, until_idle=until_idle, timings=timings)
 
     return make
 

@@ -10,13 +10,13 @@ import anyio
 from codelupe.log.entries import FEW, Appended, Entry, EventRefused
 
 _ANSWER_SECONDS = 30
-"""How long the database may take for the events of others before nobody waits for it any more."""
+"""How long the database may take to append for others before they are told that it is away."""
 
 
 class GroupCommit:
     """Appends what many callers bring at the same time in as few transactions as possible, without waiting for more.
 
-    While one transaction is under way others gather; whoever has the next turn appends for all of them.
+    While one transaction is under way, events gather; the holder of the next turn, the leader, appends for all.
     """
 
     def __init__(self, publish_all: Callable[[Sequence[Entry]], Awaitable[list[Appended]]]) -> None:
@@ -36,7 +36,7 @@ class GroupCommit:
         return waiting.result()
 
     async def _append_all(self, batch: Sequence[_Waiting]) -> None:
-        """Whoever has the turn acts for others, too: cancelling him must not leave them in doubt."""
+        """The leader appends for all who wait: its cancellation must not leave them in doubt."""
         try:
             with anyio.fail_after(_ANSWER_SECONDS, shield=True):
                 appended = await self._publish_all([waiting.entry for waiting in batch])

@@ -28,28 +28,28 @@ log = structlog.get_logger(__name__)
 
 
 class Signal:
-    """Rung for one waiter. A ring while he is busy is not lost: his next wait ends at once."""
+    """Wakes one waiter. Set while the waiter is busy it is not lost: the next wait ends at once."""
 
     def __init__(self) -> None:
-        self._rung = anyio.Event()
+        self._is_set = anyio.Event()
 
     def set(self) -> None:
-        self._rung.set()
+        self._is_set.set()
 
     async def wait(self, at_most: float = math.inf) -> bool:
-        """Until it rings, or ``at_most`` seconds; returns whether there was anything to wait for."""
-        waits = not self._rung.is_set()
+        """Until it is set, or ``at_most`` seconds; returns whether there was anything to wait for."""
+        waits = not self._is_set.is_set()
         if waits:
             with anyio.move_on_after(at_most):
-                await self._rung.wait()
+                await self._is_set.wait()
         else:
             await anyio.lowlevel.checkpoint()
-        self._rung = anyio.Event()
+        self._is_set = anyio.Event()
         return waits
 
 
 class Notifier:
-    """One process's ears and voice."""
+    """Listens and notifies for one process."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -58,12 +58,12 @@ class Notifier:
         self._outgoing = Signal()
 
     def signal(self) -> Signal:
-        """A signal that rings when something was appended, here or elsewhere."""
+        """A signal that is set when something was appended, here or elsewhere."""
         self._signals.append(signal := Signal())
         return signal
 
     def task_signal(self) -> Signal:
-        """A signal that rings when another process has changed what waits in tasks, such as a person with a retry."""
+        """A signal that is set when tasks were changed from outside, for example by ``codelupe dead-letters retry``."""
         self._task_signals.append(signal := Signal())
         return signal
 
@@ -73,7 +73,7 @@ class Notifier:
         self._outgoing.set()
 
     def wake(self) -> None:
-        """Wake everyone in this process who waits."""
+        """Set the signals of this process."""
         for signal in self._signals:
             signal.set()
 
@@ -82,15 +82,15 @@ class Notifier:
         while True:
             try:
                 async with self._database.connection() as connection:
-                    await self._converse(connection)
+                    await self._listen_and_notify(connection)
             except (DatabaseUnavailable, asyncpg.PostgresError) as error:
-                log.debug("wakeups_lost", error=str(error))
+                log.debug("notifications_lost", error=str(error))
                 await anyio.sleep(_RECONNECT_SECONDS)
 
-    async def _converse(self, connection: Connection) -> None:
+    async def _listen_and_notify(self, connection: Connection) -> None:
         own = connection.get_server_pid()
 
-        def heard(_connection: object, pid: int, _channel: str, what: object) -> None:
+        def on_notification(_connection: object, pid: int, _channel: str, what: object) -> None:
             if pid != own:
                 self.wake()
             if what == "tasks":
@@ -98,7 +98,7 @@ class Notifier:
                     signal.set()
 
         await connection.execute(SQL.notify_without_waiting_for_the_disk)
-        await connection.add_listener(CHANNEL, heard)
+        await connection.add_listener(CHANNEL, on_notification)
         try:
             self.wake()
             while True:
@@ -108,4 +108,4 @@ class Notifier:
         finally:
             if not connection.is_closed():
                 with anyio.CancelScope(shield=True):
-                    await connection.remove_listener(CHANNEL, heard)
+                    await connection.remove_listener(CHANNEL, on_notification)

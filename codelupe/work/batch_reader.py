@@ -19,14 +19,12 @@ from codelupe.log.entries import FEW
 from codelupe.log.event_log import SQL
 from codelupe.log.notifier import Signal
 from codelupe.postgres import Connection
-from codelupe.work.consumer import POLL_SECONDS
 from codelupe.work.context import BatchContext, HandlerContext
 from codelupe.work.runtime import Runtime
 from codelupe.work.subscriptions import BatchSubscription, Handler
 from codelupe_events import Event, decode_all
 
 _SMALLER = 8
-_AWAY_PAUSE_SECONDS = 0.5
 
 log = structlog.get_logger("codelupe")
 
@@ -62,9 +60,9 @@ class BatchReader:
                 await self._when_caught_up()
             except DatabaseUnavailable as error:
                 log.warning("database_unavailable", error=error.message)
-                await anyio.sleep(_AWAY_PAUSE_SECONDS)
+                await anyio.sleep(self._runtime.timings.away)
             else:
-                await self._news.wait(POLL_SECONDS)
+                await self._news.wait(self._runtime.timings.poll)
 
     async def read_all(self) -> None:
         """Handle what there is.

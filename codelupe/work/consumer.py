@@ -18,8 +18,6 @@ from codelupe.work.subscriptions import Handler, Subscribed
 from codelupe.work.task import Task
 from codelupe.work.task_queue import FEED_LIMIT, Fed, FeedRequest, TaskQueue
 
-POLL_SECONDS = 1.0
-"""How often a loop looks by itself, should no notification reach it."""
 _QUICK_SECONDS = 0.1
 
 log = structlog.get_logger("codelupe")
@@ -119,7 +117,7 @@ class Consumer:
     async def _wait_until_claimable(self) -> None:
         now = anyio.current_time()
         self._retry_times = [time for time in self._retry_times if time > now]
-        await self.claimable.wait(min([POLL_SECONDS, *(time - now for time in self._retry_times)]))
+        await self.claimable.wait(min([self._runtime.timings.poll, *(time - now for time in self._retry_times)]))
 
     @property
     def _room(self) -> int:

@@ -9,15 +9,15 @@ import anyio
 import structlog
 
 from codelupe.errors import DatabaseUnavailable
-from codelupe.log.notifier import Notifier, Signal
-from codelupe.work.consumer import POLL_SECONDS, Consumer
+from codelupe.log.notifier import Signal
+from codelupe.work.consumer import Consumer
+from codelupe.work.runtime import Runtime
 from codelupe.work.task_queue import TaskQueue
 
 _INTERVAL_SECONDS = 0.003
 """Under a steady stream of events the feeder takes together what came within this time,"""
 _LONGEST_INTERVAL_SECONDS = 0.02
 """and at most this one while no consumer wants any of it."""
-_AWAY_PAUSE_SECONDS = 0.5
 
 log = structlog.get_logger("codelupe")
 
@@ -25,10 +25,11 @@ log = structlog.get_logger("codelupe")
 class Feeder:
     """One statement feeds all consumers that need tasks, so that an event reaches an idle one in one round trip."""
 
-    def __init__(self, consumers: Sequence[Consumer], queue: TaskQueue, notifier: Notifier, wanted: Signal) -> None:
+    def __init__(self, consumers: Sequence[Consumer], queue: TaskQueue, runtime: Runtime, wanted: Signal) -> None:
         self._consumers = consumers
         self._queue = queue
-        self._notifier = notifier
+        self._notifier = runtime.log.notifier
+        self._timings = runtime.timings
         self._wanted = wanted
         self.alive_at = anyio.current_time()
         """When the feeder last came round; the watchdog looks at it."""
@@ -42,11 +43,11 @@ class Feeder:
                 made, caught_up = await self._feed(worker)
             except DatabaseUnavailable as error:
                 log.warning("database_unavailable", error=error.message)
-                await anyio.sleep(_AWAY_PAUSE_SECONDS)
+                await anyio.sleep(self._timings.away)
                 continue
             pause = _INTERVAL_SECONDS if made else min(2 * pause, _LONGEST_INTERVAL_SECONDS)
             await anyio.sleep(pause)
-            if caught_up and await self._wanted.wait(POLL_SECONDS):
+            if caught_up and await self._wanted.wait(self._timings.poll):
                 pause = _INTERVAL_SECONDS
 
     async def _feed(self, worker: uuid.UUID) -> tuple[int, bool]:

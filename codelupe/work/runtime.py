@@ -12,6 +12,7 @@ from codelupe.contracts.search import SearchIndex
 from codelupe.executor import Executor
 from codelupe.log import EventLog
 from codelupe.observability.progress import ProgressTracker
+from codelupe.work.timings import DEFAULT, Timings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,3 +28,4 @@ class Runtime:
     repository_rules: Sequence[RepositoryRule] = ()
     file_rules: Sequence[FileRule] = ()
     scorers: Sequence[Scorer] = ()
+    timings: Timings = DEFAULT

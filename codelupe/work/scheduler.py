@@ -2,53 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from datetime import timedelta
+from collections.abc import Sequence
 
 import anyio
-import asyncpg
 import structlog
 
 from codelupe.errors import DatabaseUnavailable
-from codelupe.postgres import Connection
 from codelupe.postgres.queries import load_queries
 from codelupe.work.attempt import describe
-from codelupe.work.consumer import POLL_SECONDS
 from codelupe.work.context import JobContext
+from codelupe.work.leadership import leading
+from codelupe.work.retry import backoff
 from codelupe.work.runtime import Runtime
-from codelupe.work.subscriptions import Job, RetryPolicy, Service, backoff
+from codelupe.work.subscriptions import Job, Service
 from codelupe.work.worker import Worker
 
 SQL = load_queries("codelupe_sql", "log")
-RESTARTS = RetryPolicy(base=timedelta(seconds=1), cap=timedelta(minutes=5))
-"""How far apart a failing service is started again; its attempts are not counted."""
 
 log = structlog.get_logger("codelupe")
 
 
 class Scheduler:
-    """Runs jobs when they are due, or whenever the log is idle, and keeps services up.
+    """Runs jobs when they are due, or whenever the log is idle, and keeps services up."""
 
-    ``leader_poll`` is how often a process that does not lead asks whether it may; ``restarts`` says how far apart a
-    failing service is started again.
-    """
-
-    def __init__(
-        self,
-        jobs: Sequence[Job],
-        services: Sequence[Service],
-        runtime: Runtime,
-        *,
-        leader_poll: timedelta = timedelta(seconds=5),
-        restarts: RetryPolicy = RESTARTS,
-    ) -> None:
+    def __init__(self, jobs: Sequence[Job], services: Sequence[Service], runtime: Runtime) -> None:
         self._jobs = jobs
         self._services = services
         self._runtime = runtime
         self._database = runtime.log.database
-        self._leader_poll_seconds = leader_poll.total_seconds()
-        self._restarts = restarts
+        self._timings = runtime.timings
         self._news = runtime.log.notifier.signal()
         self.failed: dict[str, str] = {}
         """Jobs whose last run raised, with the error."""
@@ -81,7 +63,7 @@ class Scheduler:
                     return
             except DatabaseUnavailable:
                 log.debug("idle_unknown")
-            await self._news.wait(POLL_SECONDS / 4)
+            await self._news.wait(self._timings.poll / 4)
 
     async def _brings_something(self, job: Job) -> bool:
         while True:
@@ -89,22 +71,22 @@ class Scheduler:
                 return bool(await self._run_once(job, even_if_not_due=True))
             except DatabaseUnavailable as error:
                 log.warning("database_unavailable", error=error.message)
-                await anyio.sleep(POLL_SECONDS)
+                await anyio.sleep(self._timings.poll)
 
     async def _repeat(self, job: Job) -> None:
         while True:
             try:
                 wait = await self._database.fetchval(SQL.job_due, job.name, job.every) or 0
                 if wait <= 0 and await self._run_once(job) is None:
-                    wait = self._leader_poll_seconds
+                    wait = self._timings.leader_poll
             except DatabaseUnavailable as error:
                 log.warning("database_unavailable", job=job.name, error=error.message)
-                wait = POLL_SECONDS
+                wait = self._timings.poll
             await anyio.sleep(max(0.0, min(wait, 60.0)))
 
     async def _run_once(self, job: Job, *, even_if_not_due: bool = False) -> int | None:
         """How many events the run brought; None if another process runs it."""
-        async with self._leading(job.name) as leads:
+        async with leading(self._database, job.name) as leads:
             if not leads:
                 return None
             if not await self._database.fetchval(SQL.job_begin, job.name, job.every, even_if_not_due):
@@ -127,62 +109,20 @@ class Scheduler:
         return self.failed.get(job.name)
 
     async def _keep_up(self, service: Service) -> None:
-        failures = 0
+        restarts, failures = self._timings.restarts, 0
         while True:
             began = anyio.current_time()
             try:
-                async with self._leading(service.name, needed=service.leader) as leads:
+                async with leading(self._database, service.name, needed=service.leader) as leads:
                     if leads:
                         await service.run(JobContext(service.name, self._runtime))
                         return
-                await anyio.sleep(self._leader_poll_seconds)
+                await anyio.sleep(self._timings.leader_poll)
             except (Exception, SystemExit) as error:
-                failures = 1 if anyio.current_time() - began > self._restarts.cap.total_seconds() else failures + 1
-                pause = backoff(self._restarts, failures).total_seconds()
+                ran_well = anyio.current_time() - began > restarts.cap.total_seconds()
+                failures = 1 if ran_well else failures + 1
+                pause = backoff(restarts, failures).total_seconds()
                 log.error(
                     "service_failed", stage=service.name, error=describe(error), restart_in_seconds=round(pause, 1)
                 )
                 await anyio.sleep(pause)
-
-    @asynccontextmanager
-    async def _leading(self, name: str, *, needed: bool = True) -> AsyncIterator[bool]:
-        """Hold the cluster's only lock of this name, on a connection whose end would free it.
-
-        Raises:
-            DatabaseUnavailable: the connection ended meanwhile, so what went on under the lock was cancelled.
-        """
-        if not needed:
-            yield True
-            return
-        async with self._database.connection() as connection:
-            leads = bool(await connection.fetchval(SQL.try_leader_lock, name))
-            try:
-                with anyio.CancelScope() as scope, _cancelling_with(connection, scope):
-                    yield leads
-                if scope.cancelled_caught:
-                    raise DatabaseUnavailable(f"the connection that held the lock of {name} broke")
-            finally:
-                if leads and not connection.is_closed():
-                    with anyio.CancelScope(shield=True):
-                        await _unlock(connection, name)
-
-
-@contextmanager
-def _cancelling_with(connection: Connection, scope: anyio.CancelScope) -> Iterator[None]:
-    """Cancel the scope when the connection ends."""
-
-    def on_end(*_: object) -> None:
-        scope.cancel()
-
-    connection.add_termination_listener(on_end)
-    try:
-        yield
-    finally:
-        connection.remove_termination_listener(on_end)
-
-
-async def _unlock(connection: Connection, name: str) -> None:
-    try:
-        await connection.execute(SQL.leader_unlock, name)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-        log.debug("leader_lock_gone_with_its_connection", name=name)

@@ -26,7 +26,7 @@ from codelupe.log.event_log import SQL
 from codelupe.log.notifier import Signal
 from codelupe.log.records import uuid7
 from codelupe.work.batch_reader import BatchReader, one_by_one
-from codelupe.work.consumer import POLL_SECONDS, Consumer
+from codelupe.work.consumer import Consumer
 from codelupe.work.feeder import Feeder
 from codelupe.work.leases import Heartbeat, ProcessIdentity
 from codelupe.work.projections import finish_rebuild, rebuilding
@@ -36,8 +36,6 @@ from codelupe.work.task_queue import TaskQueue
 
 _TROUBLED_SLOTS = 4
 """How many events of a batch subscription are handled at once when they have become tasks."""
-_PARTITIONS_SECONDS = 10.0
-_AWAY_PAUSE_SECONDS = 0.5
 
 log = structlog.get_logger("codelupe")
 
@@ -56,6 +54,7 @@ class Worker:
         self._runtime = runtime
         self._database = runtime.log.database
         self._notifier = runtime.log.notifier
+        self._timings = runtime.timings
         self._queue = TaskQueue(self._database)
         self._lease = lease
         self._drain = drain
@@ -70,7 +69,7 @@ class Worker:
                 self._add_batches(subscription)
             else:
                 self._add_consumer(subscription, subscription.handler, subscription.concurrency, feeder=self._news)
-        self.feeder = Feeder(self._consumers, self._queue, self._notifier, self._news)
+        self.feeder = Feeder(self._consumers, self._queue, runtime, self._news)
 
     def _add_batches(self, subscription: BatchSubscription) -> None:
         """A reader and a consumer for what fails in a batch; for a projection, the same for rebuilding it."""
@@ -125,7 +124,7 @@ class Worker:
                     await self._work(worker, lost)
             except DatabaseUnavailable as error:
                 log.warning("database_unavailable", error=error.message)
-                with anyio.move_on_after(_AWAY_PAUSE_SECONDS):
+                with anyio.move_on_after(self._timings.away):
                     await self._stopping.wait()
         self.stopped.set()
 
@@ -202,7 +201,7 @@ class Worker:
             log.info("draining", running=running, at_most_seconds=self._drain.total_seconds())
         with anyio.move_on_after(self._drain.total_seconds()):
             while self._is_busy():
-                await self._news.wait(POLL_SECONDS)
+                await self._news.wait(self._timings.poll)
 
     def _is_busy(self) -> bool:
         return any(consumer.running for consumer in self._consumers)
@@ -229,7 +228,7 @@ class Worker:
                 await self._database.execute(SQL.keep_partitions)
             except DatabaseUnavailable:
                 log.debug("partitions_postponed")
-            await anyio.sleep(_PARTITIONS_SECONDS)
+            await anyio.sleep(self._timings.partitions)
 
 
 async def _first(*events: anyio.Event) -> None:

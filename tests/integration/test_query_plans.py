@@ -139,9 +139,9 @@ CASES = {
     "complete": Case(LOG.complete, lambda known: (*known.task, *entries(0)), "tasks_pkey", 10),
     "complete and emit": Case(LOG.complete, lambda known: (*known.task, *entries(1)), "tasks_pkey", 50),
     "hold": Case(LOG.hold, lambda known: known.task, "tasks_pkey", 10),
-    "progress": Case(LOG.save_progress, lambda known: (*known.task, "{}"), "tasks_pkey", 15),
+    "progress": Case(LOG.save_checkpoint, lambda known: (*known.task, "{}"), "tasks_pkey", 15),
     "retry": Case(LOG.retry, lambda known: (*known.task, 1, timedelta(seconds=1), "e", "t"), "tasks_pkey", 30),
-    "park": Case(LOG.park, lambda known: (*known.task, "error", "traceback"), "tasks_pkey", 30),
+    "park": Case(LOG.dead_letter, lambda known: (*known.task, "error", "traceback"), "tasks_pkey", 30),
     "requeue": Case(LOG.requeue_lost_tasks, lambda _: ([],), "tasks_running", 1_000),
     "retry by hand": Case(
         DEAD_LETTERS.retry_dead_letters,
@@ -153,7 +153,7 @@ CASES = {
     "what is left": Case(
         LOG.counts, lambda _: (["test.strict", "test.lenient"], EVENTS, [True, False]), "tasks_pkey", 10_000, "tasks"
     ),
-    "stages": Case(LOG.stages, lambda _: (), "", 3_000, "tasks"),
+    "stages": Case(LOG.subscriptions, lambda _: (), "", 3_000, "tasks"),
     "metrics": Case(METRICS.consumers, lambda _: (), f"{BY_POSITION} tasks_ready tasks_running", 4_000, "tasks"),
     # replaying
     "a time": Case(LOG.position_at_time, lambda known: (known.recent["recorded_at"],), IN_RANGES, 4_000),

@@ -10,10 +10,11 @@ from pathlib import Path
 import anyio
 import pytest
 
-from codelupe import Database, HandlerContext, Job, JobContext, Reject, Service, Subscription
+from codelupe import Database, HandlerContext, Job, JobContext, Reject, RetryPolicy, Service, Subscription
 from codelupe.daemon import Daemon
 from codelupe.log import EventLog
 from codelupe.views.pipeline import read_status
+from codelupe.work.timings import Timings
 from codelupe_events import BatchReady
 from tests.plugins import batch, make_plugin
 
@@ -41,18 +42,10 @@ async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
             await anyio.sleep(0.02)
 
 
-@pytest.fixture
-def eager_followers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who does not lead asks again at once."""
-    monkeypatch.setattr("codelupe.work.scheduler._LEADER_POLL_SECONDS", 0.05)
-
-
-@pytest.fixture
-def quick_restarts(monkeypatch: pytest.MonkeyPatch) -> None:
-    from codelupe import RetryPolicy
-
-    policy = RetryPolicy(base=timedelta(milliseconds=20), cap=timedelta(milliseconds=100))
-    monkeypatch.setattr("codelupe.work.scheduler._RESTARTS", policy)
+QUICK = Timings(
+    leader_poll=0.05, restarts=RetryPolicy(base=timedelta(milliseconds=20), cap=timedelta(milliseconds=100))
+)
+"""A process that does not lead asks again at once, and a service is started again at once."""
 
 
 # --- jobs ---
@@ -152,9 +145,7 @@ async def test_jobs_run_at_their_interval_and_a_restart_does_not_bring_them_forw
     assert ran.count("seldom") == 1
 
 
-async def test_a_job_runs_in_one_process_of_the_cluster(
-    make_daemon: MakeDaemon, tmp_path: Path, eager_followers: None
-) -> None:
+async def test_a_job_runs_in_one_process_of_the_cluster(make_daemon: MakeDaemon, tmp_path: Path) -> None:
     active, most, runs = 0, 0, 0
 
     async def work(context: JobContext) -> None:
@@ -165,7 +156,7 @@ async def test_a_job_runs_in_one_process_of_the_cluster(
         active -= 1
 
     plugins = {"test": make_plugin(jobs=[Job(name="j", every=timedelta(milliseconds=1), run=work)])}
-    daemons = [make_daemon(plugins, until_idle=False, state_dir=str(tmp_path / name)) for name in "ab"]
+    daemons = [make_daemon(plugins, until_idle=False, timings=QUICK, state_dir=str(tmp_path / name)) for name in "ab"]
     async with at_work(*daemons):
         await until(lambda: runs >= 8)
     assert most == 1
@@ -200,7 +191,7 @@ async def test_without_any_plugin_there_is_nothing_to_do(make_daemon: MakeDaemon
 # --- services ---
 
 
-async def test_a_service_that_fails_is_started_again(make_daemon: MakeDaemon, quick_restarts: None) -> None:
+async def test_a_service_that_fails_is_started_again(make_daemon: MakeDaemon) -> None:
     starts: list[int] = []
     errors = [ValueError("one"), SystemExit(2), ExceptionGroup("three", [ValueError("x")])]
 
@@ -210,13 +201,15 @@ async def test_a_service_that_fails_is_started_again(make_daemon: MakeDaemon, qu
             raise errors.pop(0)
         await anyio.sleep_forever()
 
-    async with at_work(make_daemon({"test": make_plugin(services=[Service(name="s", run=serve)])}, until_idle=False)):
+    async with at_work(
+        make_daemon({"test": make_plugin(services=[Service(name="s", run=serve)])}, until_idle=False, timings=QUICK)
+    ):
         await until(lambda: len(starts) == 4)
         await anyio.sleep(0.3)
     assert starts == [0, 1, 2, 3]
 
 
-async def test_a_service_that_ends_is_left_in_peace(make_daemon: MakeDaemon, quick_restarts: None) -> None:
+async def test_a_service_that_ends_is_left_in_peace(make_daemon: MakeDaemon) -> None:
     ended, other = [], anyio.Event()
 
     async def once(context: JobContext) -> None:
@@ -227,7 +220,7 @@ async def test_a_service_that_ends_is_left_in_peace(make_daemon: MakeDaemon, qui
         other.set()
 
     services = [Service(name="once", run=once), Service(name="other", run=go_on)]
-    async with at_work(make_daemon({"test": make_plugin(services=services)}, until_idle=False)):
+    async with at_work(make_daemon({"test": make_plugin(services=services)}, until_idle=False, timings=QUICK)):
         with anyio.fail_after(30):
             await other.wait()
     assert ended == ["test.once"]
@@ -251,7 +244,7 @@ async def test_a_service_is_cancelled_when_the_daemon_stops(make_daemon: MakeDae
 
 @pytest.mark.parametrize("leader", [True, False])
 async def test_a_leading_service_runs_in_one_process_and_another_takes_over(
-    make_daemon: MakeDaemon, tmp_path: Path, eager_followers: None, leader: bool
+    make_daemon: MakeDaemon, tmp_path: Path, leader: bool
 ) -> None:
     active: set[str] = set()
 
@@ -265,7 +258,7 @@ async def test_a_leading_service_runs_in_one_process_and_another_takes_over(
 
         service = Service(name="s", run=serve, leader=leader)
         plugins = {"test": make_plugin(services=[service])}
-        return make_daemon(plugins, until_idle=False, state_dir=str(tmp_path / name))
+        return make_daemon(plugins, until_idle=False, timings=QUICK, state_dir=str(tmp_path / name))
 
     async with anyio.create_task_group() as everything:
         async with anyio.create_task_group() as first:
@@ -284,7 +277,7 @@ async def test_a_leading_service_runs_in_one_process_and_another_takes_over(
 
 
 async def test_a_leader_whose_connection_breaks_is_followed_by_one_leader(
-    make_daemon: MakeDaemon, tmp_path: Path, database: Database, eager_followers: None, quick_restarts: None
+    make_daemon: MakeDaemon, tmp_path: Path, database: Database
 ) -> None:
     """The lock falls with the connection; who led must not go on as if nothing had happened."""
     active: list[str] = []
@@ -301,7 +294,7 @@ async def test_a_leader_whose_connection_breaks_is_followed_by_one_leader(
                 active.remove(name)
 
         plugins = {"test": make_plugin(services=[Service(name="s", run=serve, leader=True)])}
-        return make_daemon(plugins, until_idle=False, state_dir=str(tmp_path / name))
+        return make_daemon(plugins, until_idle=False, timings=QUICK, state_dir=str(tmp_path / name))
 
     async with at_work(daemon("first"), daemon("second")):
         for turn in (1, 2, 3):

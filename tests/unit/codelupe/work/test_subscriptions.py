@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codelupe import RetryPolicy, Subscription
-from codelupe.work.subscriptions import backoff
+from codelupe.work.retry import backoff
 from codelupe_events import BatchReady, TaskDeadLettered
 
 _PAUSES = st.timedeltas(min_value=timedelta(milliseconds=1), max_value=timedelta(days=30))

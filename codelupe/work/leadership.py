@@ -1,0 +1,64 @@
+"""Leadership: what one process of the cluster may do at a time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import anyio
+import asyncpg
+import structlog
+
+from codelupe.errors import DatabaseUnavailable
+from codelupe.postgres import Connection, Database
+from codelupe.postgres.queries import load_queries
+
+SQL = load_queries("codelupe_sql", "log")
+
+log = structlog.get_logger("codelupe")
+
+
+@asynccontextmanager
+async def leading(database: Database, name: str, *, needed: bool = True) -> AsyncIterator[bool]:
+    """Whether this process leads: it holds the cluster's only lock of this name, on a connection whose end frees it.
+
+    Where leadership is not ``needed``, every process may go on.
+
+    Raises:
+        DatabaseUnavailable: the connection ended meanwhile, so what went on under the lock was cancelled.
+    """
+    if not needed:
+        yield True
+        return
+    async with database.connection() as connection:
+        leads = bool(await connection.fetchval(SQL.try_leader_lock, name))
+        try:
+            with anyio.CancelScope() as scope, _cancelling_with(connection, scope):
+                yield leads
+            if scope.cancelled_caught:
+                raise DatabaseUnavailable(f"the connection that held the lock of {name} broke")
+        finally:
+            if leads and not connection.is_closed():
+                with anyio.CancelScope(shield=True):
+                    await _unlock(connection, name)
+
+
+@contextmanager
+def _cancelling_with(connection: Connection, scope: anyio.CancelScope) -> Iterator[None]:
+    """Cancel the scope when the connection ends."""
+
+    def on_end(*_: object) -> None:
+        scope.cancel()
+
+    connection.add_termination_listener(on_end)
+    try:
+        yield
+    finally:
+        connection.remove_termination_listener(on_end)
+
+
+async def _unlock(connection: Connection, name: str) -> None:
+    try:
+        await connection.execute(SQL.leader_unlock, name)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        log.debug("leader_lock_gone_with_its_connection", name=name)

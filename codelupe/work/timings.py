@@ -1,0 +1,29 @@
+"""How long the loops of this process wait."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from codelupe.work.retry import RetryPolicy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timings:
+    """Seconds between two looks, and how far apart a failing service is started again."""
+
+    poll: float = 1.0
+    """How often a loop looks by itself, should no notification reach it."""
+    away: float = 0.5
+    """The pause after the database was away."""
+    leader_poll: float = 5.0
+    """How often a process that does not lead asks whether it may."""
+    partitions: float = 10.0
+    """How often partitions are made ahead of the newest event."""
+    restarts: RetryPolicy = field(
+        default_factory=lambda: RetryPolicy(base=timedelta(seconds=1), cap=timedelta(minutes=5))
+    )
+    """For services; their attempts are not counted."""
+
+
+DEFAULT = Timings()
