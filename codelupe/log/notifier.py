@@ -13,18 +13,14 @@ import math
 import anyio
 import anyio.lowlevel
 import asyncpg
-import structlog
 
-from codelupe.errors import DatabaseUnavailable
 from codelupe.postgres import Connection, Database
 from codelupe.postgres.queries import load_queries
+from codelupe.postgres.retry import RetryWhileUnavailable
 
 SQL = load_queries("codelupe_sql", "log")
 CHANNEL = "codelupe_log"
 _NOTIFY_INTERVAL_SECONDS = 0.015
-_RECONNECT_SECONDS = 1.0
-
-log = structlog.get_logger(__name__)
 
 
 class Signal:
@@ -79,13 +75,10 @@ class Notifier:
 
     async def run(self) -> None:
         """Listen and notify until cancelled, over a database that may go away."""
+        attempt = RetryWhileUnavailable("notifications", also=(asyncpg.PostgresError,))
         while True:
-            try:
-                async with self._database.connection() as connection:
-                    await self._listen_and_notify(connection)
-            except (DatabaseUnavailable, asyncpg.PostgresError) as error:
-                log.debug("notifications_lost", error=str(error))
-                await anyio.sleep(_RECONNECT_SECONDS)
+            async with attempt, self._database.connection() as connection:
+                await self._listen_and_notify(connection)
 
     async def _listen_and_notify(self, connection: Connection) -> None:
         own = connection.get_server_pid()

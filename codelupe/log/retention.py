@@ -21,10 +21,11 @@ import anyio
 import asyncpg
 import structlog
 
-from codelupe.errors import CodelupeError, DatabaseUnavailable
+from codelupe.errors import CodelupeError
 from codelupe.log.archive import Contents, Report, archive, contents_of
 from codelupe.log.partitions import SQL, Partition, list_partitions
 from codelupe.postgres import Connection, Database
+from codelupe.postgres.retry import retry_while_unavailable
 
 _EVERY_SECONDS = 600.0
 _PATIENCE_MS = (100, 500, 2000)
@@ -75,11 +76,9 @@ async def keep_retention(database: Database, policy: RetentionPolicy) -> None:
     """Apply the policy now and every ten minutes, until cancelled; what fails is tried again."""
     while True:
         try:
-            await apply_retention(database, policy)
+            await retry_while_unavailable(lambda: apply_retention(database, policy), "retention")
         except RetentionBusy:
             log.debug("retention_elsewhere")
-        except DatabaseUnavailable as error:
-            log.warning("database_unavailable", error=error.message)
         except CodelupeError as error:
             log.error("retention_failed", error=error.message, hint=error.hint)
         except Exception as error:

@@ -18,9 +18,10 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from codelupe.errors import CodelupeError, DatabaseUnavailable
+from codelupe.errors import CodelupeError
 from codelupe.postgres import Database
 from codelupe.postgres.queries import load_queries
+from codelupe.postgres.retry import retry_while_unavailable
 
 SQL = load_queries("codelupe_sql", "metrics")
 _INTERVAL_SECONDS = 5.0
@@ -153,11 +154,7 @@ def _close(server: WSGIServer, thread: Thread) -> None:
 
 async def _watch(database: Database, newest: _Newest) -> None:
     while True:
-        try:
-            newest.sample = await read_sample(database)
-        except (DatabaseUnavailable, asyncpg.PostgresError) as error:
-            newest.sample = None
-            log.debug("metrics_not_read", error=str(error))
+        await retry_while_unavailable(lambda: newest.take(database), "metrics", also=(asyncpg.PostgresError,))
         await anyio.sleep(_INTERVAL_SECONDS)
 
 
@@ -166,6 +163,18 @@ class _Newest(Collector):
 
     def __init__(self) -> None:
         self.sample: Sample | None = None
+
+    async def take(self, database: Database) -> None:
+        """Take the next sample; there is none while the database is away.
+
+        Raises:
+            DatabaseUnavailable: it is away.
+        """
+        sample = None
+        try:
+            sample = await read_sample(database)
+        finally:
+            self.sample = sample
 
     def collect(self) -> Iterator[Metric]:
         """Called by the server's threads."""

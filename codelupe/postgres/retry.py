@@ -1,0 +1,89 @@
+"""A database that is away: say so once, pause, and try again."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import TypeVar
+
+import anyio
+import structlog
+
+from codelupe.errors import DatabaseUnavailable
+
+PAUSE_SECONDS = 0.5
+
+T = TypeVar("T")
+
+log = structlog.get_logger("codelupe")
+
+
+class RetryWhileUnavailable:
+    """Around each round of a loop: a round that fails because the database is away ends quietly, after a pause.
+
+    The first failed round logs ``database_unavailable`` as a warning, those that follow as debug output, and the next
+    round that succeeds logs ``database_available``. ``activity`` names the loop in both. Errors of the types ``also``
+    count as absence; any other error passes through. The pause ends early when ``stop`` is set.
+
+    ::
+
+        attempt = RetryWhileUnavailable("partitions")
+        while True:
+            async with attempt:
+                await keep_partitions()
+    """
+
+    def __init__(
+        self,
+        activity: str,
+        *,
+        also: tuple[type[Exception], ...] = (),
+        stop: anyio.Event | None = None,
+        pause_seconds: float = PAUSE_SECONDS,
+    ) -> None:
+        self._activity = activity
+        self._absence = (DatabaseUnavailable, *also)
+        self._stop = stop or anyio.Event()
+        self._pause_seconds = pause_seconds
+        self._away_since: float | None = None
+
+    async def __aenter__(self) -> None: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        if error is None:
+            self._record_success()
+            return False
+        if not isinstance(error, self._absence):
+            return False
+        self._record_failure(error)
+        with anyio.move_on_after(self._pause_seconds):
+            await self._stop.wait()
+        return True
+
+    def _record_failure(self, error: BaseException) -> None:
+        say = log.warning if self._away_since is None else log.debug
+        say("database_unavailable", activity=self._activity, error=getattr(error, "message", str(error)))
+        if self._away_since is None:
+            self._away_since = anyio.current_time()
+
+    def _record_success(self) -> None:
+        if self._away_since is not None:
+            seconds = round(anyio.current_time() - self._away_since, 1)
+            log.info("database_available", activity=self._activity, away_seconds=seconds)
+            self._away_since = None
+
+
+async def retry_while_unavailable(
+    step: Callable[[], Awaitable[T]],
+    activity: str,
+    *,
+    also: tuple[type[Exception], ...] = (),
+    pause_seconds: float = PAUSE_SECONDS,
+) -> T:
+    """Take a step, again and again until the database is there for it; returns what the step returns."""
+    attempt = RetryWhileUnavailable(activity, also=also, pause_seconds=pause_seconds)
+    while True:
+        async with attempt:
+            return await step()
