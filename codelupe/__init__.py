@@ -7,10 +7,11 @@ from codelupe.config.directories import Directories
 from codelupe.contracts.files import FileRule, Objection, Score, Scorer, SourceFile
 from codelupe.contracts.repositories import Repository, RepositoryRule, RepositorySource
 from codelupe.contracts.search import SearchHit, SearchIndex
-from codelupe.errors import CodelupeError, LeaseLost, Reject, RetryLater
+from codelupe.errors import CodelupeError, ConfigurationError, LeaseLost, Reject, RetryLater
 from codelupe.executor import ProcessExecutor
 from codelupe.executor.contract import Executor, WorkerLost
 from codelupe.host.hookspecs import hookimpl
+from codelupe.log import Entry, EventLog, Recorded
 from codelupe.observability.progress import Progress
 from codelupe.postgres import Connection, Database
 from codelupe.postgres.queries import Queries, load_queries
@@ -22,9 +23,12 @@ __all__ = [
     "BatchContext",
     "BatchSubscription",
     "CodelupeError",
+    "ConfigurationError",
     "Connection",
     "Database",
     "Directories",
+    "Entry",
+    "EventLog",
     "Executor",
     "FileRule",
     "HandlerContext",
@@ -35,6 +39,7 @@ __all__ = [
     "ProcessExecutor",
     "Progress",
     "Queries",
+    "Recorded",
     "Reject",
     "Repository",
     "RepositoryRule",

@@ -8,26 +8,24 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import asyncpg
 import typer
+from typer.core import TyperGroup
 
 from codelupe import __version__
-from codelupe.cli import config, db, dead_letters, events, models, plugins, scores
+from codelupe.cli import config, db, dead_letters, events, models, plugins
 from codelupe.cli.doctor import doctor
-from codelupe.cli.explain import explain
-from codelupe.cli.export import export
-from codelupe.cli.files import files
-from codelupe.cli.forget import forget
 from codelupe.cli.output import ReaderLeft, err
 from codelupe.cli.replay import replay
 from codelupe.cli.run import run
-from codelupe.cli.search import search
 from codelupe.cli.session import discover
 from codelupe.cli.status import status
 from codelupe.config.sources import read_settings
 from codelupe.errors import CodelupeError, ConfigurationError
+from codelupe.host.discovery import discover_plugins
+from codelupe.host.host import Host
 from codelupe.observability.logs import configure_logging
 
 
@@ -35,18 +33,39 @@ def build_app() -> typer.Typer:
     """The whole application, with the commands that plugins bring."""
     app = typer.Typer(
         name="codelupe",
+        cls=_WithPlugins,
         help="Turns public repositories into a code model that keeps getting better.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
     app.callback()(_root)
-    for command in (run, status, replay, search, files, explain, export, forget, doctor):
+    for command in (run, status, replay, doctor):
         app.command()(command)
-    for group in (events, plugins, dead_letters, models, scores, db, config):
+    for group in (events, plugins, dead_letters, models, db, config):
         app.add_typer(group.app, name=group.__name__.rpartition(".")[2].replace("_", "-"))
-    _add_plugin_commands(app)
     return app
+
+
+class _WithPlugins(TyperGroup):
+    """The host's commands, and those that plugins bring."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for plugin, commands in _installed().commands().items():
+            for name, command in commands.items():
+                if name in self.commands:
+                    typer.echo(f"codelupe: {plugin}: the command {name!r} is taken, so it is left out", err=True)
+                else:
+                    self.commands[name] = command
+
+
+def _installed() -> Host:
+    """The plugins. Settings that are wrong are reported by the command itself; ``--help`` must work without them."""
+    try:
+        return discover(read_settings())
+    except ConfigurationError:
+        return Host(discover_plugins())
 
 
 def _print_version(wanted: bool) -> None:
@@ -61,18 +80,6 @@ def _root(
     ] = False,
 ) -> None:
     """Options of ``codelupe`` itself."""
-
-
-def _add_plugin_commands(app: typer.Typer) -> None:
-    """Settings that are wrong are reported by the command itself; ``--help`` must work without them."""
-    try:
-        host = discover(read_settings())
-    except ConfigurationError:
-        return
-    taken = set(typer.main.get_group(app).commands)
-    for name, commands in host.commands().items():
-        if name not in taken:
-            app.add_typer(commands, name=name)
 
 
 def main() -> None:

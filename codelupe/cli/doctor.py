@@ -141,7 +141,7 @@ async def _schema(database: Database) -> Finding:
 
 async def _event_log(session: Session) -> list[Finding]:
     sample = await read_sample(session.database)
-    extensions = session.host.gather(session.settings.plugins, session.database, session.directories)
+    extensions = session.gather()
     return [
         _oldest_append_barrier(sample),
         await _partitions(session.database),

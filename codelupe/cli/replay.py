@@ -76,7 +76,7 @@ async def _position_before(database: Database, position: int | None, since: date
 
 
 def _subscription(session: Session, name: str) -> Subscribed:
-    extensions = session.host.gather(session.settings.plugins, session.database, session.directories)
+    extensions = session.gather()
     known = {each.name: each for each in extensions.subscriptions}
     of_plugin = [each for each in extensions.subscriptions if each.name.startswith(f"{name}.")]
     if len(of_plugin) == 1:

@@ -19,6 +19,7 @@ from codelupe.config.sources import Configuration, RawSettings, choose_plugins, 
 from codelupe.daemon import open_database
 from codelupe.errors import ConfigurationError, DatabaseUnavailable
 from codelupe.host.discovery import discover_plugins
+from codelupe.host.extensions import Extensions
 from codelupe.host.host import Host
 from codelupe.log import EventLog
 from codelupe.observability.logs import configure_logging
@@ -60,6 +61,10 @@ class Session(Setup):
 
     database: Database
     log: EventLog
+
+    def gather(self) -> Extensions:
+        """What all active plugins offer."""
+        return self.host.gather(self.settings.plugins, self.database, self.directories)
 
 
 def load(config: Path | None, profile: str | None, overrides: dict[str, Any] | None = None) -> Setup:

@@ -39,7 +39,7 @@ def status(
 
 
 async def _read(session: Session) -> dict[str, Any]:
-    extensions = session.host.gather(session.settings.plugins, session.database, session.directories)
+    extensions = session.gather()
     return await read_status(session.database, flow_order(extensions.subscriptions))
 
 

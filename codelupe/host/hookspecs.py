@@ -59,7 +59,10 @@ def codelupe_migrations() -> Traversable:
 
 @hookspec
 def codelupe_commands() -> typer.Typer:
-    """Commands for the command line: they become ``codelupe <plugin> …``."""
+    """Commands for the command line: each command and each group in the application becomes ``codelupe <name> …``.
+
+    A name that CodeLupe itself or an earlier plugin has is refused; the others are mounted.
+    """
 
 
 @hookspec

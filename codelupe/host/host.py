@@ -67,14 +67,9 @@ class Host:
             found += self._isolate(plugin, self._read_migrations) or []
         return found
 
-    def commands(self) -> dict[str, typer.Typer]:
-        """Each plugin's own command line commands."""
-        found = {}
-        for plugin in self.active:
-            app = self._isolate(plugin, self._read_commands)
-            if app is not None:
-                found[plugin.name] = app
-        return found
+    def commands(self) -> dict[str, dict[str, Any]]:
+        """The commands and groups that each plugin brings to the command line, by plugin and by name."""
+        return {plugin.name: self._isolate(plugin, self._read_commands) or {} for plugin in self.active}
 
     def gather(self, settings: BaseModel, database: Database, directories: Directories) -> Extensions:
         """Ask every active plugin for all that it offers; one that fails at any of it offers nothing."""
@@ -108,11 +103,16 @@ class Host:
             raise TypeError(f"offered {model!r} where a pydantic model class belongs")
         return model
 
-    def _read_commands(self, plugin: Plugin) -> typer.Typer | None:
-        app: typer.Typer | None = self._call(plugin, "codelupe_commands")
-        if app is not None:
-            typer.main.get_command(_checked(app, typer.Typer))  # raises where the whole command line would
-        return app
+    def _read_commands(self, plugin: Plugin) -> dict[str, Any]:
+        app = self._call(plugin, "codelupe_commands")
+        if app is None:
+            return {}
+        root = typer.Typer(rich_markup_mode=None, add_completion=False)
+        root.add_typer(_checked(app, typer.Typer))  # without a name: what it holds comes to the top
+        commands = dict(typer.main.get_group(root).commands)
+        if not commands:
+            raise ValueError("offered a command line without a command")
+        return commands
 
     def _read_migrations(self, plugin: Plugin) -> list[Migration]:
         folder = self._call(plugin, "codelupe_migrations")

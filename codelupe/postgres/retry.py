@@ -42,7 +42,7 @@ class RetryWhileUnavailable:
         pause_seconds: float = PAUSE_SECONDS,
     ) -> None:
         self._activity = activity
-        self._absence = (DatabaseUnavailable, *also)
+        self._absence: tuple[type[Exception], ...] = (DatabaseUnavailable, *also)
         self._stop = stop or anyio.Event()
         self._pause_seconds = pause_seconds
         self._away_since: float | None = None

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
+from typing import TYPE_CHECKING
 
 from codelupe import BatchContext, BatchSubscription, Database, Repository, hookimpl
 from codelupe_events import RepoDiscovered, RepoForgotten
 from codelupe_search.postgres import PostgresIndex
 
+if TYPE_CHECKING:
+    import typer
+
 
 @hookimpl
 def codelupe_search_index(database: Database) -> PostgresIndex:
     return PostgresIndex(database)
+
+
+@hookimpl
+def codelupe_commands() -> typer.Typer:
+    from codelupe_search.command import app
+
+    return app
 
 
 @hookimpl

@@ -11,7 +11,7 @@ import pytest
 import codelupe_filters
 import codelupe_scorers
 from codelupe import Database
-from codelupe.dataset.explanation import NoSuchFile, find_file
+from codelupe_dataset.explanation import NoSuchFile, find_file
 from codelupe_events import RepoCloned, RepoDiscovered
 from tests.conftest import RunUntilIdle
 from tests.git_server import make_repository

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from codelupe import Database
-from codelupe.dataset.selection import Selection, list_files
+from codelupe_dataset.selection import Selection, list_files
 from tests.integration.stored_files import add_file, add_repository
 from tests.integration.test_cli import Shell
 

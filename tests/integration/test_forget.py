@@ -20,9 +20,9 @@ import codelupe_scorers
 import codelupe_search
 import codelupe_trainer
 from codelupe import Database, FileRule, Repository, RepositorySource, SourceFile, hookimpl
-from codelupe.dataset.forgetting import forget
 from codelupe.log import EventLog
 from codelupe.views.trace import trace_model
+from codelupe_dataset.forgetting import forget
 from codelupe_events import (
     FilesExtracted,
     RepoAccepted,

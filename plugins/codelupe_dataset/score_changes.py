@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from codelupe.dataset.selection import SQL, Selection
-from codelupe.errors import CodelupeError
-from codelupe.postgres import Database
+from codelupe import CodelupeError, Database
+from codelupe_dataset.selection import SQL, Selection
 
 TOTAL = "total"
 """In the place of a dimension's name: the weighted mean of them all."""

@@ -10,10 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from codelupe.errors import CodelupeError
-from codelupe.log import Entry, EventLog
-from codelupe.postgres import Connection, Database
-from codelupe.postgres.queries import load_queries
+from codelupe import CodelupeError, Connection, Database, Entry, EventLog, load_queries
 from codelupe_events import RepoForgotten
 
 SQL = load_queries("codelupe_sql", "forget")

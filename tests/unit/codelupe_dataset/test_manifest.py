@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from codelupe.dataset.manifest import (
+from codelupe_dataset.manifest import (
     ExportError,
     Manifest,
     Options,
@@ -15,7 +15,7 @@ from codelupe.dataset.manifest import (
     write_manifest,
     write_whole,
 )
-from codelupe.dataset.selection import Selection
+from codelupe_dataset.selection import Selection
 
 
 def manifest(*shards: Shard) -> Manifest:

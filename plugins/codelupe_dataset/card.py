@@ -10,10 +10,9 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from codelupe.dataset.manifest import Manifest
-from codelupe.dataset.selection import Selection
-from codelupe.postgres import Connection
-from codelupe.postgres.queries import load_queries
+from codelupe import Connection, load_queries
+from codelupe_dataset.manifest import Manifest
+from codelupe_dataset.selection import Selection
 
 SQL = load_queries("codelupe_sql", "export")
 _BAR = 40

@@ -8,7 +8,7 @@ import typer
 
 from codelupe.cli.output import err, out, print_json, print_table
 from codelupe.cli.session import ConfigFile, Profile, Session, with_session
-from codelupe.dataset.selection import Selection, list_files
+from codelupe_dataset.selection import Selection, list_files
 
 Repository = Annotated[str | None, typer.Option("--repository", metavar="OWNER/REPO", help="Only of this repository.")]
 Language = Annotated[str | None, typer.Option("--language", help="Only in this language, such as rust.")]

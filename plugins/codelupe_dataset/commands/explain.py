@@ -9,7 +9,7 @@ import typer
 
 from codelupe.cli.output import out, plain, print_json, print_table
 from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, with_session
-from codelupe.dataset.explanation import explain_file, find_file
+from codelupe_dataset.explanation import explain_file, find_file
 
 
 def explain(

@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from codelupe.cli.files import Language, Repository
 from codelupe.cli.output import out, print_json, print_table
 from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, with_session
-from codelupe.dataset.score_changes import compare_scores
-from codelupe.dataset.selection import Selection
+from codelupe_dataset.commands.files import Language, Repository
+from codelupe_dataset.score_changes import compare_scores
+from codelupe_dataset.selection import Selection
 
 app = typer.Typer(no_args_is_help=True, help="Look at the scores of files.")
 

@@ -11,8 +11,8 @@ import typer
 
 from codelupe.cli.output import out, print_json, print_table, printable
 from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, with_session
-from codelupe.dataset import forgetting
-from codelupe.dataset.forgetting import Forgotten, list_forgotten
+from codelupe_dataset import forgetting
+from codelupe_dataset.forgetting import Forgotten, list_forgotten
 
 
 def forget(

@@ -16,8 +16,9 @@ import asyncpg
 import msgspec
 
 import codelupe
-from codelupe.dataset.card import read_facts, render_card
-from codelupe.dataset.manifest import (
+from codelupe import Connection, Database, load_queries
+from codelupe_dataset.card import read_facts, render_card
+from codelupe_dataset.manifest import (
     ExportError,
     Manifest,
     Options,
@@ -27,9 +28,7 @@ from codelupe.dataset.manifest import (
     write_manifest,
     write_whole,
 )
-from codelupe.dataset.shards import SHARDS, Record, require_library
-from codelupe.postgres import Connection, Database
-from codelupe.postgres.queries import load_queries
+from codelupe_dataset.shards import SHARDS, Record, require_library
 
 SQL = load_queries("codelupe_sql", "export")
 _PAGE = 64

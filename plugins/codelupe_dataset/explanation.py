@@ -8,9 +8,8 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from codelupe.dataset.selection import SQL
-from codelupe.errors import CodelupeError
-from codelupe.postgres import Database
+from codelupe import CodelupeError, Database
+from codelupe_dataset.selection import SQL
 
 SHOWN = 20
 """How many files of the same name, or copies of a file, are listed."""

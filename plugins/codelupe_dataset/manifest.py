@@ -8,8 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from codelupe.dataset.selection import Selection
-from codelupe.errors import CodelupeError
+from codelupe import CodelupeError
+from codelupe_dataset.selection import Selection
 
 NAME = "export.json"
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import msgspec
 
-from codelupe.postgres import Database
-from codelupe.postgres.queries import load_queries
+from codelupe import Database, load_queries
 
 SQL = load_queries("codelupe_sql", "files")
 _PAGE = 500

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from codelupe.dataset import shards
-from codelupe.dataset.shards import SHARDS
+from codelupe_dataset import shards
+from codelupe_dataset.shards import SHARDS
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 

@@ -6,11 +6,14 @@ from typing import Annotated
 
 import typer
 
+from codelupe import ConfigurationError
 from codelupe.cli.output import out, print_json, print_table
 from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, with_session
-from codelupe.errors import ConfigurationError
+
+app = typer.Typer()
 
 
+@app.command()
 def search(
     query: Annotated[list[str], typer.Argument(help='Words, "a phrase", or, -without.')],
     config: ConfigFile = None,
@@ -21,8 +24,7 @@ def search(
     """Search the discovered repositories."""
 
     async def do(session: Session) -> None:
-        extensions = session.host.gather(session.settings.plugins, session.database, session.directories)
-        index = extensions.search_indexes.get(session.settings.search_index)
+        index = session.gather().search_indexes.get(session.settings.search_index)
         if index is None:
             raise ConfigurationError(
                 f"no plugin offers the search index {session.settings.search_index!r}",

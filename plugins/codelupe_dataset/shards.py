@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from codelupe.dataset.manifest import ExportError, sync_folder
+from codelupe_dataset.manifest import ExportError, sync_folder
 
 _GROUP_CHARACTERS = 32_000_000
 """Files are collected up to this size of content; then they are written as one row group."""

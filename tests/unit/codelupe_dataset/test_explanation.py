@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from codelupe.dataset.explanation import _verdicts
+from codelupe_dataset.explanation import _verdicts
 
 RULES = [{"name": name, "version": 1} for name in ("language", "licence", "generated")]
 

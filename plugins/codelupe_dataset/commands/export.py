@@ -11,14 +11,14 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from codelupe.cli.files import Language, Licence, Repository
 from codelupe.cli.output import err, out, print_json
 from codelupe.cli.session import AsJson, ConfigFile, Session, with_session
 from codelupe.cli.session import Profile as ProfileName
-from codelupe.dataset import export as dataset_export
-from codelupe.dataset.export import Report
-from codelupe.dataset.manifest import Manifest, Options
-from codelupe.dataset.selection import Selection
+from codelupe_dataset import export as dataset_export
+from codelupe_dataset.commands.files import Language, Licence, Repository
+from codelupe_dataset.export import Report
+from codelupe_dataset.manifest import Manifest, Options
+from codelupe_dataset.selection import Selection
 
 
 class Format(StrEnum):

@@ -1,1 +1,0 @@
-"""The files as a data set: which there are, why, how they leave, and how they are forgotten."""
