@@ -21,9 +21,10 @@ log = structlog.get_logger("codelupe")
 class RetryWhileUnavailable:
     """Around each round of a loop: a round that fails because the database is away ends quietly, after a pause.
 
-    The first failed round logs ``database_unavailable`` as a warning, those that follow as debug output, and the next
-    round that succeeds logs ``database_available``. ``activity`` names the loop in both. Errors of the types ``also``
-    count as absence; any other error passes through. The pause ends early when ``stop`` is set.
+    The first failed round logs ``database_unavailable`` as a warning (as debug output if ``quiet``: where another loop
+    of the process says it), those that follow as debug output, and the next round that succeeds logs
+    ``database_available``. ``activity`` names the loop in both. Errors of the types ``also`` count as absence; any
+    other error passes through. The pause ends early when ``stop`` is set.
 
     ::
 
@@ -39,11 +40,13 @@ class RetryWhileUnavailable:
         *,
         also: tuple[type[Exception], ...] = (),
         stop: anyio.Event | None = None,
+        quiet: bool = False,
         pause_seconds: float = PAUSE_SECONDS,
     ) -> None:
         self._activity = activity
         self._absence: tuple[type[Exception], ...] = (DatabaseUnavailable, *also)
         self._stop = stop or anyio.Event()
+        self._quiet = quiet
         self._pause_seconds = pause_seconds
         self._away_since: float | None = None
 
@@ -53,7 +56,7 @@ class RetryWhileUnavailable:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         if error is None:
-            self._record_success()
+            self.record_success()
             return False
         if not isinstance(error, self._absence):
             return False
@@ -63,15 +66,20 @@ class RetryWhileUnavailable:
         return True
 
     def _record_failure(self, error: BaseException) -> None:
-        say = log.warning if self._away_since is None else log.debug
-        say("database_unavailable", activity=self._activity, error=getattr(error, "message", str(error)))
+        is_new = self._away_since is None and not self._quiet
+        (log.warning if is_new else log.debug)(
+            "database_unavailable", activity=self._activity, error=getattr(error, "message", str(error))
+        )
         if self._away_since is None:
             self._away_since = anyio.current_time()
 
-    def _record_success(self) -> None:
+    def record_success(self) -> None:
+        """The database has answered; a round that goes on for long after that says so itself."""
         if self._away_since is not None:
             seconds = round(anyio.current_time() - self._away_since, 1)
-            log.info("database_available", activity=self._activity, away_seconds=seconds)
+            (log.debug if self._quiet else log.info)(
+                "database_available", activity=self._activity, away_seconds=seconds
+            )
             self._away_since = None
 
 

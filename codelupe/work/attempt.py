@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import TypeVar
-
-import anyio
 
 from codelupe.errors import DatabaseUnavailable, LeaseLost, Reject, RetryLater
 from codelupe.log import Entry
+from codelupe.postgres.retry import retry_while_unavailable
 from codelupe.work.context import HandlerContext
 from codelupe.work.retry import backoff
 from codelupe.work.runtime import Runtime
@@ -18,8 +15,6 @@ from codelupe.work.subscriptions import Handler, Subscribed
 from codelupe.work.task import Task
 from codelupe.work.task_queue import TaskQueue
 from codelupe_events import EventError, TaskDeadLettered
-
-T = TypeVar("T")
 
 
 class Attempt:
@@ -33,7 +28,6 @@ class Attempt:
         self._task = task
         self._log = runtime.log
         self._queue = queue
-        self._pause = runtime.timings.away
         self._context = HandlerContext(subscription.version, runtime, task)
 
     async def run(self) -> timedelta | None:
@@ -85,7 +79,7 @@ class Attempt:
             text = {"error": describe(error), "traceback": _traceback(error)}
             return after if await self._queue.retry(self._task, after=after, counts=counts, **text) else None
 
-        return await self._persist(record)
+        return await retry_while_unavailable(record, "outcome")
 
     async def _dead_letter(self, error: BaseException, *, cause: BaseException | None = None) -> None:
         self._context.log.error("dead_lettered", error=describe(error), exc_info=cause)
@@ -106,15 +100,7 @@ class Attempt:
                     await self._log.append(connection, [entry])
             self._log.notifier.announce()
 
-        await self._persist(record)
-
-    async def _persist(self, record: Callable[[], Awaitable[T]]) -> T:
-        """Record an outcome, however long the database is away; the end of the lease cancels this."""
-        while True:
-            try:
-                return await record()
-            except DatabaseUnavailable:
-                await anyio.sleep(self._pause)
+        await retry_while_unavailable(record, "outcome")
 
 
 def describe(error: BaseException) -> str:

@@ -19,6 +19,7 @@ from codelupe.log.entries import FEW
 from codelupe.log.event_log import SQL
 from codelupe.log.notifier import Signal
 from codelupe.postgres import Connection
+from codelupe.postgres.retry import RetryWhileUnavailable
 from codelupe.work.context import BatchContext, HandlerContext
 from codelupe.work.runtime import Runtime
 from codelupe.work.subscriptions import BatchSubscription, Handler
@@ -54,14 +55,11 @@ class BatchReader:
 
     async def run(self) -> None:
         """Read whenever there is something, until cancelled, over a database that may go away."""
+        attempt = RetryWhileUnavailable("batches")
         while True:
-            try:
+            async with attempt:
                 await self.read_all()
                 await self._when_caught_up()
-            except DatabaseUnavailable as error:
-                log.warning("database_unavailable", error=error.message)
-                await anyio.sleep(self._runtime.timings.away)
-            else:
                 await self._news.wait(self._runtime.timings.poll)
 
     async def read_all(self) -> None:

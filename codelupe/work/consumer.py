@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterable
 
 import anyio
 import anyio.abc
-import structlog
 
-from codelupe.errors import DatabaseUnavailable
 from codelupe.log.notifier import Signal
+from codelupe.postgres.retry import RetryWhileUnavailable
 from codelupe.work.attempt import Attempt
 from codelupe.work.runtime import Runtime
 from codelupe.work.subscriptions import Handler, Subscribed
@@ -19,8 +18,6 @@ from codelupe.work.task import Task
 from codelupe.work.task_queue import FEED_LIMIT, Fed, FeedRequest, TaskQueue
 
 _QUICK_SECONDS = 0.1
-
-log = structlog.get_logger("codelupe")
 
 
 class Consumer:
@@ -64,16 +61,14 @@ class Consumer:
 
     async def run(self, worker: uuid.UUID) -> None:
         """Claim whenever a slot is free and a task may be ready, until cancelled."""
+        attempt = RetryWhileUnavailable("claim", quiet=True)
         while True:
-            if room := self._room:
-                try:
+            async with attempt:
+                if room := self._room:
                     tasks = await self._queue.claim(self.subscription, worker, room)
-                except DatabaseUnavailable:
-                    log.debug("claim_postponed", stage=self.subscription.name)
-                else:
                     self.accept(tasks)
                     self._record_claim(asked=room, got=len(tasks))
-            await self._wait_until_claimable()
+                await self._wait_until_claimable()
 
     def begin(self, attempts: anyio.abc.TaskGroup) -> None:
         """Run attempts in this group from now on; what was claimed under an earlier lease is not ours any more."""

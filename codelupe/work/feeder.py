@@ -6,10 +6,9 @@ import uuid
 from collections.abc import Sequence
 
 import anyio
-import structlog
 
-from codelupe.errors import DatabaseUnavailable
 from codelupe.log.notifier import Signal
+from codelupe.postgres.retry import RetryWhileUnavailable
 from codelupe.work.consumer import Consumer
 from codelupe.work.runtime import Runtime
 from codelupe.work.task_queue import TaskQueue
@@ -18,8 +17,6 @@ _INTERVAL_SECONDS = 0.003
 """Under a steady stream of events the feeder takes together what came within this time,"""
 _LONGEST_INTERVAL_SECONDS = 0.02
 """and at most this one while no consumer wants any of it."""
-
-log = structlog.get_logger("codelupe")
 
 
 class Feeder:
@@ -37,18 +34,15 @@ class Feeder:
     async def run(self, worker: uuid.UUID) -> None:
         """Feed until cancelled."""
         pause = _INTERVAL_SECONDS
+        attempt = RetryWhileUnavailable("feeder")
         while True:
             self.alive_at = anyio.current_time()
-            try:
+            async with attempt:
                 made, caught_up = await self._feed(worker)
-            except DatabaseUnavailable as error:
-                log.warning("database_unavailable", error=error.message)
-                await anyio.sleep(self._timings.away)
-                continue
-            pause = _INTERVAL_SECONDS if made else min(2 * pause, _LONGEST_INTERVAL_SECONDS)
-            await anyio.sleep(pause)
-            if caught_up and await self._wanted.wait(self._timings.poll):
-                pause = _INTERVAL_SECONDS
+                pause = _INTERVAL_SECONDS if made else min(2 * pause, _LONGEST_INTERVAL_SECONDS)
+                await anyio.sleep(pause)
+                if caught_up and await self._wanted.wait(self._timings.poll):
+                    pause = _INTERVAL_SECONDS
 
     async def _feed(self, worker: uuid.UUID) -> tuple[int, bool]:
         """How many tasks were made, and whether that is all for the consumers that still need tasks."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import anyio
 import structlog
 
 from codelupe.errors import DatabaseUnavailable
 from codelupe.postgres.queries import load_queries
+from codelupe.postgres.retry import RetryWhileUnavailable, retry_while_unavailable
 from codelupe.work.attempt import describe
 from codelupe.work.context import JobContext
 from codelupe.work.leadership import leading
@@ -57,32 +59,20 @@ class Scheduler:
                 return await self._until_idle(worker)
 
     async def _until_idle(self, worker: Worker) -> None:
-        while True:
-            try:
-                if await worker.is_idle():
-                    return
-            except DatabaseUnavailable:
-                log.debug("idle_unknown")
+        while not await retry_while_unavailable(worker.is_idle, "idle"):
             await self._news.wait(self._timings.poll / 4)
 
     async def _brings_something(self, job: Job) -> bool:
-        while True:
-            try:
-                return bool(await self._run_once(job, even_if_not_due=True))
-            except DatabaseUnavailable as error:
-                log.warning("database_unavailable", error=error.message)
-                await anyio.sleep(self._timings.poll)
+        return bool(await retry_while_unavailable(partial(self._run_once, job, even_if_not_due=True), job.name))
 
     async def _repeat(self, job: Job) -> None:
+        attempt = RetryWhileUnavailable(job.name)
         while True:
-            try:
+            async with attempt:
                 wait = await self._database.fetchval(SQL.job_due, job.name, job.every) or 0
                 if wait <= 0 and await self._run_once(job) is None:
                     wait = self._timings.leader_poll
-            except DatabaseUnavailable as error:
-                log.warning("database_unavailable", job=job.name, error=error.message)
-                wait = self._timings.poll
-            await anyio.sleep(max(0.0, min(wait, 60.0)))
+                await anyio.sleep(max(0.0, min(wait, 60.0)))
 
     async def _run_once(self, job: Job, *, even_if_not_due: bool = False) -> int | None:
         """How many events the run brought; None if another process runs it."""

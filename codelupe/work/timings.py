@@ -14,8 +14,6 @@ class Timings:
 
     poll: float = 1.0
     """How often a loop looks by itself, should no notification reach it."""
-    away: float = 0.5
-    """The pause after the database was away."""
     leader_poll: float = 5.0
     """How often a process that does not lead asks whether it may."""
     partitions: float = 10.0

@@ -25,6 +25,7 @@ from codelupe.errors import DatabaseUnavailable
 from codelupe.log.event_log import SQL
 from codelupe.log.notifier import Signal
 from codelupe.log.records import uuid7
+from codelupe.postgres.retry import RetryWhileUnavailable
 from codelupe.work.batch_reader import BatchReader, one_by_one
 from codelupe.work.consumer import Consumer
 from codelupe.work.feeder import Feeder
@@ -118,14 +119,11 @@ class Worker:
 
     async def run(self) -> None:
         """Work until stopped, over a database that may go away and come back."""
+        attempt = RetryWhileUnavailable("lease", stop=self._stopping)
         while not self._stopping.is_set():
-            try:
-                async with self._leased() as (worker, lost):
-                    await self._work(worker, lost)
-            except DatabaseUnavailable as error:
-                log.warning("database_unavailable", error=error.message)
-                with anyio.move_on_after(self._timings.away):
-                    await self._stopping.wait()
+            async with attempt, self._leased() as (worker, lost):
+                attempt.record_success()
+                await self._work(worker, lost)
         self.stopped.set()
 
     async def is_idle(self) -> bool:
@@ -211,24 +209,23 @@ class Worker:
             self._notifier.wake()
 
     async def _reap(self, worker: uuid.UUID) -> None:
+        also = (asyncpg.DeadlockDetectedError,)  # with another reaper
+        attempt = RetryWhileUnavailable("reaping", also=also, quiet=True)
         while True:
-            try:
+            async with attempt:
                 workers, tasks = await self._queue.reap(worker)
                 if workers or tasks:
                     log.warning("workers_lost", workers=workers, tasks_requeued=tasks)
                     for consumer in self._consumers:
                         consumer.claimable.set()
-            except (DatabaseUnavailable, asyncpg.DeadlockDetectedError):  # with another reaper
-                log.debug("reaping_postponed")
-            await anyio.sleep(self._lease.total_seconds() / 4)
+                await anyio.sleep(self._lease.total_seconds() / 4)
 
     async def _keep_partitions(self) -> None:
+        attempt = RetryWhileUnavailable("partitions", quiet=True)
         while True:
-            try:
+            async with attempt:
                 await self._database.execute(SQL.keep_partitions)
-            except DatabaseUnavailable:
-                log.debug("partitions_postponed")
-            await anyio.sleep(self._timings.partitions)
+                await anyio.sleep(self._timings.partitions)
 
 
 async def _first(*events: anyio.Event) -> None:
