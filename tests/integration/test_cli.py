@@ -289,7 +289,7 @@ async def test_dead_letters_are_seen_to(shell: Shell, run_until_idle: RunUntilId
 
     it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=fail)])
     await run_until_idle({"test": it}, events=[batch(1), batch(2), batch(3)])
-    letters = (await shell("dead-letters", "list", "--json", "--stage", "test.s")).json()
+    letters = (await shell("dead-letters", "list", "--json", "--subscription", "test.s")).json()
     numbers = [str(letter["id"]) for letter in letters]
     assert len(numbers) == 3
     assert r"no match for \[/a]+" in (await shell("dead-letters", "list")).out
@@ -335,7 +335,7 @@ async def test_a_broken_plugin_is_named_and_harms_no_command(shell: Shell) -> No
     table = await shell("plugins", "list", **environment)
     assert table.err == "bad is broken: RuntimeError: cannot start\n"
     status = await shell("status", "--json", **environment)
-    assert json.loads(status.out)["stages"] == []
+    assert json.loads(status.out)["subscriptions"] == []
     assert status.err.count("RuntimeError: cannot start") == 1, "said once"
     run = await shell("run", "--until-idle", "--set", NO_PLUGINS, **environment)
     assert (run.code, run.err.count("RuntimeError: cannot start")) == (0, 1)
@@ -382,7 +382,7 @@ async def test_a_second_daemon_in_the_same_directory_is_refused(shell: Shell, da
     second = await shell("run", "--until-idle", "--set", NO_PLUGINS)
     second.failed(1, f"process {daemon.pid}", str(shell.state), "CODELUPE_STATE_DIR")
     assert daemon.poll() is None
-    assert (await shell("status", "--json")).json()["stages"] == [], "others may look on"
+    assert (await shell("status", "--json")).json()["subscriptions"] == [], "others may look on"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -212,7 +212,11 @@ async def test_the_command_line_filters_asks_and_says_how_many(
 
     numbers = await batches()
     assert set(numbers) == {"1", "2", "11", "12", "21"}
-    assert set(await batches("--stream", "batch/1*", "--stage", "test.s", "--type", "BatchReady")) == {"1", "11", "12"}
+    assert set(await batches("--stream", "batch/1*", "--subscription", "test.s", "--type", "BatchReady")) == {
+        "1",
+        "11",
+        "12",
+    }
     assert set(await batches("--error", "batch 2")) == {"2", "21"}
 
     retry, drop = ("dead-letters", "retry"), ("dead-letters", "drop")

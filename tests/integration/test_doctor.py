@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 
 Findings = dict[str, dict[str, str]]
 Examine = Callable[[], Awaitable[Findings]]
-OF_THE_DATABASE = ("database", "schema", "event log", "partitions", "events", "stages", "dead letters")
+OF_THE_DATABASE = ("database", "schema", "event log", "partitions", "events", "subscriptions", "dead letters")
 
 
 @pytest.fixture
@@ -72,9 +72,9 @@ async def test_an_open_transaction_is_named_with_what_waits_for_it(
     assert held["verdict"] == "warning"
     assert f"pid {pid} (codelupe, idle in transaction) has appended" in held["detail"]
     assert ", 0:11:" in held["detail"]
-    assert "after position 0, up to 3 events by now" in held["detail"]
+    assert "after position 0, up to 3 events" in held["detail"]
     assert f"pg_terminate_backend({pid})" in held["hint"]
-    stage = findings["stage scorers.score"]
+    stage = findings["subscription scorers.score"]
     assert stage["verdict"] == "warning"
     assert "up to 3 events wait, the oldest for 0:11:" in stage["detail"]
     assert "open transaction" in stage["hint"]
@@ -92,14 +92,14 @@ async def test_a_stage_that_lags_while_nothing_runs_is_named_with_the_likely_rea
         await run_until_idle({plugin: it}, events=[batch(1)])
     findings = await examine()
     assert findings["dead letters"]["detail"] == "1 of gone.train, 1 of trainer.train"
-    assert findings["stages"]["verdict"] == "good", "nothing has waited for long"
+    assert findings["subscriptions"]["verdict"] == "good", "nothing has waited for long"
     await clock.advance(timedelta(minutes=11, seconds=30))
     findings = await examine()
-    assert "plugins list" in findings["stage gone.train"]["hint"], "no active plugin has it"
-    assert "codelupe run" in findings["stage trainer.train"]["hint"], "no daemon is at work"
+    assert "plugins list" in findings["subscription gone.train"]["hint"], "no active plugin has it"
+    assert "codelupe run" in findings["subscription trainer.train"]["hint"], "no daemon is at work"
     await add_worker(database)
     findings = await examine()
-    assert "dead-letters list --stage trainer.train" in findings["stage trainer.train"]["hint"]
+    assert "dead-letters list --subscription trainer.train" in findings["subscription trainer.train"]["hint"]
 
 
 async def test_a_stage_at_work_on_old_events_is_not_late(examine: Examine, database: Database, clock: Clock) -> None:
@@ -123,10 +123,10 @@ async def test_a_stage_at_work_on_old_events_is_not_late(examine: Examine, datab
     async with anyio.create_task_group() as group, database.transaction() as connection:
         await connection.fetch(SQL.open_batch, "b.batches", ["BatchReady"], 1, 1)
         group.start_soon(get_on)
-        assert (await examine())["stages"]["verdict"] == "good"
+        assert (await examine())["subscriptions"]["verdict"] == "good"
         group.cancel_scope.cancel()
     await database.execute("delete from workers")
-    assert {"stage a.tasks", "stage b.batches", "stage c.quick"} <= set(await examine())
+    assert {"subscription a.tasks", "subscription b.batches", "subscription c.quick"} <= set(await examine())
 
 
 async def test_events_that_this_code_cannot_read_are_named(examine: Examine, database: Database) -> None:

@@ -54,7 +54,7 @@ def test_it_is_found_with_its_hooks_and_its_stage(installed: Path) -> None:
     assert ours["state"] == "active", ours["error"]
     assert (ours["distribution"], ours["version"]) == ("codelupe-optout", "0.1.0")
     assert ours["hooks"] == ["codelupe_repository_rules", "codelupe_settings", "codelupe_subscriptions"]
-    assert ours["stages"] == [{"name": "optout.report", "consumes": ["RepoRejected"], "emits": []}]
+    assert ours["subscriptions"] == [{"name": "optout.report", "consumes": ["RepoRejected"], "emits": []}]
 
 
 def test_a_misspelt_setting_is_refused(installed: Path) -> None:
@@ -77,7 +77,7 @@ async def test_its_rule_decides_and_its_handler_hears_of_it(installed: Path, dat
     assert "opt-out" not in reasons[f"repo/local:{owners[1]}"]
 
     status = json.loads(codelupe("status", "--json", env=env))
-    [stage] = [stage for stage in status["stages"] if stage["name"] == "optout.report"]
+    [stage] = [stage for stage in status["subscriptions"] if stage["name"] == "optout.report"]
     assert (stage["done"], stage["dead_lettered"]) == (2, 0)
 
 

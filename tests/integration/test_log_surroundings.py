@@ -218,7 +218,7 @@ async def test_a_run_on_a_standby_ends_with_69_and_what_only_looks_works(
         appended = await EventLog(primary).publish(batch(7))
         await catch_up(primary, standby)
     (await shell("run", "--set", NO_PLUGINS)).failed(69, "read-only", "CODELUPE_DATABASE_URL")
-    assert (await shell("status", "--json")).json()["stages"] == []
+    assert (await shell("status", "--json")).json()["subscriptions"] == []
     assert (await shell("events", "show", str(appended.position), "--json")).json()["stream"] == "batch/7"
 
 

@@ -98,7 +98,7 @@ async def test_a_transaction_that_only_reads_or_writes_elsewhere_is_no_fence(
         async with database.transaction() as connection, other_database.transaction():
             await connection.execute("create table other (x int)")
             await connection.fetch("select * from events")
-            await other_database.execute("select raise_fence()")
+            await other_database.execute("select raise_append_barrier()")
             assert (await read_sample(database)).append_barriers == []
     finally:
         await other_database.close()

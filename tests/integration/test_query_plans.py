@@ -153,7 +153,7 @@ CASES = {
     "what is left": Case(
         LOG.counts, lambda _: (["test.strict", "test.lenient"], EVENTS, [True, False]), "tasks_pkey", 10_000, "tasks"
     ),
-    "stages": Case(LOG.subscriptions, lambda _: (), "", 3_000, "tasks"),
+    "subscriptions": Case(LOG.subscriptions, lambda _: (), "", 3_000, "tasks"),
     "metrics": Case(METRICS.consumers, lambda _: (), f"{BY_POSITION} tasks_ready tasks_running", 4_000, "tasks"),
     # replaying
     "a time": Case(LOG.position_at_time, lambda known: (known.recent["recorded_at"],), IN_RANGES, 4_000),

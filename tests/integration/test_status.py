@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 async def test_the_status_of_nothing_is_complete(database: Database) -> None:
     assert await read_status(database) == {
-        "stages": [],
+        "subscriptions": [],
         "jobs": [],
         "repositories": {"total": 0, "by_state": {}, "rejected_by": {}},
         "files": {

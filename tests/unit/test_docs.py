@@ -115,7 +115,7 @@ def _fault(commands: Any, line: str) -> str | None:
 
 @every_page
 def test_every_stage_named_in_a_command_exists(page: Path) -> None:
-    named = re.findall(r"(?:codelupe replay|--stage) ([a-z_]+\.[a-z-]+)", page.read_text())
+    named = re.findall(r"(?:codelupe replay|--subscription) ([a-z_]+\.[a-z-]+)", page.read_text())
     assert [stage for stage in named if f"`{stage}`" not in pages()["events.md"]] == []
 
 

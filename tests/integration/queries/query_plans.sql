@@ -45,7 +45,7 @@ select 'test.' || name, 990000, 100000 from unnest(array['strict', 'lenient', 'b
 -- name: add_tasks
 -- Of two subscriptions 2,000 tasks are running, 2,000 dead letters and 2,000 ready; of these the first 1,000 have to wait for
 -- running ones of their streams. Another has a backlog of 20,000. The one that takes batches has none.
-insert into tasks (subscription, stream, position, state, worker, token, parked_at, error, traceback)
+insert into tasks (subscription, stream, position, state, worker, token, dead_lettered_at, error, traceback)
 select 'test.' || subscription, stream, position, state,
        case when state = 'running' then $1::uuid end, case when state = 'running' then gen_random_uuid() end,
        case when state = 'dead_lettered' then log_time() end, case when state = 'dead_lettered' then 'error' end,

@@ -23,6 +23,7 @@ FILE_NAME = re.compile(r"(\w+)\.v(\d+)\.json")
 EVENTS = {cls.__name__: cls for cls in event_types() if cls.__module__.partition(".")[0] == "codelupe_events"}
 VERSIONS = [(name, version) for name, cls in EVENTS.items() for version in range(1, cls.version + 1)]
 NEWEST = [(name, cls.version) for name, cls in EVENTS.items()]
+FORMER = [(old, name) for name, cls in EVENTS.items() for old in cls.former_names]
 
 _SAMPLES: dict[Any, Any] = {str: "text", int: 1, float: 0.5, bool: True}
 
@@ -57,8 +58,14 @@ def test_every_version_can_be_read(name: str, version: int) -> None:
 
 def test_no_golden_file_is_left_over() -> None:
     names = [FILE_NAME.fullmatch(path.name) for path in FOLDER.iterdir()]
-    assert sorted((match[1], int(match[2])) for match in names if match) == sorted(VERSIONS)
     assert all(names), "only golden files belong there"
+    former = {old for old, _ in FORMER}
+    assert sorted((match[1], int(match[2])) for match in names if match and match[1] not in former) == sorted(VERSIONS)
+
+
+@pytest.mark.parametrize(("old", "name"), FORMER)
+def test_what_was_recorded_under_a_former_name_is_read_under_the_new_one(old: str, name: str) -> None:
+    assert type(decode(old, 1, json.dumps(_golden(old, 1)["data"]))) is EVENTS[name]
 
 
 def _path(name: str, version: int) -> Path:
