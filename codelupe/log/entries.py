@@ -60,8 +60,8 @@ class Appended:
     duplicate: bool = False
 
 
-Row = tuple[str, str, int, uuid.UUID, str, str]
-"""stream, type, version, id, data, metadata"""
+Row = tuple[str, str, int, uuid.UUID, bytes, bytes]
+"""stream, type, version, id, data, metadata; the last two as JSON"""
 
 
 def rows_of(entries: Sequence[Entry]) -> list[Row]:
@@ -78,7 +78,7 @@ def rows_of(entries: Sequence[Entry]) -> list[Row]:
     streams = [event.stream() for event in events]
     try:
         datas = encode_all(events)
-        metadatas = [msgspec.json.encode(entry.metadata).decode() if entry.metadata else "{}" for entry in entries]
+        metadatas = [msgspec.json.encode(entry.metadata) if entry.metadata else b"{}" for entry in entries]
         if not _are_fit(events, streams, [*datas, *metadatas]):
             _refuse_the_unfit(entries)
     except (UnicodeEncodeError, TypeError):
@@ -93,16 +93,16 @@ def columns_of(rows: Sequence[Row]) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in COLUMNS]
 
 
-def _are_fit(events: Sequence[Event], streams: Sequence[str], texts: Sequence[str]) -> bool:
-    """Whether nothing needs a closer look; what is not ASCII has up to four times as many bytes."""
-    all_streams, all_texts = "\n".join(streams), "\n".join(texts)
+def _are_fit(events: Sequence[Event], streams: Sequence[str], texts: Sequence[bytes]) -> bool:
+    """Whether nothing needs a closer look."""
+    all_streams, all_texts = "\n".join(streams), b"\n".join(texts)
     return (
         all(kind.version >= 1 for kind in {type(event) for event in events})
         and all_streams.isascii()
         and "\0" not in all_streams
         and max(map(len, streams)) <= MAX_STREAM_BYTES
-        and max(map(len, texts)) <= (MAX_EVENT_BYTES if all_texts.isascii() else MAX_EVENT_BYTES // 4)
-        and not ("\\" in all_texts and "\\u0000" in all_texts)
+        and max(map(len, texts)) <= MAX_EVENT_BYTES
+        and not (b"\\" in all_texts and b"\\u0000" in all_texts)
     )
 
 

@@ -47,7 +47,7 @@ class Recorded:
             version=row["version"],
             id=row["id"],
             data=row["data"],
-            metadata=msgspec.json.decode(row["metadata"]),
+            metadata=row["metadata"],
             recorded_at=row["recorded_at"],
         )
 

@@ -13,6 +13,7 @@ import anyio
 import asyncpg
 
 from codelupe.errors import ConfigurationError, DatabaseUnavailable
+from codelupe.postgres.jsonb import use_jsonb
 
 if TYPE_CHECKING:
     Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
@@ -96,6 +97,7 @@ class Database:
                 command_timeout=None,
                 timeout=10,
                 server_settings=_SESSION,
+                init=use_jsonb,
             )
         except (ValueError, OverflowError):  # their text may hold a part of the password
             raise ConfigurationError(

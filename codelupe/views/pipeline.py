@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import asyncpg
-import msgspec
-
 from codelupe.postgres import Database
 from codelupe.postgres.queries import load_queries
 
 _LOG = load_queries("codelupe_sql", "log")
 _STATUS = load_queries("codelupe_sql", "status")
-_JSON_COLUMNS = {"losses", "metrics", "reasons"}
 
 
 async def read_status(database: Database, order: Sequence[str] = ()) -> dict[str, Any]:
@@ -46,15 +42,7 @@ async def read_subscriptions(database: Database, order: Sequence[str] = ()) -> l
 
 async def read_models(database: Database) -> list[dict[str, Any]]:
     """Every model with its state, base, batch and losses, oldest first."""
-    return [decoded(row) for row in await database.fetch(_STATUS.models)]
-
-
-def decoded(row: asyncpg.Record) -> dict[str, Any]:
-    """The row as a dict, its JSON columns parsed."""
-    return {
-        name: msgspec.json.decode(value) if name in _JSON_COLUMNS and value is not None else value
-        for name, value in row.items()
-    }
+    return [dict(row) for row in await database.fetch(_STATUS.models)]
 
 
 async def _read_repositories(database: Database) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from typing import Any
 from codelupe.log import EventLog, Recorded
 from codelupe.postgres import Database
 from codelupe.postgres.queries import load_queries
-from codelupe.views.pipeline import decoded
 
 _SQL = load_queries("codelupe_sql", "status")
 
@@ -19,7 +18,7 @@ async def trace_model(database: Database, log: EventLog, model_id: str) -> dict[
         return None
     batch = await database.fetchrow(_SQL.batch, model["batch"])
     return {
-        "model": decoded(model),
+        "model": dict(model),
         "batch": dict(batch) if batch else None,
         "events": [event.as_dict() async for event in log.read(stream=f"batch/{model['batch']}")],
         "repositories": await _repositories(database, log, model["batch"]),

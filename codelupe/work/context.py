@@ -131,8 +131,8 @@ class HandlerContext(_Context):
         Raises:
             EventRefused: Postgres cannot hold it; what was left before stands.
         """
-        text = check_text(f"the checkpoint of {self.name}", partial(msgspec.json.encode, checkpoint)).decode()
-        if not await self.database.fetchval(SQL.save_checkpoint, *self._task.key, text):
+        encoded = check_text(f"the checkpoint of {self.name}", partial(msgspec.json.encode, checkpoint))
+        if not await self.database.fetchval(SQL.save_checkpoint, *self._task.key, encoded):
             raise self._task.lost()
 
     def progress(self, done: float, total: float | None, unit: str, **figures: float | str) -> None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
-import msgspec
 
 from codelupe.errors import LeaseLost
 from codelupe.log.entries import Entry, columns_of, rows_of
@@ -41,7 +40,7 @@ class Task:
             recorded=Recorded.from_row(row),
             attempts=row["attempts"],
             crashes=row["crashes"],
-            checkpoint=msgspec.json.decode(row["checkpoint"]) if row["checkpoint"] else None,
+            checkpoint=row["checkpoint"],
         )
 
     @property

@@ -130,7 +130,7 @@ def encode(event: Event) -> bytes:
     return data
 
 
-def encode_all(events: Sequence[Event]) -> list[str]:
+def encode_all(events: Sequence[Event]) -> list[bytes]:
     """The data of each event as JSON, as :func:`encode` makes it; quicker for many of one type.
 
     Raises:
@@ -141,8 +141,8 @@ def encode_all(events: Sequence[Event]) -> list[str]:
         with suppress(*_UNFIT):
             lines = _encoder.encode_lines(events)
             if _decoder(kinds.pop()).decode_lines(lines) == list(events):
-                return lines.decode().removesuffix("\n").split("\n")
-    return [encode(event).decode() for event in events]
+                return lines.removesuffix(b"\n").split(b"\n")
+    return [encode(event) for event in events]
 
 
 def decode(type_name: str, version: int, data: str | bytes) -> Event:

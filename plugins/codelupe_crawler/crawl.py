@@ -82,7 +82,7 @@ async def _slices(
 async def _record(
     connection: Connection, context: JobContext | HandlerContext, source: str, found: Sequence[RepoDiscovered]
 ) -> None:
-    rows = await connection.fetch(SQL.upsert_repositories, msgspec.json.encode(found).decode())
+    rows = await connection.fetch(SQL.upsert_repositories, found)
     new = {row["id"] for row in rows}
     for event in found:
         if event.repository_id in new:

@@ -33,7 +33,7 @@ class Facts:
 async def read_facts(connection: Connection, selection: Selection) -> Facts:
     """Count the files that fit."""
     arguments = selection.as_arguments()
-    sets = [msgspec.json.decode(row["rules"]) for row in await connection.fetch(SQL.rules, *arguments)]
+    sets = [row["rules"] for row in await connection.fetch(SQL.rules, *arguments)]
     rules = {(rule["name"], rule["version"]): rule for rules in sets for rule in rules}
     return Facts(
         languages=await connection.fetch(SQL.languages, *arguments),

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import asyncpg
-import msgspec
 
 from codelupe import CodelupeError, Database
 from codelupe_dataset.selection import SQL
@@ -14,7 +13,6 @@ from codelupe_dataset.selection import SQL
 SHOWN = 20
 """How many files of the same name, or copies of a file, are listed."""
 _LARGEST_ID = 2**63 - 1
-_JSON_COLUMNS = {"licence_evidence", "rejection", "redactions", "rules", "scores", "previous_scores", "reasons"}
 
 
 class NoSuchFile(CodelupeError):
@@ -81,7 +79,7 @@ async def explain_file(database: Database, file_id: int) -> dict[str, Any]:
     score, scored_at, scores, previous, previous_scores = (file.pop(name) for name in names)
     return {
         "file": file,
-        "repository": _decoded(repository),
+        "repository": dict(repository),
         "rules": _verdicts(rules or [], file["rejected_by"], rejection),
         "rejection": rejection,
         "licence": licence,
@@ -96,14 +94,7 @@ async def explain_file(database: Database, file_id: int) -> dict[str, Any]:
 
 async def _read(database: Database, file_id: int) -> dict[str, Any] | None:
     row = await database.fetchrow(SQL.file, file_id)
-    return None if row is None else _decoded(row)
-
-
-def _decoded(row: asyncpg.Record) -> dict[str, Any]:
-    return {
-        name: msgspec.json.decode(value) if name in _JSON_COLUMNS and value is not None else value
-        for name, value in row.items()
-    }
+    return None if row is None else dict(row)
 
 
 def _verdicts(

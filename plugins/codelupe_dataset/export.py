@@ -122,7 +122,7 @@ async def _write_shard(connection: Connection, folder: Path, manifest: Manifest,
 
 def _record(row: asyncpg.Record) -> Record:
     record: dict[str, Any] = dict(row)
-    scores = msgspec.json.decode(record["scores"] or "{}")
+    scores = record["scores"] or {}
     record["scores"] = [{"dimension": name, **score} for name, score in sorted(scores.items())]
     return record
 

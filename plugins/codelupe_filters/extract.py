@@ -15,7 +15,6 @@ from typing import IO
 import anyio
 import anyio.to_thread
 import asyncpg
-import msgspec
 
 from codelupe import Connection, HandlerContext, Reject, WorkerLost, load_queries
 from codelupe_events import FilesExtracted, RepoCloned
@@ -54,7 +53,7 @@ class ExtractFiles:
             return
         listing = await context.executor.run(walk, bytes(root), self._settings.max_files)
         judge = await self._make_judge(root, listing, repository, context)
-        rule_set = await context.database.fetchval(SQL.keep_rule_set, _as_json(judge.rule_set()))
+        rule_set = await context.database.fetchval(SQL.keep_rule_set, judge.rule_set())
         async with self._compiling:  # once, not in every worker
             await context.executor.run(compile_rules, judge.secrets_cache)
         with TemporaryFile(dir=context.directories.work) as rows:
@@ -154,7 +153,3 @@ def _chunks(files: Iterable[Found]) -> Iterator[Sequence[Found]]:
         size += found.size
     if chunk:
         yield chunk
-
-
-def _as_json(value: object) -> str:
-    return msgspec.json.encode(value).decode()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from codelupe import HandlerContext, Repository, load_queries
 from codelupe_events import Reason, RepoAccepted, RepoDiscovered, RepoRejected
 from codelupe_filters.repository_score import repository_score
@@ -79,7 +77,7 @@ def _row(event: RepoDiscovered, score: float, reasons: tuple[Reason, ...]) -> tu
         event.pushed_at,
         "rejected" if reasons else "accepted",
         score,
-        msgspec.json.encode(reasons).decode(),
+        reasons,
     )
 
 

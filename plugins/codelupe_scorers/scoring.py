@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import asyncpg
-import msgspec
 
 from codelupe import Connection, HandlerContext, Scorer, SourceFile, WorkerLost, load_queries
 from codelupe_events import FilesExtracted, FilesScored
@@ -105,11 +104,9 @@ async def _unscored(context: HandlerContext, wanted: tuple[object, ...]) -> Asyn
         last = rows[-1]["id"]
 
 
-def _marks(scorers: Sequence[Scorer]) -> str:
+def _marks(scorers: Sequence[Scorer]) -> dict[str, dict[str, Any]]:
     """What a file's scores contain if it was scored by just these scorers."""
-    return msgspec.json.encode(
-        {scorer.name: {"version": scorer.version, "weight": scorer.weight} for scorer in scorers}
-    ).decode()
+    return {scorer.name: {"version": scorer.version, "weight": scorer.weight} for scorer in scorers}
 
 
 def _as_file(row: asyncpg.Record) -> SourceFile:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-import msgspec
-
 from codelupe import Database, Repository, SearchHit, load_queries
 
 SQL = load_queries("codelupe_sql", "search")
@@ -35,7 +33,7 @@ class PostgresIndex:
             }
             for each in unique.values()
         ]
-        await self._database.execute(SQL.index_repositories, msgspec.json.encode(rows).decode())
+        await self._database.execute(SQL.index_repositories, rows)
 
     async def remove(self, repository_ids: Sequence[str]) -> None:
         """Remove."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import anyio
 import anyio.to_thread
-import msgspec
 
 from codelupe import HandlerContext, Reject, load_queries
 from codelupe_events import ModelPromoted, ModelRejected, TrainingCompleted
@@ -116,9 +114,9 @@ async def _record(event: TrainingCompleted, comparison: Comparison, context: Han
             SQL.decide,
             event.model_id,
             state,
-            json.dumps(losses),
-            json.dumps(metrics),
-            msgspec.json.encode(reasons).decode(),
+            losses,
+            metrics,
+            reasons,
         )
         if comparison.promoted:
             context.emit(ModelPromoted(batch_id=event.batch_id, model_id=event.model_id, metrics=metrics))

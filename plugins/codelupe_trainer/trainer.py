@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from functools import partial
 from pathlib import Path
@@ -87,7 +86,7 @@ async def _record_success(record: ModelRecord, context: HandlerContext) -> None:
     losses = {"train": record.train_loss, "validation": record.validation_loss}
     async with context.transaction() as connection:
         await connection.execute(
-            SQL.finish_training, record.model_id, record.model_id, json.dumps(losses), record.steps, record.samples
+            SQL.finish_training, record.model_id, record.model_id, losses, record.steps, record.samples
         )
         context.emit(
             TrainingCompleted(
@@ -109,6 +108,6 @@ async def _record_success(record: ModelRecord, context: HandlerContext) -> None:
 
 async def _record_failure(batch_id: int, model: str, error: str, context: HandlerContext) -> None:
     async with context.transaction() as connection:
-        await connection.execute(SQL.fail_training, model, json.dumps([{"rule": "training", "detail": error}]))
+        await connection.execute(SQL.fail_training, model, [{"rule": "training", "detail": error}])
         context.emit(TrainingFailed(batch_id=batch_id, model_id=model, error=error))
     context.log.error("training_failed", model=model, error=error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import xxhash
@@ -24,7 +23,7 @@ async def add_repository(database: Database, name: str = "owner/repo", **values:
         "url": f"https://host/{name}",
         "revision": "1",
         "state": "scored",
-        "reasons": "[]",
+        "reasons": [],
     } | values
     await _insert(database, "repositories", columns)
     return str(columns["id"])
@@ -71,16 +70,8 @@ async def add_batch(database: Database, files: list[int], model: str | None = No
 
 
 async def _insert(database: Database, table: str, columns: dict[str, Any], returning: str = "id") -> Any:
-    places = [
-        f"${number}::text::jsonb" if _is_json(value) else f"${number}"
-        for number, value in enumerate(columns.values(), 1)
-    ]
-    values = [json.dumps(value) if _is_json(value) else value for value in columns.values()]
     names = ", ".join(f'"{name}"' for name in columns)
+    places = ", ".join(f"${number}" for number in range(1, len(columns) + 1))
     return await database.fetchval(
-        f"insert into {table} ({names}) values ({', '.join(places)}) returning {returning}", *values
+        f"insert into {table} ({names}) values ({places}) returning {returning}", *columns.values()
     )
-
-
-def _is_json(value: Any) -> bool:
-    return isinstance(value, dict)

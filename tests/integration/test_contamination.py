@@ -53,7 +53,7 @@ async def test_a_planted_humaneval_solution_is_caught_and_what_matched_is_stored
     assert rows["clean.py"]["content"] == CLEAN
     planted = rows["helpers.py"]
     assert (planted["content"], planted["rejected_by"]) == (None, "contamination")
-    rejection = json.loads(planted["rejection"])
+    rejection = planted["rejection"]
     assert (rejection["rule"], rejection["version"], rejection["problem"]) == ("contamination", 1, "HumanEval/10")
     assert rejection["text"] in SOLUTION
     assert rejection["shared"] > 50
@@ -68,5 +68,5 @@ async def test_a_benchmark_of_ones_own_takes_the_place_of_the_default(
     benchmark.write_text(json.dumps({"task_id": "own/1", "prompt": asked}))
     files = {"own.py": f'def umbrellas():\n    """{asked}."""\n    return 7\n', "helpers.py": SOLUTION}
     rows = await extract(run_until_idle, database, clones, files, decontaminate=[str(benchmark)])
-    assert json.loads(rows["own.py"]["rejection"])["problem"] == "own/1"
+    assert rows["own.py"]["rejection"]["problem"] == "own/1"
     assert rows["helpers.py"]["content"] is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +31,8 @@ def shell(tmp_path: Path, database_url: str) -> Shell:
 async def add_rules(database: Database) -> int:
     return int(
         await database.fetchval(
-            "insert into rule_sets (rules) values ($1::text::jsonb) returning id",
-            json.dumps([*RULES, RULES[0] | {"name": "z"}]),
+            "insert into rule_sets (rules) values ($1) returning id",
+            [*RULES, RULES[0] | {"name": "z"}],
         )
     )
 
@@ -88,7 +87,7 @@ async def test_a_refused_file_names_the_rule_that_refused_and_those_that_were_no
     shell: Shell, database: Database
 ) -> None:
     repository = await add_repository(
-        database, state="rejected", reasons='[{"rule": "min-stars", "detail": "3, at least 10"}]'
+        database, state="rejected", reasons=[{"rule": "min-stars", "detail": "3, at least 10"}]
     )
     rejection = {"rule": "licence", "version": 1, "detail": "GPL-3.0-only is not allowed", "policy": "permissive"}
     rules = await add_rules(database)

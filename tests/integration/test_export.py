@@ -103,8 +103,8 @@ async def test_curated_files_go_out_with_all_that_is_known_of_them(
 
 async def test_the_card_counts_what_is_there(shell: Shell, database: Database) -> None:
     repository = await add_repository(database)
-    rules = json.dumps([{"name": "generated", "version": 3, "settings": {}}])
-    rule_set = await database.fetchval("insert into rule_sets (rules) values ($1::text::jsonb) returning id", rules)
+    rules = [{"name": "generated", "version": 3, "settings": {}}]
+    rule_set = await database.fetchval("insert into rule_sets (rules) values ($1) returning id", rules)
     for number, (language, score) in enumerate([("Python", 71.0), ("Python", 99.0), ("Rust", 100.0)]):
         await add_file(database, repository, f"{number}", language=language, quality_score=score, rule_set=rule_set)
     await shell("export", "--format", "jsonl", "--licence", "mit", str(shell.folder / "out"))

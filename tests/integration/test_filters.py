@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import types
@@ -84,7 +83,7 @@ def known_rules(compiled_rules: Path, tmp_path: Path) -> None:
 
 async def files_of(database: Database, name: str) -> dict[str, Any]:
     rows = await database.fetch("select * from processed_files where repository_id = $1", f"test:{name}")
-    return {row["file_path"]: {**row, **{name: json.loads(row[name] or "{}") for name in JSON}} for row in rows}
+    return {row["file_path"]: {**row, **{name: row[name] or {} for name in JSON}} for row in rows}
 
 
 # --- repositories ------------------------------------------------------------------------------------------------
@@ -105,10 +104,10 @@ async def test_a_repository_is_accepted_or_rejected_with_all_reasons(
 
     rows = {row["id"]: row for row in await database.fetch("select * from repositories")}
     row = rows["test:good"]
-    assert (row["state"], row["licence"], row["topics"], row["reasons"]) == ("accepted", "MIT", ["a", "b"], "[]")
+    assert (row["state"], row["licence"], row["topics"], row["reasons"]) == ("accepted", "MIT", ["a", "b"], [])
     assert row["score"] == pytest.approx(accepted.score)
     assert rows["test:demo"]["state"] == "rejected"
-    assert [reason["rule"] for reason in json.loads(rows["test:demo"]["reasons"])] == rules
+    assert [reason["rule"] for reason in rows["test:demo"]["reasons"]] == rules
 
 
 async def test_a_repository_is_judged_anew_at_a_new_revision(run_until_idle: RunUntilIdle, database: Database) -> None:
@@ -324,7 +323,7 @@ async def test_every_decision_names_the_rules_that_were_asked(
     }
     assert files["c"]["rejection"] == {"rule": "empty", "version": 1, "detail": "nothing but white space"}
     [first] = {row["rule_set"] for row in files.values()}
-    rules = json.loads(await database.fetchval("select rules from rule_sets where id = $1", first))
+    rules = await database.fetchval("select rules from rule_sets where id = $1", first)
     names = [rule["name"] for rule in rules]
     assert len(names) == len(set(names))
     assert names.index("too-large") < names.index("licence") < names.index("redacted") < names.index("long-lines")

@@ -56,7 +56,7 @@ class Reader:
     async def read_on(self) -> None:
         limit = await self._limit()
         rows = await self._database.fetch(SQL.read_between, self.last, limit)
-        events = [msgspec.json.decode(row["data"], type=BatchReady) for row in rows]
+        events = [msgspec.convert(row["data"], BatchReady) for row in rows]
         self.seen += [(event.batch_id, event.files) for event in events]
         self.positions += [row["position"] for row in rows]
         self.helpings += bool(rows)

@@ -42,7 +42,10 @@ pytestmark = pytest.mark.anyio
 
 NOW = timedelta(0)
 DROPPING = RetentionPolicy(keep=NOW, archive=None)
-READ_ALL = "select position, stream, type, version, id::text, data, metadata, recorded_at from events order by position"
+READ_ALL = (
+    "select position, stream, type, version, id::text, data::text, metadata::text, recorded_at"
+    " from events order by position"
+)
 SOMEBODY_WAITS = "select exists (select from pg_locks where relation = $1::text::regclass and not granted)"
 
 

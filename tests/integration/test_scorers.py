@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import types
 from collections.abc import Iterable
 from pathlib import Path
@@ -68,7 +67,7 @@ async def test_every_stored_file_has_a_score_with_its_reasons(
     rows = await scores(database)
     assert set(rows) == {*files, "table.py"}
     for row in rows.values():
-        dimensions = json.loads(row["scores"])
+        dimensions = row["scores"]
         assert set(dimensions) == NAMES
         applied = [one for one in dimensions.values() if one["value"] is not None]
         mean = sum(one["value"] * one["weight"] for one in applied) / sum(one["weight"] for one in applied)
@@ -134,7 +133,7 @@ async def test_scorers_of_other_plugins_count_too_and_a_new_version_scores_again
     events = await run(run_until_idle, clones, files, BOTH | {"other": offering(Shortness(1, 0))})
     [extracted] = of_type(events, FilesExtracted)
     before = await scores(database)
-    assert all(set(json.loads(row["scores"])) == NAMES | {"shortness"} for row in before.values())
+    assert all(set(row["scores"]) == NAMES | {"shortness"} for row in before.values())
     assert all(row["quality_score"] <= 50 for row in before.values())
 
     await run_until_idle(BOTH | {"other": offering(Shortness(1, 99))}, OPEN, [extracted])
@@ -142,7 +141,7 @@ async def test_scorers_of_other_plugins_count_too_and_a_new_version_scores_again
     events = await run_until_idle(BOTH | {"other": offering(Shortness(2, 100))}, OPEN, [extracted])
     after = await scores(database)
     assert all(after[path]["quality_score"] > before[path]["quality_score"] + 40 for path in files)
-    assert all(json.loads(row["scores"])["shortness"]["version"] == 2 for row in after.values())
+    assert all(row["scores"]["shortness"]["version"] == 2 for row in after.values())
     assert [event.scored for event in of_type(events, FilesScored)] == [2, 2, 2]
 
 

@@ -66,11 +66,11 @@ async def add_batch(database: Database) -> int:
 async def add_model(database: Database, name: str, batch_id: int) -> None:
     await database.execute(
         "insert into models (id, batch_id, base, state, losses, metrics, reasons)"
-        " values ($1, $2, 'SmolLM2-135M', 'rejected', $3::text::jsonb, '{}', $4::text::jsonb)",
+        " values ($1, $2, 'SmolLM2-135M', 'rejected', $3, '{}', $4)",
         name,
         batch_id,
-        '{"train": 1.5, "validation": 1.25}',
-        '[{"rule": "not-better", "detail": "1.25 >= 1.2"}]',
+        {"train": 1.5, "validation": 1.25},
+        [{"rule": "not-better", "detail": "1.25 >= 1.2"}],
     )
 
 

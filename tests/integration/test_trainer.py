@@ -393,7 +393,7 @@ async def test_files_become_a_model_that_is_compared_and_recorded(
     row = await database.fetchrow("select * from models")
     assert row is not None
     assert row["state"] == ("promoted" if isinstance(judged, ModelPromoted) else "rejected")
-    assert json.loads(row["losses"]) == {
+    assert row["losses"] == {
         "train": completed.train_loss,
         "validation": completed.validation_loss,
         "current": judged.metrics["current"]["loss"],

@@ -5,7 +5,7 @@
 -- return the ids of these. A repository with a new revision starts again; its old clone stays until it is replaced.
 -- One that was forgotten is passed over, also under another id or address.
 with discovered as materialized (
-    select * from jsonb_to_recordset($1::text::jsonb) as event (
+    select * from jsonb_to_recordset($1) as event (
         repository_id text, source text, full_name text, url text, revision text, description text, language text,
         licence text, stars integer, forks integer, size_kib bigint, topics text[], is_fork boolean,
         is_archived boolean, pushed_at timestamptz

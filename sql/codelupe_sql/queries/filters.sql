@@ -10,7 +10,7 @@ select is_forgotten($1, $2, $3)
 insert into repositories as known (
     id, source, full_name, url, revision, description, language, licence, stars, forks, size_kib, topics, is_fork,
     is_archived, pushed_at, state, score, reasons
-) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18::text::jsonb)
+) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
 on conflict (id) do update set
     full_name = excluded.full_name, url = excluded.url, revision = excluded.revision,
     description = excluded.description, language = excluded.language, licence = excluded.licence,
@@ -33,7 +33,7 @@ select state = 'forgotten' from repositories where id = $1 for share
 
 -- name: keep_rule_set
 -- The id of these rules, which are stored if they are new.
-insert into rule_sets (rules) values ($1::text::jsonb)
+insert into rule_sets (rules) values ($1)
 on conflict (md5(rules::text)) do update set rules = excluded.rules
 returning id
 

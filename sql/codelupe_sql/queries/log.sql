@@ -1,11 +1,11 @@
 -- The event log's statements. Positions are bigint, leases and waits are measured by the database's clock.
 
 -- name: append_one
-insert into events (stream, type, version, id, data, metadata) values ($1, $2, $3, $4, $5::text::jsonb, $6::text::jsonb)
+insert into events (stream, type, version, id, data, metadata) values ($1, $2, $3, $4, $5, $6)
 returning position
 
 -- name: append_few
-select position, duplicate from append_events($1, $2, $3, $4, $5::text[]::jsonb[], $6::text[]::jsonb[], $7)
+select position, duplicate from append_events($1, $2, $3, $4, $5, $6, $7)
 
 -- name: reserve_positions
 select position, duplicate from reserve_positions($1)
@@ -40,27 +40,27 @@ select head_position()
 select case when pg_try_advisory_xact_lock(20263) then create_event_partitions() + index_full_partitions() end
 
 -- name: read_all
-select position, stream, type, version, id, data, metadata, recorded_at
+select position, stream, type, version, id, data::text, metadata, recorded_at
 from events where position > $1 and position <= $2 order by position limit $3
 
 -- name: read_stream
 -- First found by the stream, then sorted; compared as a row, else the planner may walk along all positions instead.
 with found as materialized (
-    select position, stream, type, version, id, data, metadata, recorded_at
+    select position, stream, type, version, id, data::text, metadata, recorded_at
     from events where stream = $1 and (stream, position) > ($1, $2)
 )
 select position, stream, type, version, id, data, metadata, recorded_at from found order by position limit $3
 
 -- name: read_latest
 -- The newest events, newest first, of a type if one is given.
-select position, stream, type, version, id, data, metadata, recorded_at
+select position, stream, type, version, id, data::text, metadata, recorded_at
 from events where position > $1 and ($2::text is null or type = $2) order by position desc limit $3
 
 -- name: event_by_id
-select position, stream, type, version, id, data, metadata, recorded_at from events where id = $1
+select position, stream, type, version, id, data::text, metadata, recorded_at from events where id = $1
 
 -- name: event_at
-select position, stream, type, version, id, data, metadata, recorded_at from events where position = $1
+select position, stream, type, version, id, data::text, metadata, recorded_at from events where position = $1
 
 -- name: register_subscription
 insert into subscriptions (name, position)
@@ -68,16 +68,16 @@ values ($1, case when $2 then high_water_mark() else greatest(log_start() - 1, 0
 on conflict (name) do nothing
 
 -- name: feed
-select subscription_name as subscription, delivered, caught_up, task_token, attempts, crashes, checkpoint, position, stream, type, version, id, data,
-       metadata, recorded_at
+select subscription_name as subscription, delivered, caught_up, task_token, attempts, crashes, checkpoint, position, stream, type,
+       version, id, data::text, metadata, recorded_at
 from feed_and_claim($1, $2, $3, $4, $5, $6, $7, $8)
 
 -- name: claim
-select task_token, attempts, crashes, checkpoint, position, stream, type, version, id, data, metadata, recorded_at
+select task_token, attempts, crashes, checkpoint, position, stream, type, version, id, data::text, metadata, recorded_at
 from claim_tasks($1, $2, $3, $4)
 
 -- name: complete
-select complete_task($1, $2, $3, $4, $5, $6, $7, $8, $9::text[]::jsonb[], $10::text[]::jsonb[], $11)
+select complete_task($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 
 -- name: finish
 select finish_task($1, $2, $3, $4)
@@ -87,7 +87,7 @@ select finish_task($1, $2, $3, $4)
 select 1 from tasks where subscription = $1 and stream = $2 and position = $3 and token = $4 for update
 
 -- name: save_checkpoint
-update tasks set checkpoint = $5::text::jsonb
+update tasks set checkpoint = $5
 where subscription = $1 and stream = $2 and position = $3 and token = $4 returning 1
 
 -- name: retry
@@ -128,14 +128,15 @@ returning subscription
 delete from workers where id = any($1)
 
 -- name: open_batch
-select after, reached, more, has_tasks, position, stream, type, version, id, data from open_batch($1, $2, $3, $4)
+select after, reached, more, has_tasks, position, stream, type, version, id, data::text
+from open_batch($1, $2, $3, $4)
 
 -- name: read_batch
-select position, stream, type, version, id, data
+select position, stream, type, version, id, data::text
 from events where position > $1 and position <= $2 and type = any($3) order by position limit $4
 
 -- name: events_at
-select position, stream, type, version, id, data, metadata, recorded_at
+select position, stream, type, version, id, data::text, metadata, recorded_at
 from events where position = any($1) order by position
 
 -- name: streams_with_tasks

@@ -52,7 +52,7 @@ select count(*) as events, min(position) as first_position, max(position) as las
 from events where position >= $1 and position < $2
 
 -- name: read_page
-select position, stream, type, version, id::text, data, metadata, recorded_at
+select position, stream, type, version, id::text, data::text, metadata::text, recorded_at
 from events where position > $1 and position < $2 order by position limit $3
 
 -- name: set_patience

@@ -5,7 +5,7 @@
 -- name to both), or the signature in its present version ($4).
 select count(*) from processed_files
 where repository_id = $1 and commit = $2 and content is not null
-  and (scores is null or not scores @> $3::text::jsonb or signature_version is distinct from $4)
+  and (scores is null or not scores @> $3 or signature_version is distinct from $4)
 
 -- name: read_unscored
 -- The next of those files after the id $5: at most $6 of them, and no further one behind $7 characters. is_new says
@@ -16,7 +16,7 @@ from (
     from (
         select * from processed_files
         where repository_id = $1 and commit = $2 and content is not null and id > $5
-          and (scores is null or not scores @> $3::text::jsonb or signature_version is distinct from $4)
+          and (scores is null or not scores @> $3 or signature_version is distinct from $4)
         order by id limit $6
     ) as next
 ) as next_few

@@ -11,7 +11,7 @@ select repository_id, full_name, description, language, stars,
        || setweight(to_tsvector('simple', left(topics, 10000)), 'B')
        || setweight(to_tsvector('simple', coalesce(left(description, 10000), '')), 'C')
        || setweight(to_tsvector('simple', coalesce(language, '')), 'D')
-from jsonb_to_recordset($1::text::jsonb) as repository (
+from jsonb_to_recordset($1) as repository (
     repository_id text, full_name text, description text, language text, stars integer, topics text
 )
 order by repository_id

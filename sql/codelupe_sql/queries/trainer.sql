@@ -79,12 +79,12 @@ where known.state in ('training', 'failed')
 returning id
 
 -- name: finish_training
-update models set state = 'trained', path = $2, losses = $3::text::jsonb, steps = $4, samples = $5,
+update models set state = 'trained', path = $2, losses = $3, steps = $4, samples = $5,
     reasons = '[]', finished_at = now()
 where id = $1
 
 -- name: fail_training
-update models set state = 'failed', reasons = $2::text::jsonb, finished_at = now() where id = $1
+update models set state = 'failed', reasons = $2, finished_at = now() where id = $1
 
 -- name: model_to_judge
 select state, base from models where id = $1
@@ -96,6 +96,6 @@ order by decided_at desc limit 1
 
 -- name: decide
 -- $2 promoted or rejected, $3 losses to add, $4 metrics, $5 reasons.
-update models set state = $2, losses = losses || $3::text::jsonb, metrics = $4::text::jsonb,
-    reasons = $5::text::jsonb, decided_at = now()
+update models set state = $2, losses = losses || $3, metrics = $4,
+    reasons = $5, decided_at = now()
 where id = $1
