@@ -15,6 +15,7 @@ import asyncpg
 import hypothesis
 import pytest
 
+from codelupe import Repository
 from codelupe.config.sources import Layer, RawSettings, validate
 from codelupe.daemon import Daemon, Outcome
 from codelupe.host.discovery import Plugin
@@ -23,14 +24,16 @@ from codelupe.log import EventLog
 from codelupe.postgres import Database
 from codelupe.postgres.embedded import embedded_server
 from codelupe.postgres.migrate import migrate, own_migrations
+from codelupe.postgres.queries import load_queries
 from codelupe.work.timings import DEFAULT, Timings
-from codelupe_events import Event
+from codelupe_events import Event, RepoDiscovered
 from tests.clock import Clock
 
 # How long an example takes depends on the machine, and says nothing about it.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
+CRAWLER = load_queries("codelupe_sql", "crawler")
 _numbers = itertools.count(1)
 
 
@@ -137,7 +140,10 @@ async def clock(database: Database) -> Clock:
 
 @pytest.fixture
 def run_until_idle(make_daemon: Callable[..., Daemon], database: Database) -> RunUntilIdle:
-    """Publishes events, runs a real daemon of these plugins until nothing is left to do, returns the whole log."""
+    """Publishes events, runs a real daemon of these plugins until nothing is left to do, returns the whole log.
+
+    What is discovered gets its row, as from the crawler.
+    """
 
     async def run(
         plugins: Mapping[str, object],
@@ -147,6 +153,8 @@ def run_until_idle(make_daemon: Callable[..., Daemon], database: Database) -> Ru
     ) -> list[Event]:
         log = EventLog(database)
         for event in events:
+            if isinstance(event, RepoDiscovered):
+                await database.execute(CRAWLER.record_repositories, [Repository.from_event(event).to_row()])
             await log.publish(event)
         outcome: Outcome = await make_daemon(plugins, settings, **core).run()
         assert not outcome.failed_jobs

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from codelupe_events import Reason
+import msgspec
+
+from codelupe_events import Reason, RepoDiscovered
 
 
 @dataclass(frozen=True, kw_only=True)
 class Repository:
-    """A repository as its source describes it; ``external_id`` is the source's own stable id."""
+    """A repository as its source describes it; ``external_id`` is the source's own stable id.
+
+    The other fields are those of :class:`~codelupe_events.RepoDiscovered` and columns of the table ``repositories``.
+    """
 
     source: str
     external_id: str
@@ -33,6 +38,28 @@ class Repository:
     @property
     def id(self) -> str:
         return f"{self.source}:{self.external_id}"
+
+    @classmethod
+    def from_event(cls, event: RepoDiscovered) -> Repository:
+        """The repository that the event describes."""
+        description = msgspec.structs.asdict(event)
+        external_id = description.pop("repository_id").removeprefix(f"{event.source}:")
+        return cls(external_id=external_id, **description)
+
+    def to_event(self) -> RepoDiscovered:
+        """The event that it was found.
+
+        Raises:
+            msgspec.ValidationError: a field has a value of the wrong type.
+        """
+        return msgspec.convert({"repository_id": self.id, **self._description()}, RepoDiscovered)
+
+    def to_row(self) -> dict[str, Any]:
+        """Its row of the table ``repositories``, as far as its source says: values by column."""
+        return {"id": self.id, **self._description()}
+
+    def _description(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if name != "external_id"}
 
 
 @runtime_checkable

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import asdict
+from dataclasses import fields, replace
 from typing import Any
-
-import msgspec
 
 from codelupe import Connection, HandlerContext, JobContext, Reject, Repository, RepositorySource, load_queries
 from codelupe_events import CrawlRequested, CrawlSliceCompleted, RepoDiscovered
@@ -67,7 +65,7 @@ async def _slices(
     seen = 0
     try:
         async for repository in source.discover():
-            found[repository.id] = as_event(repository)
+            found[repository.id] = storable(repository).to_event()
             seen += 1
             context.progress(seen, None, "repositories", source=source.name)
             if len(found) == SLICE:
@@ -82,7 +80,7 @@ async def _slices(
 async def _record(
     connection: Connection, context: JobContext | HandlerContext, source: str, found: Sequence[RepoDiscovered]
 ) -> None:
-    rows = await connection.fetch(SQL.upsert_repositories, found)
+    rows = await connection.fetch(SQL.record_repositories, [Repository.from_event(event).to_row() for event in found])
     new = {row["id"] for row in rows}
     for event in found:
         if event.repository_id in new:
@@ -91,24 +89,19 @@ async def _record(
         context.emit(CrawlSliceCompleted(source=source, seen=len(found), new=len(new)))
 
 
-def as_event(repository: Repository) -> RepoDiscovered:
-    """The repository as an event that can be stored: see :func:`storable`; the description is cut short.
-
-    Raises:
-        msgspec.ValidationError: the source has put a value of the wrong type into it.
-    """
-    fields = {name: storable(value) for name, value in asdict(repository).items() if name != "external_id"}
-    if repository.description is not None:
-        fields["description"] = fields["description"][:_DESCRIPTION_CHARACTERS]
-    return msgspec.convert({"repository_id": storable(repository.id), **fields}, RepoDiscovered)
+def storable(repository: Repository) -> Repository:
+    """The repository with U+FFFD for the characters that Postgres cannot hold, and its description cut short."""
+    clean = replace(repository, **{each.name: _storable(getattr(repository, each.name)) for each in fields(repository)})
+    if clean.description is None:
+        return clean
+    return replace(clean, description=clean.description[:_DESCRIPTION_CHARACTERS])
 
 
-def storable(value: Any) -> Any:
-    """The value with NUL and lone surrogates, which Postgres cannot hold, replaced by U+FFFD in every string."""
+def _storable(value: Any) -> Any:
     match value:
         case str():
             return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value)
         case tuple() | list():
-            return tuple(storable(each) for each in value)
+            return tuple(_storable(each) for each in value)
         case _:
             return value

@@ -16,13 +16,14 @@ class JudgeRepositories:
         self._min_score = min_score
 
     async def __call__(self, event: RepoDiscovered, context: HandlerContext) -> None:
-        repository = as_repository(event)
+        repository = Repository.from_event(event)
         score = repository_score(repository, context.recorded.recorded_at)
         checks = [rule.check(repository) for rule in context.repository_rules]
         checks += [self._check_score(score), await _check_memory(event, context)]
         reasons = tuple(reason for reason in checks if reason)
         async with context.transaction() as connection:
-            await connection.execute(SQL.judge_repository, *_row(event, score, reasons))
+            state = "rejected" if reasons else "accepted"
+            await connection.execute(SQL.record_verdict, event.repository_id, event.revision, state, score, reasons)
             context.emit(_verdict(event, score, reasons))
 
     def _check_score(self, score: float) -> Reason | None:
@@ -35,50 +36,6 @@ async def _check_memory(event: RepoDiscovered, context: HandlerContext) -> Reaso
     if await context.database.fetchval(SQL.is_forgotten, event.repository_id, event.full_name, event.url):
         return Reason(rule="forgotten", detail="somebody wanted it out; see `codelupe forget --list`")
     return None
-
-
-def as_repository(event: RepoDiscovered) -> Repository:
-    """What the event says, in the form that rules judge."""
-    return Repository(
-        source=event.source,
-        external_id=event.repository_id.removeprefix(f"{event.source}:"),
-        full_name=event.full_name,
-        url=event.url,
-        revision=event.revision,
-        description=event.description,
-        language=event.language,
-        licence=event.licence,
-        stars=event.stars,
-        forks=event.forks,
-        size_kib=event.size_kib,
-        topics=event.topics,
-        is_fork=event.is_fork,
-        is_archived=event.is_archived,
-        pushed_at=event.pushed_at,
-    )
-
-
-def _row(event: RepoDiscovered, score: float, reasons: tuple[Reason, ...]) -> tuple[object, ...]:
-    return (
-        event.repository_id,
-        event.source,
-        event.full_name,
-        event.url,
-        event.revision,
-        event.description,
-        event.language,
-        event.licence,
-        event.stars,
-        event.forks,
-        event.size_kib,
-        event.topics,
-        event.is_fork,
-        event.is_archived,
-        event.pushed_at,
-        "rejected" if reasons else "accepted",
-        score,
-        reasons,
-    )
 
 
 def _verdict(event: RepoDiscovered, score: float, reasons: tuple[Reason, ...]) -> RepoAccepted | RepoRejected:

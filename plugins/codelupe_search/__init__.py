@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from codelupe import BatchContext, BatchSubscription, Database, Repository, hookimpl
@@ -36,13 +35,7 @@ async def index(events: Sequence[RepoDiscovered | RepoForgotten], context: Batch
     last = {event.repository_id: event for event in events}
     forgotten = [event.repository_id for event in last.values() if isinstance(event, RepoForgotten)]
     await context.search_index.index(
-        [as_repository(event) for event in last.values() if isinstance(event, RepoDiscovered)]
+        [Repository.from_event(event) for event in last.values() if isinstance(event, RepoDiscovered)]
     )
     if forgotten:
         await context.search_index.remove(forgotten)
-
-
-def as_repository(event: RepoDiscovered) -> Repository:
-    """The repository that the event describes."""
-    values = {each.name: getattr(event, each.name) for each in fields(Repository) if each.name != "external_id"}
-    return Repository(external_id=event.repository_id.removeprefix(f"{event.source}:"), **values)

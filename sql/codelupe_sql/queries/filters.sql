@@ -4,24 +4,13 @@
 -- Whether a repository with this id, name and address must not come back.
 select is_forgotten($1, $2, $3)
 
--- name: judge_repository
--- Everything the source says, and the decision. A repository that has come further at the same revision stays there
--- when it is accepted once more.
-insert into repositories as known (
-    id, source, full_name, url, revision, description, language, licence, stars, forks, size_kib, topics, is_fork,
-    is_archived, pushed_at, state, score, reasons
-) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
-on conflict (id) do update set
-    full_name = excluded.full_name, url = excluded.url, revision = excluded.revision,
-    description = excluded.description, language = excluded.language, licence = excluded.licence,
-    stars = excluded.stars, forks = excluded.forks, size_kib = excluded.size_kib, topics = excluded.topics,
-    is_fork = excluded.is_fork, is_archived = excluded.is_archived, pushed_at = excluded.pushed_at,
-    score = excluded.score, reasons = excluded.reasons,
-    state = case
-        when excluded.state = 'accepted' and known.revision = excluded.revision
-            and known.state in ('cloned', 'empty', 'extracted', 'scored') then known.state
-        else excluded.state
-    end
+-- name: record_verdict
+-- The decision ($3, accepted or rejected; $4 the score, $5 the reasons) about a repository ($1) at a revision ($2), unless
+-- its source has a newer one by now. One that has come further at this revision stays there when it is accepted again.
+update repositories set
+    score = $4, reasons = $5,
+    state = case when $3 = 'accepted' and state in ('cloned', 'empty', 'extracted', 'scored') then state else $3 end
+where id = $1 and revision = $2
 
 -- name: read_repository
 -- One row if the repository is known: what its source says of the licence, and the key for placeholders.
