@@ -238,10 +238,14 @@ class JobContext(_Context):
         """How many new events this run has brought."""
         self._outbox: list[Entry] = []
 
-    def emit(self, event: Event, *, key: str | None = None) -> None:
-        """Append the event when the transaction around this call commits; once for ever if it has a ``key``."""
+    def emit(self, event: Event, *, key: str | None = None, caused_by: uuid.UUID | None = None) -> None:
+        """Append the event when the transaction around this call commits; once for ever if it has a ``key``.
+
+        ``caused_by`` is the id of the event that it comes of, if there is one.
+        """
         derived = None if key is None else derive_key(self.name, type(event).__name__, key)
-        self._outbox.append(Entry(event=event, key=derived, metadata={"by": self.name}))
+        cause = {} if caused_by is None else {"caused_by": str(caused_by)}
+        self._outbox.append(Entry(event=event, key=derived, metadata={"by": self.name, **cause}))
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:

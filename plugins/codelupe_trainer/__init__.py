@@ -7,9 +7,10 @@ from datetime import timedelta
 
 import anyio
 
-from codelupe import Job, RetryPolicy, Subscription, hookimpl
+from codelupe import BatchSubscription, Job, RetryPolicy, Subscription, hookimpl
 from codelupe_events import (
     BatchReady,
+    FilesScored,
     ModelPromoted,
     ModelRejected,
     RepoForgotten,
@@ -17,7 +18,8 @@ from codelupe_events import (
     TrainingFailed,
     TrainingStarted,
 )
-from codelupe_trainer.batcher import Batcher
+from codelupe_trainer.batcher import Batcher, record_scored
+from codelupe_trainer.current import follow_promotions
 from codelupe_trainer.forgetting import empty_work_files
 from codelupe_trainer.gate import Gate
 from codelupe_trainer.settings import TrainerSettings
@@ -37,10 +39,13 @@ def codelupe_jobs(settings: TrainerSettings) -> Iterable[Job]:
 
 
 @hookimpl
-def codelupe_subscriptions(settings: TrainerSettings) -> Iterable[Subscription]:
+def codelupe_subscriptions(settings: TrainerSettings) -> Iterable[Subscription | BatchSubscription]:
     device = anyio.Lock()
     trainer, gate = Trainer(settings, device), Gate(settings, device)
     return [
+        BatchSubscription(
+            name="scored-commits", events=(FilesScored,), handler=record_scored, projects_to=("scored_commits",)
+        ),
         Subscription(
             name="train",
             events=(BatchReady,),
@@ -57,5 +62,6 @@ def codelupe_subscriptions(settings: TrainerSettings) -> Iterable[Subscription]:
             concurrency=1,
             retry=_RETRY,
         ),
+        Subscription(name="current-model", events=(ModelPromoted,), handler=follow_promotions, concurrency=1),
         Subscription(name="forget", events=(RepoForgotten,), handler=empty_work_files),
     ]

@@ -1,9 +1,11 @@
-"""The job that freezes batches."""
+"""The job that freezes batches, and the subscription by which they know what they come of."""
 
 from __future__ import annotations
 
-from codelupe import JobContext, load_queries
-from codelupe_events import BatchReady
+from collections.abc import Sequence
+
+from codelupe import BatchContext, JobContext, load_queries
+from codelupe_events import BatchReady, FilesScored
 from codelupe_trainer.settings import TrainerSettings
 
 SQL = load_queries("codelupe_sql", "trainer")
@@ -16,7 +18,7 @@ class Batcher:
         self._settings = settings
 
     async def freeze(self, context: JobContext) -> None:
-        """Freeze one batch if there are files enough."""
+        """Freeze one batch if there are files enough; it comes of the last event that scored some of them."""
         settings = self._settings
         async with context.transaction() as connection:
             row = await connection.fetchrow(
@@ -39,7 +41,19 @@ class Batcher:
                     repositories=row["repositories"],
                     min_score=settings.min_score,
                 )
-                context.emit(event, key=str(row["id"]))
+                context.emit(event, key=str(row["id"]), caused_by=row["cause"])
         context.progress(min(row["waiting"], settings.min_files), settings.min_files, "files")
         if row["id"] is not None:
             context.log.info("batch_frozen", batch=row["id"], files=row["files"], repositories=row["repositories"])
+
+
+async def record_scored(events: Sequence[FilesScored], context: BatchContext) -> None:
+    """Keep which event said that the files of a commit are scored, for the batch that will be made of them."""
+    recorded = await context.recorded()
+    await context.connection.execute(
+        SQL.record_scored_commits,
+        [event.repository_id for event in events],
+        [event.commit for event in events],
+        [each.id for each in recorded],
+        [each.position for each in recorded],
+    )

@@ -21,8 +21,6 @@ from codelupe_trainer.records import Comparison
 from codelupe_trainer.settings import TrainerSettings
 
 SQL = load_queries("codelupe_sql", "trainer")
-CURRENT = "current"
-"""The link, in the models' folder, to the model promoted last."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +60,6 @@ class Gate:
         reasons = objections(compared, settings.gate)
         comparison = Comparison(current=in_use.name, measured=compared, reasons=reasons)
         await anyio.to_thread.run_sync(model_folder.add_comparison, candidate, comparison)
-        if comparison.promoted:
-            await anyio.to_thread.run_sync(model_folder.point_to, context.directories.models / CURRENT, candidate)
         await _record(event, comparison, context)
         await anyio.to_thread.run_sync(partial(shutil.rmtree, work, ignore_errors=True))
 

@@ -204,6 +204,28 @@ async def test_a_model_leads_back_to_its_batch_repositories_and_files(undisturbe
             assert (clone / file["path"]).is_file()
 
 
+async def test_the_verdict_on_a_model_leads_back_to_the_discovery_of_a_repository(
+    undisturbed: tuple[Pipeline, str],
+) -> None:
+    pipeline, _ = undisturbed
+    connection = await asyncpg.connect(pipeline.url)
+    try:
+        position = await connection.fetchval(
+            "select position from events where type in ('ModelPromoted', 'ModelRejected')"
+        )
+    finally:
+        await connection.close()
+    assert [event["type"] for event in pipeline.ask("events", "trace", str(position))][1:] == [
+        "TrainingCompleted",
+        "BatchReady",
+        "FilesScored",
+        "FilesExtracted",
+        "RepoCloned",
+        "RepoAccepted",
+        "RepoDiscovered",
+    ]
+
+
 async def test_whole_repositories_are_held_out(undisturbed: tuple[Pipeline, str]) -> None:
     """The gate compares on repositories of which no file was in any batch."""
     pipeline, _ = undisturbed

@@ -467,7 +467,7 @@ async def test_a_batch_takes_the_best_files_once_and_leaves_held_out_ones(
     assert "pip install --no-deps no-such-model" in failed[0].error
     states = await database.fetch("select state, reasons from models")
     assert [row["state"] for row in states] == ["failed", "failed"]
-    assert "no-such-model" in states[0]["reasons"]
+    assert "no-such-model" in states[0]["reasons"][0]["detail"]
 
 
 async def test_too_few_files_make_no_batch(run_until_idle: RunUntilIdle, database: Database, models: Path) -> None:

@@ -1,3 +1,5 @@
+-- Repositories as their sources describe them: one writer of the row, which takes any columns.
+
 -- Takes in rows of repositories (a JSON array of objects, all with the same keys: names of columns) that are new or have
 -- a new revision, and returns the ids of these. A repository with a new revision starts again; its old clone stays until
 -- it is replaced. One that was forgotten is passed over, also under another id or address. The keys say which columns

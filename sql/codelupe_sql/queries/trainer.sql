@@ -1,13 +1,22 @@
 -- Batches, and the models trained on them. "Good" files are stored ones with a score and a length within limits.
 
+-- name: record_scored_commits
+-- Which event ($3, at the position $4) said that the files of a commit ($2) of a repository ($1) are scored.
+insert into scored_commits (repository_id, commit, event_id, position)
+select distinct on (repository_id, commit) repository_id, commit, event_id, position
+from unnest($1::text[], $2::text[], $3::uuid[], $4::bigint[]) as scored (repository_id, commit, event_id, position)
+order by repository_id, commit, position desc
+on conflict (repository_id, commit) do update set event_id = excluded.event_id, position = excluded.position
+where scored_commits.position < excluded.position
+
 -- name: freeze_batch
 -- Freeze the good files of which neither they nor a near duplicate are in a batch yet, the best first and one of each
 -- cluster, in one new batch if there are enough of them.
 -- $1 lowest score, $2 fewest and $3 most characters, $4 share of repositories held out, $5 fewest and $6 most files,
 -- $7 share of files for validation, $8 seed of that split. Always returns one row: how many files there were, and the
--- batch or nulls.
+-- batch or nulls. Its cause is the last event that scored files of it, if that event has been recorded.
 with chosen as materialized (
-    select id, repository_id, characters, content_hash
+    select id, repository_id, commit, characters, content_hash
     from processed_files
     where content is not null and quality_score >= $1 and characters between $2 and $3
       and not is_held_out(repository_id, $4) and is_survivor
@@ -29,7 +38,9 @@ with chosen as materialized (
            case when place <= greatest(1, round($7::float * batch.files)) then 'validation' else 'train' end
     from shuffled, batch order by shuffled.id
 )
-select (select count(*) from chosen) as waiting, batch.id, batch.files, batch.characters, batch.repositories
+select (select count(*) from chosen) as waiting, batch.id, batch.files, batch.characters, batch.repositories, (
+    select event_id from scored_commits join chosen using (repository_id, commit) order by position desc limit 1
+) as cause
 from (values (1)) as one left join batch on true
 
 -- name: batch_files_as_json
@@ -99,3 +110,17 @@ order by decided_at desc limit 1
 update models set state = $2, losses = losses || $3, metrics = $4,
     reasons = $5, decided_at = now()
 where id = $1
+
+-- name: lock_current_model
+-- Held to the end of the transaction by the one that moves the link to the model in use.
+select pg_advisory_xact_lock(hashtextextended('codelupe.current-model', 0))
+
+-- name: newest_promotion
+-- Of those from a position on.
+select data ->> 'model_id' as model_id, recorded_at from events
+where position >= $1 and type = 'ModelPromoted' order by position desc limit 1
+
+-- name: put_in_use
+-- The model ($1) counts as promoted last, at the moment of its promotion ($2), whatever was decided before; returns its
+-- path.
+update models set state = 'promoted', decided_at = $2 where id = $1 and path is not null returning path
