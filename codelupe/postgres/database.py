@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -61,7 +61,7 @@ def redact_url(url: str) -> str:
     return re.sub(r"(password=)[^&]*", r"\1***", url)
 
 
-_FAREWELL_SECONDS = 5.0
+_CLOSE_SECONDS = 5.0
 """How long a connection may take to be put back or closed in order before it is cut."""
 _SESSION = {
     "application_name": "codelupe",
@@ -86,7 +86,7 @@ class Database:
         self.where = redact_url(url)
         """The address without a password, for messages."""
         self._connections = connections
-        self._lender: ConnectionCache | None = None
+        self._cache: ConnectionCache | None = None
 
     async def __aenter__(self) -> Self:
         try:
@@ -108,25 +108,25 @@ class Database:
             if away := _absence(self.where, error, *_UNREACHABLE):
                 raise away from error
             raise
-        self._lender = ConnectionCache(pool, self._connections)
+        self._cache = ConnectionCache(pool, self._connections)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        lender, self._lender = self._lender, None
-        if lender is not None:
-            await lender.close()
+        cache, self._cache = self._cache, None
+        if cache is not None:
+            await cache.close()
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A connection of one's own, outside a transaction; its session is like new for whoever has it next.
+        """A connection outside a transaction; its session is reset before another caller gets it.
 
         Raises:
             DatabaseUnavailable: also when the connection breaks while it is used.
         """
-        async with self._borrow(to_be_reset=True) as connection:
+        async with self._checkout(to_be_reset=True) as connection:
             yield connection
 
-    def statement(self) -> _Checkout:
+    def statement(self) -> AbstractAsyncContextManager[Connection]:
         """A connection for a statement or a transaction that leaves nothing behind in the session.
 
         Asking the server to forget what was set costs as much as a statement, so it is not asked here.
@@ -134,12 +134,12 @@ class Database:
         Raises:
             DatabaseUnavailable: also when the connection breaks while it is used.
         """
-        return self._borrow(to_be_reset=False)
+        return self._checkout(to_be_reset=False)
 
-    def _borrow(self, *, to_be_reset: bool) -> _Checkout:
-        if self._lender is None:
+    def _checkout(self, *, to_be_reset: bool) -> _Checkout:
+        if self._cache is None:
             raise DatabaseUnavailable("the database is not connected", hint="Enter the Database first.")
-        return _Checkout(self._lender, self.where, to_be_reset=to_be_reset)
+        return _Checkout(self._cache, self.where, to_be_reset=to_be_reset)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -153,7 +153,7 @@ class Database:
             try:
                 yield connection
             except BaseException:
-                with anyio.move_on_after(_FAREWELL_SECONDS, shield=True), suppress(*_BROKEN):
+                with anyio.move_on_after(_CLOSE_SECONDS, shield=True), suppress(*_BROKEN):
                     await transaction.rollback()
                 raise
             await transaction.commit()
@@ -180,47 +180,47 @@ class Database:
 
 
 class ConnectionCache:
-    """Lends a pool's connections, and keeps those at hand to which nothing happened.
+    """Checks a pool's connections out, and keeps those idle to which nothing happened.
 
     The pool starts a task for each connection that comes back, which costs as much as a short statement.
     """
 
     def __init__(self, pool: _Pool, connections: int) -> None:
         self._pool = pool
-        self._turns = anyio.Semaphore(connections, fast_acquire=True)
-        self._at_hand: list[Connection] = []
+        self._slots = anyio.Semaphore(connections, fast_acquire=True)
+        self._idle: list[Connection] = []
 
-    async def lend(self) -> Connection:
-        await self._turns.acquire()
+    async def checkout(self) -> Connection:
+        await self._slots.acquire()
         try:
-            while self._at_hand:
-                connection = self._at_hand.pop()
+            while self._idle:
+                connection = self._idle.pop()
                 if _is_usable(connection):
                     return connection
                 await self._pool.release(connection)
             return await self._pool.acquire()
         except BaseException:
-            self._turns.release()
+            self._slots.release()
             raise
 
-    async def take_back(self, connection: Connection, *, as_new: bool) -> None:
+    async def check_in(self, connection: Connection, *, as_new: bool) -> None:
         """With ``as_new`` its session is reset first."""
         try:
             is_open = _is_usable(connection) and connection.is_in_transaction()
             if is_open:
                 with suppress(TimeoutError, *_BROKEN):
-                    await connection.execute("rollback", timeout=_FAREWELL_SECONDS)
+                    await connection.execute("rollback", timeout=_CLOSE_SECONDS)
             if as_new or is_open or not _is_usable(connection):
-                await self._pool.release(connection, timeout=_FAREWELL_SECONDS)
+                await self._pool.release(connection, timeout=_CLOSE_SECONDS)
             else:
-                self._at_hand.append(connection)
+                self._idle.append(connection)
         finally:
-            self._turns.release()
+            self._slots.release()
 
     async def close(self) -> None:
         try:
-            with anyio.move_on_after(_FAREWELL_SECONDS, shield=True) as scope:
-                for connection in self._at_hand:
+            with anyio.move_on_after(_CLOSE_SECONDS, shield=True) as scope:
+                for connection in self._idle:
                     await self._pool.release(connection)
                 await self._pool.close()
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
@@ -239,14 +239,14 @@ def _is_usable(connection: Connection) -> bool:
 class _Checkout:
     """A connection on its way out and back; a class, for this is on the path of every statement."""
 
-    def __init__(self, lender: ConnectionCache, where: str, *, to_be_reset: bool) -> None:
-        self._lender = lender
+    def __init__(self, cache: ConnectionCache, where: str, *, to_be_reset: bool) -> None:
+        self._cache = cache
         self._where = where
         self._to_be_reset = to_be_reset
 
     async def __aenter__(self) -> Connection:
         try:
-            self._connection = await self._lender.lend()
+            self._connection = await self._cache.checkout()
         except Exception as error:
             if away := _absence(self._where, error, *_UNREACHABLE):
                 raise away from error
@@ -258,10 +258,10 @@ class _Checkout:
     ) -> None:
         try:
             if error is None:
-                await self._lender.take_back(self._connection, as_new=self._to_be_reset)
+                await self._cache.check_in(self._connection, as_new=self._to_be_reset)
             else:
                 with anyio.CancelScope(shield=True):
-                    await self._lender.take_back(self._connection, as_new=True)
+                    await self._cache.check_in(self._connection, as_new=True)
         except Exception as of_release:
             failure = error or of_release
             if away := _absence(self._where, failure, TimeoutError):

@@ -26,8 +26,11 @@ async def use_jsonb(connection: AnyConnection) -> None:
     await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=_to_wire, decoder=_from_wire, format="binary")
 
 
-def _to_wire(value: object) -> bytes:
-    return _VERSION + (value if type(value) is bytes else _encode(value))
+def _to_wire(value: Any) -> bytes:
+    try:
+        return _VERSION + value  # bytes, which is what events are: they are appended by the thousand
+    except TypeError:
+        return _VERSION + _encode(value)
 
 
 def _from_wire(data: bytes) -> Any:

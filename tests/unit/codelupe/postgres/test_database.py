@@ -94,7 +94,7 @@ async def test_a_connection_that_breaks_is_absence_and_the_next_one_works(databa
 
 
 @pytest.mark.anyio
-async def test_one_connection_serves_one_borrower_after_another(postgres_url: str) -> None:
+async def test_one_connection_is_checked_out_by_one_after_another(postgres_url: str) -> None:
     served: list[tuple[int, str]] = []
 
     async def borrow(number: int) -> None:
@@ -138,7 +138,7 @@ async def test_a_session_is_like_new_after_its_owner_whatever_became_of_him(post
 
 
 @pytest.mark.anyio
-async def test_a_connection_that_broke_at_hand_is_replaced(postgres_url: str) -> None:
+async def test_an_idle_connection_that_broke_is_replaced(postgres_url: str) -> None:
     async with Database(postgres_url, connections=2) as database:
         async with database.statement() as first, database.statement() as second:
             broken = await second.fetchval("select pg_backend_pid()")
