@@ -15,11 +15,22 @@ from codelupe.log import Entry, EventLog, Recorded
 from codelupe.observability.progress import Progress
 from codelupe.postgres import Connection, Database
 from codelupe.postgres.queries import Queries, load_queries
+from codelupe.storage.atomic import (
+    AtomicFile,
+    atomic_folder,
+    move_into_place,
+    remove_tree,
+    sync_folder,
+    write_file,
+    write_link,
+)
+from codelupe.storage.locks import FileLock, open_lock
 from codelupe.work.context import BatchContext, HandlerContext, JobContext
 from codelupe.work.retry import RetryPolicy
 from codelupe.work.subscriptions import BatchSubscription, Job, Service, Subscription
 
 __all__ = [
+    "AtomicFile",
     "BatchContext",
     "BatchSubscription",
     "CodelupeError",
@@ -30,6 +41,7 @@ __all__ = [
     "Entry",
     "EventLog",
     "Executor",
+    "FileLock",
     "FileRule",
     "HandlerContext",
     "Job",
@@ -54,7 +66,14 @@ __all__ = [
     "SourceFile",
     "Subscription",
     "WorkerLost",
+    "atomic_folder",
     "hookimpl",
     "load_queries",
+    "move_into_place",
+    "open_lock",
+    "remove_tree",
+    "sync_folder",
+    "write_file",
+    "write_link",
 ]
 __version__ = "0.1.0"

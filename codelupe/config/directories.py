@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from codelupe.config.settings import Settings
 from codelupe.errors import StateDirectoryError
 from codelupe.log.retention import RetentionPolicy
+from codelupe.storage.locks import open_lock
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,24 +75,18 @@ def held_by_one_daemon(state: Path) -> Iterator[None]:
     Raises:
         StateDirectoryError: another daemon has it, or the disk is full.
     """
-    try:
-        file = (state / "daemon.lock").open("a+b", buffering=0)
-    except OSError as error:
-        raise _unusable(state, error) from error
-    with file:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise StateDirectoryError(
-                f"another codelupe daemon (process {file.read().decode().strip() or 'unknown'}) works in {state}",
-                hint="Stop it, or give this one a directory of its own with CODELUPE_STATE_DIR.",
-            ) from None
-        try:
-            file.truncate(0)
-            file.write(f"{os.getpid()}\n".encode())
+            lock = stack.enter_context(open_lock(state / "daemon.lock"))
+            if is_ours := lock.try_acquire():
+                lock.write_holder()
         except OSError as error:
             raise _unusable(state, error) from error
+        if not is_ours:
+            raise StateDirectoryError(
+                f"another codelupe daemon (process {lock.holder or 'unknown'}) works in {state}",
+                hint="Stop it, or give this one a directory of its own with CODELUPE_STATE_DIR.",
+            )
         yield
 
 

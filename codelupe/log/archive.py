@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ import asyncpg
 from codelupe.errors import CodelupeError
 from codelupe.log.partitions import SQL, Partition
 from codelupe.postgres import Connection
+from codelupe.storage.atomic import AtomicFile, sync_folder
 
 T = TypeVar("T")
 _PAGE_ROWS = 500
@@ -62,7 +61,7 @@ async def archive(
         await _on_disk(path, _verify, path, contents)
     else:
         await _write(connection, partition, contents, path, report)
-    await _on_disk(path, _sync_folder, folder)
+    await _on_disk(path, sync_folder, folder)
     return path
 
 
@@ -107,18 +106,16 @@ class _PartitionFile:
 
     def __init__(self, path: Path, contents: Contents) -> None:
         parquet = _parquet()
-        if not path.parent.exists():
-            path.parent.mkdir(parents=True)
-            _sync_folder(path.parent.parent)
-        for left_over in path.parent.glob(f".{path.name}.*"):
-            left_over.unlink()
-        self._path, self._contents, self._schema = path, contents, _schema(contents)
-        self._temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        self._contents, self._schema = contents, _schema(contents)
         self._waiting: list[Any] = []
         self._waiting_bytes = 0
-        self._sink = self._temporary.open("xb")
+        self._file = AtomicFile(path)
         self._writer = parquet.ParquetWriter(
-            self._sink, self._schema, compression="zstd", use_dictionary=["stream", "type"], write_page_checksum=True
+            self._file.file,
+            self._schema,
+            compression="zstd",
+            use_dictionary=["stream", "type"],
+            write_page_checksum=True,
         )
 
     def write(self, page: Sequence[asyncpg.Record]) -> None:
@@ -133,10 +130,9 @@ class _PartitionFile:
         """Verify it and give it its name."""
         self._write_group()
         self._writer.close()
-        self._sink.flush()
-        os.fsync(self._sink.fileno())
-        _verify(self._temporary, self._contents)
-        self._temporary.rename(self._path)
+        self._file.file.flush()
+        _verify(self._file.temporary, self._contents)
+        self._file.commit()
 
     def _write_group(self) -> None:
         import pyarrow as pa
@@ -149,9 +145,7 @@ class _PartitionFile:
         """Close it, and delete what is not complete."""
         with suppress(OSError):  # what it still had to write
             self._writer.close()
-        with suppress(OSError):
-            self._sink.close()
-        self._temporary.unlink(missing_ok=True)
+        self._file.discard()
 
 
 def _parquet() -> Any:
@@ -210,11 +204,3 @@ def _contents_of_file(path: Path) -> Contents:
         first_id=ids[_FIRST_ID].decode(),
         last_id=ids[_LAST_ID].decode(),
     )
-
-
-def _sync_folder(folder: Path) -> None:
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

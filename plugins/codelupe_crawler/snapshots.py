@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -13,6 +12,7 @@ from typing import IO, cast
 import anyio
 import anyio.to_thread
 
+from codelupe import atomic_folder
 from codelupe_crawler import git
 from codelupe_crawler.copies import REVISION_FILE, revision_of
 
@@ -22,10 +22,7 @@ _IDENTITY = b"CodeLupe <codelupe@localhost> 946684800 +0000"
 
 
 class Snapshots:
-    """Bare repositories in one folder, each made in a folder of its own and then renamed.
-
-    A half-made one that a killed process left behind is overwritten.
-    """
+    """Bare repositories in one folder, each whole or not there."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -47,13 +44,9 @@ class Snapshots:
 def _keep(place: Path, revision: str, files: Callable[[], Files]) -> None:
     if revision_of(place) == revision:
         return
-    building = place.with_name(f".{place.name}")
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
-    commit(building, files(), message=f"{place.name} {revision}")
-    (building / REVISION_FILE).write_text(revision)
-    shutil.rmtree(place, ignore_errors=True)
-    building.rename(place)
+    with atomic_folder(place, replace=True) as unfinished:
+        commit(unfinished, files(), message=f"{place.name} {revision}")
+        (unfinished / REVISION_FILE).write_text(revision)
 
 
 def commit(repository: Path, files: Files, *, message: str) -> None:

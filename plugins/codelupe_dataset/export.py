@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
@@ -16,7 +15,7 @@ import asyncpg
 import msgspec
 
 import codelupe
-from codelupe import Connection, Database, load_queries
+from codelupe import Connection, Database, load_queries, open_lock, write_file
 from codelupe_dataset.card import read_facts, render_card
 from codelupe_dataset.manifest import (
     ExportError,
@@ -26,7 +25,6 @@ from codelupe_dataset.manifest import (
     Snapshot,
     read_manifest,
     write_manifest,
-    write_whole,
 )
 from codelupe_dataset.shards import SHARDS, Record, require_library
 
@@ -56,7 +54,7 @@ async def export(database: Database, folder: Path, options: Options, report: Rep
                 manifest.shards.append(await _write_shard(connection, folder, manifest, report))
                 await _on_disk(folder, write_manifest, folder, manifest)
             facts = await read_facts(connection, options.selection)
-        await _on_disk(folder, write_whole, folder / "README.md", render_card(manifest, facts).encode())
+        await _on_disk(folder, write_file, folder / "README.md", render_card(manifest, facts).encode())
         manifest.complete = True
         await _on_disk(folder, write_manifest, folder, manifest)
     return manifest
@@ -141,9 +139,7 @@ async def _on_disk(folder: Path, function: Callable[..., T], *arguments: Any) ->
 @contextmanager
 def _held(folder: Path) -> Iterator[None]:
     """Hold the folder against other exports; the kernel frees it however the process ends."""
-    with (folder / ".lock").open("wb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ExportError(f"another export is writing to {folder}", hint="Wait for it.") from None
+    with open_lock(folder / ".lock") as lock:
+        if not lock.try_acquire():
+            raise ExportError(f"another export is writing to {folder}", hint="Wait for it.")
         yield

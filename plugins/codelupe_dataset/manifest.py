@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
-from codelupe import CodelupeError
+from codelupe import CodelupeError, write_file
 from codelupe_dataset.selection import Selection
 
 NAME = "export.json"
@@ -85,24 +84,4 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Put it in the place of the earlier one."""
-    write_whole(folder / NAME, msgspec.json.format(msgspec.json.encode(manifest), indent=2))
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Give the file this content, or leave it as it is; never anything between, whenever the machine stops."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make what was renamed in the folder outlast a loss of power."""
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
+    write_file(folder / NAME, msgspec.json.format(msgspec.json.encode(manifest), indent=2))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from codelupe_dataset.manifest import ExportError, sync_folder
+from codelupe import AtomicFile
+from codelupe_dataset.manifest import ExportError
 
 _GROUP_CHARACTERS = 32_000_000
 """Files are collected up to this size of content; then they are written as one row group."""
@@ -23,9 +23,8 @@ class Shard(ABC):
     """One file of an export under way."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._temporary = path.with_name(f".{path.name}.tmp")
-        self._file = self._temporary.open("wb")
+        self._shard = AtomicFile(path)
+        self._file = self._shard.file
 
     @abstractmethod
     def write(self, records: Sequence[Record]) -> None:
@@ -34,18 +33,12 @@ class Shard(ABC):
     def complete(self) -> int:
         """Give it its name; returns how many bytes it has."""
         self._finish()
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        self._temporary.rename(self._path)
-        sync_folder(self._path.parent)
-        return self._path.stat().st_size
+        self._shard.commit()
+        return self._shard.path.stat().st_size
 
     def discard(self) -> None:
         """Close it and delete what is not complete."""
-        with suppress(OSError):  # what it still had to write
-            self._file.close()
-        self._temporary.unlink(missing_ok=True)
+        self._shard.discard()
 
     @abstractmethod
     def _finish(self) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from codelupe_downloader.disk import remove
+from codelupe import move_into_place, remove_tree, sync_folder
 from codelupe_downloader.git import end_processes
 
 _NOTE = Path(".git", "codelupe.json")
@@ -41,6 +41,7 @@ class CloneStore:
         for place in self._places:
             clone = read_note(place)
             if clone is not None and clone.key == key:
+                sync_folder(place.parent)
                 return place, clone
         return None
 
@@ -50,7 +51,7 @@ class CloneStore:
         if left:
             end_processes(f"{key}.")
         for folder in left:
-            remove(folder)
+            remove_tree(folder)
 
     def working_folder(self, key: str, attempt: int) -> Path:
         """A new folder's path to clone into; its parent exists."""
@@ -58,28 +59,27 @@ class CloneStore:
         parent.mkdir(parents=True, exist_ok=True)
         return parent / f"{key}.{attempt}"
 
-    def install(self, working: Path, clone: Clone, previous: Path | None) -> Path:
-        """Give the clone its place, in exchange for the repository's earlier one. ``previous`` is where that was.
+    def install(self, working: Path, clone: Clone) -> Path:
+        """Give the clone its place, instead of the one of the repository that may lie there.
 
         Raises:
             OSError: also when another repository took the place at this very moment.
         """
         (working / _NOTE).write_bytes(msgspec.json.encode(clone))
         place = next((each for each in self._places if self._is_ours(each) or not each.exists()), self._places[-1])
-        place.parent.mkdir(parents=True, exist_ok=True)
-        earlier = {path for path in (place, previous) if path is not None and self._is_ours(path)}
-        for number, path in enumerate(sorted(earlier)):
-            path.rename(working.with_name(f"{working.name}.old{number}"))
-        working.rename(place)
-        for number in range(len(earlier)):
-            remove(working.with_name(f"{working.name}.old{number}"))
+        move_into_place(working, place, replace=self._is_ours(place))
         return place
+
+    def leave(self, previous: Path) -> None:
+        """Remove the clone that the repository has had under an earlier name."""
+        if self._is_ours(previous):
+            remove_tree(previous)
 
     def remove(self) -> list[Path]:
         """Remove every clone of the repository, under whatever name it had; returns where they were."""
         ours = [note.parent.parent for note in self.root.glob(f"*/*/{_NOTE}") if self._is_ours(note.parent.parent)]
         for place in ours:
-            remove(place)
+            remove_tree(place)
         return ours
 
     def _is_ours(self, place: Path) -> bool:

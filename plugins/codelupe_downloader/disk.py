@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import anyio
@@ -65,8 +64,3 @@ def size_on_disk(folder: Path) -> int:
         except FileNotFoundError:
             continue
     return size
-
-
-def remove(folder: Path) -> None:
-    """Delete a folder if it is there; unlike shutil.rmtree, rm(1) does not mind a thousand nested folders."""
-    subprocess.run(["rm", "-rf", "--", str(folder)], check=True, capture_output=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from codelupe import HandlerContext, Reject, RetryLater, load_queries
+from codelupe import HandlerContext, Reject, RetryLater, load_queries, remove_tree
 from codelupe_downloader import disk, git
 from codelupe_downloader.clone_store import Clone, CloneStore
 from codelupe_downloader.settings import DownloaderSettings
@@ -58,6 +58,7 @@ class Downloader:
             await _record_empty(event, context)
         else:
             place, clone = finished
+            await _leave_previous(event, context, store, place)
             await _record_clone(event, context, place.relative_to(store.root), clone)
 
     async def _fetch(
@@ -65,18 +66,16 @@ class Downloader:
     ) -> tuple[Path, Clone] | None:
         if not event.url.isprintable():
             raise git.RepositoryRefused("the URL holds unprintable characters")
-        relative = await context.database.fetchval(SQL.clone_path, event.repository_id)
-        previous = store.root / relative if relative else None
         key = str(context.idempotency_key)
         working = await anyio.to_thread.run_sync(store.working_folder, key, context.attempt)
         try:
             clone = await self._clone_into(working, event, key)
             if clone is None:
                 return None
-            return await anyio.to_thread.run_sync(store.install, working, clone, previous), clone
+            return await anyio.to_thread.run_sync(store.install, working, clone), clone
         finally:
             with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(disk.remove, working)
+                await anyio.to_thread.run_sync(remove_tree, working)
 
     async def _clone_into(self, working: Path, event: RepoAccepted, key: str) -> Clone | None:
         began, limits = anyio.current_time(), (self._settings.max_size, self._settings.min_free_space)
@@ -123,6 +122,12 @@ def _advice(error: Exception) -> str:
 def _wait_for_space(error: Exception) -> RetryLater:
     reason = f"no space for clones: {error}. Free some, or lower min_free_space in [plugins.downloader]"
     return RetryLater(reason, after=_FULL_DISK_PAUSE, counts=False)
+
+
+async def _leave_previous(event: RepoAccepted, context: HandlerContext, store: CloneStore, place: Path) -> None:
+    relative = await context.database.fetchval(SQL.clone_path, event.repository_id)
+    if relative is not None and (previous := store.root / relative) != place:
+        await anyio.to_thread.run_sync(store.leave, previous)
 
 
 async def _record_clone(event: RepoAccepted, context: HandlerContext, path: Path, clone: Clone) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import anyio.to_thread
 
-from codelupe import HandlerContext
+from codelupe import AtomicFile, HandlerContext
 from codelupe_events import RepoForgotten
 from codelupe_trainer.exports import read_files
 from codelupe_trainer.jobs import FILES
@@ -26,14 +26,15 @@ async def empty_work_files(event: RepoForgotten, context: HandlerContext) -> Non
 
 def _empty(path: Path, repository_id: str) -> int:
     emptied = 0
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as out:
+    copy = AtomicFile(path)
+    try:
         for file in read_files(path):
             is_theirs = file.repository_id == repository_id
             emptied += is_theirs
-            out.write((file.model_copy(update={"content": ""}) if is_theirs else file).model_dump_json() + "\n")
-    if emptied:
-        temporary.rename(path)
-    else:
-        temporary.unlink()
+            kept = file.model_copy(update={"content": ""}) if is_theirs else file
+            copy.file.write(kept.model_dump_json().encode() + b"\n")
+        if emptied:
+            copy.commit()
+    finally:
+        copy.discard()
     return emptied

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from codelupe import atomic_folder, sync_folder, write_file, write_link
 from codelupe_trainer.card import render_card
 from codelupe_trainer.records import Comparison, ModelRecord, RepositoryShare
 from codelupe_trainer.samples import CodeFile
@@ -33,21 +34,21 @@ class Provenance(BaseModel):
 def publish(folder: Path, adapter: Path, record: ModelRecord, files: Iterable[CodeFile]) -> ModelRecord:
     """Make the folder of the trained adapter and the files that it saw, and complete the record by them.
 
-    Everything is written beside it first, so that a folder of this name is a whole one.
+    Raises:
+        OSError: there is a folder of this name, or the disk is full.
     """
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(adapter, temporary)
-    record = record.model_copy(update=_write_provenance(temporary / _PROVENANCE, files))
-    (temporary / _RECORD).write_text(record.model_dump_json(indent=2), encoding="utf-8")
-    (temporary / _CARD).write_text(render_card(record), encoding="utf-8")
-    temporary.rename(folder)
+    with atomic_folder(folder) as unfinished:
+        shutil.copytree(adapter, unfinished, dirs_exist_ok=True)
+        record = record.model_copy(update=_write_provenance(unfinished / _PROVENANCE, files))
+        (unfinished / _RECORD).write_text(record.model_dump_json(indent=2), encoding="utf-8")
+        (unfinished / _CARD).write_text(render_card(record), encoding="utf-8")
     return record
 
 
 def read_record(folder: Path) -> ModelRecord | None:
     """What the folder says about its model; None if there is no such folder."""
     try:
+        sync_folder(folder.parent)
         return ModelRecord.model_validate_json((folder / _RECORD).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
@@ -57,17 +58,12 @@ def add_comparison(folder: Path, comparison: Comparison) -> None:
     """Write the gate's decision into the model card."""
     record = read_record(folder)
     assert record is not None
-    temporary = folder / f".{_CARD}.tmp"
-    temporary.write_text(render_card(record, comparison), encoding="utf-8")
-    temporary.replace(folder / _CARD)
+    write_file(folder / _CARD, render_card(record, comparison))
 
 
 def point_to(link: Path, folder: Path) -> None:
     """Let the symbolic link lead to the folder beside it."""
-    temporary = link.with_name(f".{link.name}.tmp")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(folder.name, target_is_directory=True)
-    temporary.replace(link)
+    write_link(link, folder.name)
 
 
 def _write_provenance(path: Path, files: Iterable[CodeFile]) -> dict[str, object]:

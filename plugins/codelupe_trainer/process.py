@@ -15,7 +15,7 @@ import anyio.abc
 import anyio.to_thread
 from anyio.streams.text import TextReceiveStream
 
-from codelupe import HandlerContext, RetryLater
+from codelupe import HandlerContext, RetryLater, write_file
 from codelupe_trainer.jobs import (
     REPORT,
     Activity,
@@ -66,7 +66,7 @@ async def run_child(job: TrainJob | CompareJob, on_report: OnReport) -> Trained 
         RetryLater: somebody else told the child to stop.
     """
     log = job.folder / LOG_FILE
-    (job.folder / JOB_FILE).write_text(job.model_dump_json(indent=2))
+    write_file(job.folder / JOB_FILE, job.model_dump_json(indent=2))
     with log.open("ab") as errors:
         process = await anyio.open_process(
             [sys.executable, "-P", "-m", "codelupe_trainer.child", str(job.folder / JOB_FILE)],

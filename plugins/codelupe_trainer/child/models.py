@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel
 
+from codelupe import atomic_folder
 from codelupe_trainer.base_models import packaged_gguf
 from codelupe_trainer.child.errors import Unusable
 from codelupe_trainer.child.locks import exclusive
@@ -76,12 +76,9 @@ def sample_maker(tokenizer: Tokenizer, max_length: int) -> SampleMaker:
 
 
 def _convert(gguf: Path, folder: Path) -> None:
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
     )
-    model.save_pretrained(temporary)
-    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(temporary)
-    temporary.rename(folder)
+    with atomic_folder(folder) as unfinished:
+        model.save_pretrained(unfinished)
+        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(unfinished)

@@ -80,7 +80,7 @@ async def test_a_snapshot_is_made_once_for_each_revision(tmp_path: Path) -> None
         asked.append(content)
         return [("a.py", content)]
 
-    left_over = tmp_path / "sources" / ".package-1.0"
+    left_over = tmp_path / "sources" / ".package-1.0.01234567.tmp"
     left_over.mkdir(parents=True)
     (left_over / "HEAD").write_text("half made")
     url = await snapshots.keep("package-1.0", "1.0", lambda: files(b"one"))

@@ -13,7 +13,6 @@ from codelupe_dataset.manifest import (
     Snapshot,
     read_manifest,
     write_manifest,
-    write_whole,
 )
 from codelupe_dataset.selection import Selection
 
@@ -53,11 +52,3 @@ def test_a_broken_one_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "export.json").write_text(text, encoding="latin-1")
     with pytest.raises(ExportError, match=r"export\.json cannot be read"):
         read_manifest(tmp_path)
-
-
-def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("before")
-    (tmp_path / ".file.tmp").mkdir()
-    with pytest.raises(OSError, match="Is a directory"):
-        write_whole(tmp_path / "file", b"after")
-    assert (tmp_path / "file").read_text() == "before"

@@ -13,12 +13,12 @@ def clone_of(repository_id: str, key: str = "key") -> Clone:
     return Clone(repository_id=repository_id, key=key, commit="c" * 40, size_bytes=1, seconds=0.5)
 
 
-def install(root: Path, repository_id: str, name: str, *, key: str = "key", previous: Path | None = None) -> Path:
+def install(root: Path, repository_id: str, name: str, *, key: str = "key") -> Path:
     store = CloneStore(root, repository_id, name)
     working = store.working_folder(key, 1)
     (working / ".git").mkdir(parents=True)
     (working / "content").write_text(key)
-    return store.install(working, clone_of(repository_id, key), previous)
+    return store.install(working, clone_of(repository_id, key))
 
 
 @pytest.mark.parametrize(
@@ -64,13 +64,18 @@ def test_an_older_clone_of_the_same_repository_is_replaced(tmp_path: Path) -> No
 
 def test_a_renamed_repository_leaves_its_old_place(tmp_path: Path) -> None:
     old = install(tmp_path, "a:1", "owner/old", key="old")
-    new = install(tmp_path, "a:1", "owner/new", key="new", previous=old)
-    assert (new, old.exists()) == (tmp_path / "owner/new", False)
+    new = install(tmp_path, "a:1", "owner/new", key="new")
+    store = CloneStore(tmp_path, "a:1", "owner/new")
+    store.leave(old)
+    assert (new, new.exists(), old.exists()) == (tmp_path / "owner/new", True, False)
+    foreign = install(tmp_path, "b:2", "owner/other")
+    store.leave(foreign)
+    assert foreign.exists()
 
 
 def test_a_place_that_belongs_to_another_is_left_to_it(tmp_path: Path) -> None:
-    first = install(tmp_path, "a:1", "owner/repo")
-    second = install(tmp_path, "b:2", "owner/repo", previous=first)
+    install(tmp_path, "a:1", "owner/repo")
+    second = install(tmp_path, "b:2", "owner/repo")
     assert second.name.startswith("repo~")
     assert len(second.name) == len("repo~") + 8
     assert install(tmp_path, "b:2", "owner/repo", key="again") == second

@@ -1,0 +1,1 @@
+"""The file system: files and folders that appear whole or not at all, and locks on files."""
