@@ -15,6 +15,7 @@ import anyio.to_thread
 from codelupe import atomic_folder
 from codelupe_crawler import git
 from codelupe_crawler.copies import REVISION_FILE, revision_of
+from codelupe_git import process
 
 Files = Iterable[tuple[str, bytes]]
 _IDENTITY = b"CodeLupe <codelupe@localhost> 946684800 +0000"
@@ -53,7 +54,7 @@ def commit(repository: Path, files: Files, *, message: str) -> None:
     """Make an empty folder a bare repository whose branch ``main`` holds the files in one commit."""
     at = f"--git-dir={repository}"
     git.run(at, "init", "--bare", "--quiet", "--template=", "--initial-branch=main")
-    with git.start(at, "fast-import", "--quiet", "--done", stdin=subprocess.PIPE) as importing:
+    with process.start(at, "fast-import", "--quiet", "--done", stdin=subprocess.PIPE) as importing:
         with suppress(BrokenPipeError):  # git gave up; its message says why
             _write_stream(cast("IO[bytes]", importing.stdin), files, message)
         git.check(importing, importing.communicate()[1])

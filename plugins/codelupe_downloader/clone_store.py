@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from codelupe import move_into_place, remove_tree, sync_folder
-from codelupe_downloader.git import end_processes
+from codelupe_git.process import end_processes
 
 _NOTE = Path(".git", "codelupe.json")
 _NAME_CHARACTERS = 100

@@ -1,43 +1,17 @@
-"""Git, run by GitPython on addresses and contents that nobody has vouched for."""
+"""Clones by git, and what became of it."""
 
 from __future__ import annotations
 
-import os
 import re
-import resource
-import signal
-import subprocess
-import time
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
-from importlib.resources import files
 from pathlib import Path
-from typing import IO, cast
 
 import anyio
-import anyio.to_thread
-from git import Git
 
-MARK = "CODELUPE_CLONE"
-"""The variable by which :func:`end_processes` knows what works on which clone: the name of the folder."""
-_MEMORY_BYTES = 2 << 30
-"""What one git process may allocate. A tree that names itself many times over would fill any machine's memory."""
-_ENVIRONMENT = {
-    "GIT_ASKPASS": "true",
-    "GIT_ATTR_NOSYSTEM": "1",
-    "GIT_CONFIG_GLOBAL": str(files(__package__) / "gitconfig"),
-    "GIT_CONFIG_NOSYSTEM": "1",
-    "GIT_LFS_SKIP_SMUDGE": "1",
-    "GIT_NO_LAZY_FETCH": "1",
-    "GIT_SSH_COMMAND": "ssh -oBatchMode=yes -oControlPath=none",
-    "GIT_TERMINAL_PROMPT": "0",
-}
-_MESSAGE_BYTES = 4096
-"""How much of git's last words is kept; a server may send as many as it likes."""
+from codelupe_git import process
+from codelupe_git.process import Ended
+
 _CLONE_OPTIONS = ("--depth=1", "--single-branch", "--no-tags", "--no-local", "--no-recurse-submodules", "--template=")
-_PAUSE_SECONDS = 0.01
-_PATIENCE = 100
-"""How often, after pauses, to look whether killed processes are gone; the kernel takes a moment to bury them."""
 _NO_SUCH_REVISION = 1
 """How ``git rev-parse --verify`` ends when there is nothing by that name."""
 
@@ -45,11 +19,7 @@ Watch = Callable[[], Awaitable[Exception]]
 
 
 class CloneFailed(Exception):
-    """Git ended with an error that may pass, and with a ``status``; the text is what it wrote."""
-
-    def __init__(self, message: str, status: int | None = None) -> None:
-        super().__init__(message)
-        self.status = status
+    """Git ended with an error that may pass; the text is what it wrote."""
 
 
 class RepositoryRefused(Exception):
@@ -87,105 +57,37 @@ async def clone(url: str, folder: Path, protocols: Iterable[str], watch: Watch) 
     Raises:
         CloneFailed, RepositoryRefused, DiskFull: by what git said.
     """
-    allowed = {"GIT_ALLOW_PROTOCOL": ":".join(sorted(protocols)), MARK: folder.name}
-    await _run("clone", "--quiet", *_CLONE_OPTIONS, "--", url, str(folder), environment=allowed, watch=watch)
-    try:
-        return await _run("-C", str(folder), "rev-parse", "--verify", "--quiet", "HEAD^{commit}", environment=allowed)
-    except CloneFailed as error:
-        if error.status == _NO_SUCH_REVISION:
-            return None
-        raise
+    allowed = list(protocols)
+    cloning = ("clone", "--quiet", *_CLONE_OPTIONS, "--", url, str(folder))
+    _require_success(await _run_watched(*cloning, protocols=allowed, mark=folder.name, watch=watch))
+    naming = ("-C", str(folder), "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+    named = await process.run(*naming, protocols=allowed, mark=folder.name)
+    if named.status == _NO_SUCH_REVISION:
+        return None
+    _require_success(named)
+    return named.output
 
 
-async def _run(*arguments: str, environment: dict[str, str], watch: Watch | None = None) -> str:
-    process = _start(arguments, environment)
+async def _run_watched(*arguments: str, protocols: Iterable[str], mark: str, watch: Watch) -> Ended:
     broken: list[Exception] = []
 
-    async def keep(watch: Watch) -> None:
+    async def keep() -> None:
         broken.append(await watch())
         group.cancel_scope.cancel()
 
-    try:
-        async with anyio.create_task_group() as group:
-            if watch is not None:
-                group.start_soon(keep, watch)
-            output, message = await anyio.to_thread.run_sync(_read_to_end, process, abandon_on_cancel=True)
-            group.cancel_scope.cancel()
-    finally:
-        with anyio.CancelScope(shield=True):
-            await _end(process, environment[MARK])
+    async with anyio.create_task_group() as group:
+        group.start_soon(keep)
+        ended = await process.run(*arguments, protocols=protocols, mark=mark)
+        group.cancel_scope.cancel()
     if broken:
         raise broken[0]
-    if process.returncode:
-        raise _failure(message, process.returncode)
-    return output
+    return ended
 
 
-def _start(arguments: Iterable[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Start git in a process group of its own, without any ``GIT_…`` variable of this process."""
-    foreign = [part for name in os.environ if name.startswith("GIT_") for part in ("-u", name)]
-    settings = [f"{name}={value}" for name, value in {**_ENVIRONMENT, **environment}.items()]
-    command = ["env", *foreign, *settings, Git.GIT_PYTHON_GIT_EXECUTABLE or "git", *arguments]
-    started = Git().execute(command, as_process=True, start_new_session=True)
-    popen, started.proc = started.proc, None  # from here on it is ours to end
-    process = cast("subprocess.Popen[bytes]", popen)
-    with suppress(ProcessLookupError):
-        resource.prlimit(process.pid, resource.RLIMIT_DATA, (_MEMORY_BYTES, _MEMORY_BYTES))
-    return process
-
-
-def _read_to_end(process: subprocess.Popen[bytes]) -> tuple[str, str]:
-    """What git printed, and the end of what it complained about, once it has ended."""
-    with process, cast("IO[bytes]", process.stderr) as stderr, cast("IO[bytes]", process.stdout) as stdout:
-        tail = b""
-        while chunk := stderr.read(_MESSAGE_BYTES):
-            tail = (tail + chunk)[-_MESSAGE_BYTES:]
-        return _printable(stdout.read()), _printable(tail)
-
-
-def _printable(text: bytes) -> str:
-    return re.sub(r"[^\n -~\xa0-\U0010ffff]", "\N{REPLACEMENT CHARACTER}", text.decode(errors="replace")).strip()
-
-
-def _failure(message: str, status: int) -> Exception:
+def _require_success(ended: Ended) -> None:
+    if ended.status == 0:
+        return
     for kind, pattern in _KINDS:
-        if pattern.search(message):
-            return kind(message)
-    return CloneFailed(message or f"git ended with status {status}", status)
-
-
-async def _end(process: subprocess.Popen[bytes], mark: str) -> None:
-    """Kill git and whatever it has started, unless it has ended by itself, and see them gone."""
-    if process.returncode is None:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await anyio.to_thread.run_sync(_bury, process, mark)
-
-
-def _bury(process: subprocess.Popen[bytes], mark: str) -> None:
-    """Wait for the killed process, kill what it left behind, and then close the pipes that they shared."""
-    with process:
-        process.wait()
-        end_processes(mark)
-
-
-def end_processes(mark: str) -> None:
-    """Kill every process that works on a clone whose mark begins like this, whoever started it, and see them gone.
-
-    A daemon that is killed leaves its git behind; without ``/proc`` that one is left to itself.
-    """
-    for _ in range(_PATIENCE):
-        found = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/environ") if _is_marked(path, mark)]
-        if not found:
-            return
-        for pid in found:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(_PAUSE_SECONDS)
-
-
-def _is_marked(environ: Path, mark: str) -> bool:
-    try:
-        return f"{MARK}={mark}".encode() in environ.read_bytes()
-    except OSError:
-        return False
+        if pattern.search(ended.message):
+            raise kind(ended.message)
+    raise CloneFailed(ended.message or f"git ended with status {ended.status}")

@@ -10,7 +10,8 @@ import pytest
 from git import Repo
 
 from codelupe_downloader.disk import TooLarge, watcher
-from codelupe_downloader.git import CloneFailed, RepositoryRefused, Watch, clone, end_processes
+from codelupe_downloader.git import CloneFailed, RepositoryRefused, Watch, clone
+from codelupe_git.process import end_processes
 from tests.git_server import GitServer, git_server, make_repository, open_pipes, processes_with
 
 pytestmark = pytest.mark.anyio
@@ -158,7 +159,7 @@ async def test_a_tree_that_names_itself_many_times_does_not_fill_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ten trees, each naming the next ten times: ten thousand million files in a kilobyte."""
-    monkeypatch.setattr("codelupe_downloader.git._MEMORY_BYTES", 128 << 20)
+    monkeypatch.setattr("codelupe_git.process._MEMORY_BYTES", 128 << 20)
     with Repo.init(tmp_path / "origin", initial_branch="main") as repo:
         inner = repo.git.hash_object("-w", "--stdin", istream=subprocess.DEVNULL)
         kind = "100644 blob"
@@ -189,7 +190,7 @@ async def test_a_clone_is_ended_while_it_grows(tmp_path: Path, server: GitServer
         await fetch(server.url("origin/.git"), tmp_path / "clone", watch)
     assert server.stalled.is_set()
     assert not server.go_on.is_set()
-    assert processes_with("CODELUPE_CLONE=clone") == []
+    assert processes_with("CODELUPE_GIT=clone") == []
 
 
 async def test_cancelling_leaves_no_process(tmp_path: Path, server: GitServer) -> None:
@@ -199,9 +200,9 @@ async def test_cancelling_leaves_no_process(tmp_path: Path, server: GitServer) -
         group.start_soon(fetch, server.url("origin/.git"), tmp_path / "clone")
         with anyio.fail_after(30):
             await anyio.to_thread.run_sync(server.stalled.wait)
-        assert processes_with("CODELUPE_CLONE=clone")
+        assert processes_with("CODELUPE_GIT=clone")
         group.cancel_scope.cancel()
-    assert processes_with("CODELUPE_CLONE=clone") == []
+    assert processes_with("CODELUPE_GIT=clone") == []
 
 
 async def test_a_clone_that_is_cancelled_before_it_is_read_leaves_no_pipe_open(tmp_path: Path, origin: Repo) -> None:
@@ -214,7 +215,7 @@ async def test_a_clone_that_is_cancelled_before_it_is_read_leaves_no_pipe_open(t
 
 async def test_strays_of_an_earlier_process_are_found_and_ended() -> None:
     def stray(name: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(["sleep", "60"], env={"CODELUPE_CLONE": name}, start_new_session=True)
+        return subprocess.Popen(["sleep", "60"], env={"CODELUPE_GIT": name}, start_new_session=True)
 
     with stray("key.1") as first, stray("key.2") as second, stray("key2.1") as other:
         await anyio.to_thread.run_sync(end_processes, "key.")
