@@ -15,6 +15,8 @@ from codelupe.log import Entry, EventLog, Recorded
 from codelupe.observability.progress import Progress
 from codelupe.postgres import Connection, Database
 from codelupe.postgres.queries import Queries, load_queries
+from codelupe.postgres.spool import Spool, encode_row
+from codelupe.postgres.text import storable
 from codelupe.storage.atomic import (
     AtomicFile,
     atomic_folder,
@@ -64,14 +66,17 @@ __all__ = [
     "SearchIndex",
     "Service",
     "SourceFile",
+    "Spool",
     "Subscription",
     "WorkerLost",
     "atomic_folder",
+    "encode_row",
     "hookimpl",
     "load_queries",
     "move_into_place",
     "open_lock",
     "remove_tree",
+    "storable",
     "sync_folder",
     "write_file",
     "write_link",

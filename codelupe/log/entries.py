@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ import msgspec
 
 from codelupe.errors import CodelupeError
 from codelupe.log.records import uuid7s
+from codelupe.postgres.text import is_storable, is_storable_json
 from codelupe_events import Event, encode, encode_all
 
 FEW = 16
@@ -21,8 +21,6 @@ MAX_EVENT_BYTES = 1_000_000
 MAX_STREAM_BYTES = 1_000
 """An index row of Postgres holds 2,704 bytes, and a stream's name is in it with other columns."""
 COLUMNS = ("stream", "type", "version", "id", "data", "metadata")
-_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-"""As JSON writes it: an odd number of backslashes before the digits."""
 
 
 class EventRefused(CodelupeError):
@@ -125,7 +123,7 @@ def _check_stream(name: str, stream: object) -> None:
             f"{name} names a stream of {size:,} bytes; the limit is {MAX_STREAM_BYTES:,}",
             hint="Name streams by a short, stable id.",
         )
-    if re.search("[\0\ud800-\udfff]", stream):
+    if not is_storable(stream):
         raise EventRefused(
             f"{name} names a stream with a NUL character or a lone surrogate",
             hint="Name streams by a short, stable id.",
@@ -147,6 +145,6 @@ def check_text(what: str, encoded: Callable[[], bytes]) -> bytes:
             f"{what} has {len(data):,} bytes; the limit is {MAX_EVENT_BYTES:,}",
             hint="Put the data into a table and its key into the event.",
         )
-    if _NUL.search(data):
+    if not is_storable_json(data):
         raise EventRefused(f"{what} holds a NUL character", hint="Remove it: Postgres text cannot hold one.")
     return data

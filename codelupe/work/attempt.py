@@ -8,6 +8,7 @@ from datetime import timedelta
 from codelupe.errors import DatabaseUnavailable, LeaseLost, Reject, RetryLater
 from codelupe.log import Entry
 from codelupe.postgres.retry import retry_while_unavailable
+from codelupe.postgres.text import storable
 from codelupe.work.context import HandlerContext
 from codelupe.work.retry import backoff
 from codelupe.work.runtime import Runtime
@@ -106,19 +107,14 @@ class Attempt:
 def describe(error: BaseException) -> str:
     """The error in one line, fit for a table: its type unless it is one of ours, and its first words."""
     try:
-        text = _storable(str(error))[:2000]
+        text = storable(str(error))[:2000]
     except Exception:
         text = "it cannot say what"
     return text if isinstance(error, (Reject, RetryLater)) else f"{type(error).__name__}: {text}"
 
 
 def _traceback(error: BaseException) -> str:
-    return _storable("".join(traceback.format_exception(error)))[-20_000:]
-
-
-def _storable(text: str) -> str:
-    """The text as Postgres can hold it: no NUL, and no lone surrogate of a file name that is not UTF-8."""
-    return text.replace("\x00", "\N{SYMBOL FOR NULL}").encode(errors="backslashreplace").decode()
+    return storable("".join(traceback.format_exception(error)))[-20_000:]
 
 
 def _sole_cause(error: BaseException) -> BaseException:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
-from codelupe import Connection, HandlerContext, JobContext, Reject, Repository, RepositorySource, load_queries
+from codelupe import (
+    Connection,
+    HandlerContext,
+    JobContext,
+    Reject,
+    Repository,
+    RepositorySource,
+    load_queries,
+    storable,
+)
 from codelupe_events import CrawlRequested, CrawlSliceCompleted, RepoDiscovered
 
 SQL = load_queries("codelupe_sql", "crawler")
 SLICE = 50
 """Repositories recorded in one transaction."""
 _DESCRIPTION_CHARACTERS = 1000
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 class Crawler:
@@ -65,7 +72,7 @@ async def _slices(
     seen = 0
     try:
         async for repository in source.discover():
-            found[repository.id] = storable(repository).to_event()
+            found[repository.id] = storable_repository(repository).to_event()
             seen += 1
             context.progress(seen, None, "repositories", source=source.name)
             if len(found) == SLICE:
@@ -89,7 +96,7 @@ async def _record(
         context.emit(CrawlSliceCompleted(source=source, seen=len(found), new=len(new)))
 
 
-def storable(repository: Repository) -> Repository:
+def storable_repository(repository: Repository) -> Repository:
     """The repository with U+FFFD for the characters that Postgres cannot hold, and its description cut short."""
     clean = replace(repository, **{each.name: _storable(getattr(repository, each.name)) for each in fields(repository)})
     if clean.description is None:
@@ -98,9 +105,10 @@ def storable(repository: Repository) -> Repository:
 
 
 def _storable(value: Any) -> Any:
+    """The value with U+FFFD in every string for what Postgres cannot hold."""
     match value:
         case str():
-            return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value)
+            return storable(value, "\N{REPLACEMENT CHARACTER}")
         case tuple() | list():
             return tuple(_storable(each) for each in value)
         case _:

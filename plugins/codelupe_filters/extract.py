@@ -7,16 +7,14 @@ at the end: memory holds one chunk, and the transaction lasts no longer than the
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import IO
 
 import anyio
 import anyio.to_thread
 import asyncpg
 
-from codelupe import Connection, HandlerContext, Reject, WorkerLost, load_queries
+from codelupe import Connection, HandlerContext, Reject, Spool, WorkerLost, load_queries
 from codelupe_events import FilesExtracted, RepoCloned
 from codelupe_filters.clone import head_commit, locate
 from codelupe_filters.judge import Judge, judge_file
@@ -30,7 +28,6 @@ from codelupe_filters.walk import Found, Listing, walk
 SQL = load_queries("codelupe_sql", "filters")
 _CHUNK_FILES = 1000
 _CHUNK_BYTES = 16 * 1024 * 1024
-_PIECE_BYTES = 1024 * 1024
 
 
 class ExtractFiles:
@@ -56,7 +53,7 @@ class ExtractFiles:
         rule_set = await context.database.fetchval(SQL.keep_rule_set, judge.rule_set())
         async with self._compiling:  # once, not in every worker
             await context.executor.run(compile_rules, judge.secrets_cache)
-        with TemporaryFile(dir=context.directories.work) as rows:
+        with Spool(context.directories.work) as rows:
             await _judge(listing, judge, rows, context)
             if await _is_superseded(root, event, context):
                 return
@@ -87,14 +84,14 @@ async def _licences(root: Path, listing: Listing, metadata: str | None, context:
     return await context.executor.run(find_licences, bytes(root), [found.path for found in listing.files])
 
 
-async def _judge(listing: Listing, judge: Judge, rows: IO[bytes], context: HandlerContext) -> None:
+async def _judge(listing: Listing, judge: Judge, rows: Spool, context: HandlerContext) -> None:
     """Write a row for each file, in chunks."""
-    await anyio.to_thread.run_sync(rows.writelines, [verdict.as_row() for verdict in listing.refused])
+    await rows.add([verdict.as_row() for verdict in listing.refused])
     done = 0
     for chunk in _chunks(listing.files):
         context.progress(done, len(listing.files), "files")
         outcomes = await context.executor.map(judge_file, chunk, judge)
-        await anyio.to_thread.run_sync(rows.writelines, map(_row, chunk, outcomes))
+        await rows.add(map(_row, chunk, outcomes))
         done += len(chunk)
     context.progress(done, len(listing.files), "files")
 
@@ -106,20 +103,14 @@ def _row(found: Found, outcome: bytes | WorkerLost) -> bytes:
     return outcome
 
 
-async def _store(connection: Connection, rows: IO[bytes], key: tuple[str, str, int]) -> None:
+async def _store(connection: Connection, rows: Spool, key: tuple[str, str, int]) -> None:
     await connection.execute(SQL.create_incoming_files)
-    await connection.copy_to_table("incoming_files", source=_pieces(rows), columns=COLUMNS, format="text")
+    await rows.copy_into(connection, "incoming_files", COLUMNS)
     await connection.execute(SQL.store_first_copies, *key)
     await connection.execute(SQL.lock_stored_copies, key[0])
     await connection.execute(SQL.exchange_copies, *key)
     await connection.execute(SQL.store_refused_files, *key)
     await connection.execute(SQL.finish_extraction, *key[:2])
-
-
-async def _pieces(rows: IO[bytes]) -> AsyncIterator[bytes]:
-    await anyio.to_thread.run_sync(rows.seek, 0)
-    while piece := await anyio.to_thread.run_sync(rows.read, _PIECE_BYTES):
-        yield piece
 
 
 async def _is_superseded(root: Path, event: RepoCloned, context: HandlerContext) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import xxhash
 
+from codelupe import encode_row
 from codelupe_filters.licences import Licence
 from codelupe_filters.refusals import Rejection
 
@@ -60,8 +61,8 @@ class Verdict:
         return self.licence.expression if self.licence else None
 
     def as_row(self) -> bytes:
-        """The values of :data:`COLUMNS` as a line of Postgres' text format for COPY."""
-        values: tuple[bytes | str | None, ...] = (
+        """The values of :data:`COLUMNS`, encoded for COPY."""
+        values = (
             readable_path(self.path).encode(),
             self.language,
             self.licence_name,
@@ -69,26 +70,18 @@ class Verdict:
             b"t" if self.is_permissive else b"f",
             self.content,
             rb"\x" + self.content_hash.hex().encode() if self.content_hash else None,
-            str(self.size_bytes),
-            None if self.characters is None else str(self.characters),
+            self.size_bytes,
+            self.characters,
             "{" + ",".join(self.labels) + "}",
             _json(self.redactions) if self.redactions else None,
             self.rejection.rule if self.rejection else None,
             _json(self.rejection.as_dict()) if self.rejection else None,
         )
-        return b"\t".join(map(_escaped, values)) + b"\n"
+        return encode_row(values)
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
     return msgspec.json.encode(value)
-
-
-def _escaped(value: bytes | str | None) -> bytes:
-    if value is None:
-        return rb"\N"
-    text = value.encode() if isinstance(value, str) else value
-    text = text.replace(b"\\", rb"\\")
-    return text.replace(b"\n", rb"\n").replace(b"\t", rb"\t").replace(b"\r", rb"\r")
 
 
 def readable_path(path: bytes) -> str:

@@ -1,4 +1,4 @@
-"""The languages that are parsed, and the queries that find what scorers look at.
+"""The grammars, and the queries that find what scorers look at.
 
 The queries lie beside this module, in ``queries/``. Their captures are named by what a node means here:
 
@@ -18,18 +18,13 @@ The queries lie beside this module, in ``queries/``. Their captures are named by
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 
-import tree_sitter_dart
-import tree_sitter_go
-import tree_sitter_javascript
-import tree_sitter_python
-import tree_sitter_rust
-import tree_sitter_typescript
 from tree_sitter import Language, Query
+
+from codelupe_text.grammars import parser_language
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,14 +35,14 @@ class Grammar:
     outline: Query = field(repr=False)
 
 
-_LANGUAGES: dict[str, tuple[Callable[[], object], tuple[str, ...]]] = {
-    "Python": (tree_sitter_python.language, ("python",)),
-    "Go": (tree_sitter_go.language, ("go",)),
-    "Rust": (tree_sitter_rust.language, ("rust",)),
-    "Dart": (tree_sitter_dart.language, ("dart",)),
-    "JavaScript": (tree_sitter_javascript.language, ("ecma", "javascript")),
-    "TypeScript": (tree_sitter_typescript.language_typescript, ("ecma", "typescript")),
-    "TSX": (tree_sitter_typescript.language_tsx, ("ecma", "typescript")),
+_QUERIES: dict[str, tuple[str, ...]] = {
+    "Python": ("python",),
+    "Go": ("go",),
+    "Rust": ("rust",),
+    "Dart": ("dart",),
+    "JavaScript": ("ecma", "javascript"),
+    "TypeScript": ("ecma", "typescript"),
+    "TSX": ("ecma", "typescript"),
 }
 
 
@@ -58,10 +53,9 @@ def grammar_for(language: str) -> Grammar | None:
     Raises:
         tree_sitter.QueryError: the installed grammar has no such kind of node as the query asks for.
     """
-    if language not in _LANGUAGES:
+    parsed = parser_language(language)
+    if parsed is None or language not in _QUERIES:
         return None
-    make, names = _LANGUAGES[language]
-    parser_language = Language(make())
     folder = files(__package__) / "queries"
-    source = "\n".join((folder / f"{name}.scm").read_text(encoding="utf-8") for name in names)
-    return Grammar(language=parser_language, outline=Query(parser_language, source))
+    source = "\n".join((folder / f"{name}.scm").read_text(encoding="utf-8") for name in _QUERIES[language])
+    return Grammar(language=parsed, outline=Query(parsed, source))

@@ -6,19 +6,13 @@ lasts no longer than the writing.
 
 from __future__ import annotations
 
-import csv
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
-from io import TextIOWrapper
-from pathlib import Path
-from tempfile import TemporaryFile
-from typing import Any, BinaryIO, cast
 
 import asyncpg
 
-from codelupe import Connection, HandlerContext, Scorer, SourceFile, WorkerLost, load_queries
+from codelupe import Connection, HandlerContext, Scorer, SourceFile, Spool, WorkerLost, encode_row, load_queries
 from codelupe_events import FilesExtracted, FilesScored
 from codelupe_scorers.assessment import Assessment, assess
 from codelupe_scorers.near_duplicates import NewFile, Pair, find_near_duplicates
@@ -36,7 +30,8 @@ async def score(event: FilesExtracted, context: HandlerContext) -> None:
     replay after a change scores stored contents again without another clone.
     """
     started = time.monotonic()
-    with _results(context.directories.work) as results:
+    with Spool(context.directories.work) as scores, Spool(context.directories.work) as pairs:
+        results = _Results(scores=scores, pairs=pairs)
         await _score_all(event, context, results)
         async with context.transaction() as connection:
             await _store(connection, event, results)
@@ -55,27 +50,16 @@ async def score(event: FilesExtracted, context: HandlerContext) -> None:
 
 @dataclass(kw_only=True)
 class _Results:
-    """Rows for the tables ``incoming_…``, as CSV in files without a name."""
+    """Rows for the tables ``incoming_…``."""
 
-    scores: TextIOWrapper
-    pairs: TextIOWrapper
+    scores: Spool
+    pairs: Spool
     files: int = 0
 
-    def add(self, ids: Sequence[int], outcomes: Iterable[Assessment | WorkerLost], pairs: Iterable[Pair]) -> None:
-        csv.writer(self.scores).writerows(map(_score_row, ids, outcomes))
-        csv.writer(self.pairs).writerows((pair.file_id, pair.other_id, pair.jaccard) for pair in pairs)
+    async def add(self, ids: Sequence[int], outcomes: Iterable[Assessment | WorkerLost], pairs: Iterable[Pair]) -> None:
+        await self.scores.add(encode_row(_score_row(*each)) for each in zip(ids, outcomes, strict=True))
+        await self.pairs.add(encode_row((pair.file_id, pair.other_id, pair.jaccard)) for pair in pairs)
         self.files += len(ids)
-
-
-@contextmanager
-def _results(folder: Path) -> Iterator[_Results]:
-    folder.mkdir(parents=True, exist_ok=True)
-    with _open_spool(folder) as scores, _open_spool(folder) as pairs:
-        yield _Results(scores=scores, pairs=pairs)
-
-
-def _open_spool(folder: Path) -> TextIOWrapper:
-    return TemporaryFile("w+", dir=folder, encoding="utf-8", newline="")
 
 
 def _score_row(file_id: int, outcome: Assessment | WorkerLost) -> tuple[object, ...]:
@@ -93,7 +77,7 @@ async def _score_all(event: FilesExtracted, context: HandlerContext, results: _R
         items = [(_as_file(row), row["is_new"]) for row in rows]
         outcomes = await context.executor.map(assess, items, scorers)
         pairs = await find_near_duplicates(_new_files(rows, outcomes), context)
-        results.add([row["id"] for row in rows], outcomes, pairs)
+        await results.add([row["id"] for row in rows], outcomes, pairs)
     context.progress(results.files, total, "files")
 
 
@@ -124,8 +108,8 @@ def _new_files(rows: Sequence[asyncpg.Record], outcomes: Iterable[Assessment | W
 async def _store(connection: Connection, event: FilesExtracted, results: _Results) -> None:
     await connection.execute(SQL.create_incoming_scores)
     await connection.execute(SQL.create_incoming_pairs)
-    await _copy(connection, "incoming_scores", results.scores)
-    await _copy(connection, "incoming_pairs", results.pairs)
+    await results.scores.copy_into(connection, "incoming_scores")
+    await results.pairs.copy_into(connection, "incoming_pairs")
     await connection.execute(SQL.lock_clusters)
     await connection.execute(SQL.store_scores, VERSION)
     await connection.execute(SQL.reject_lost)
@@ -133,8 +117,3 @@ async def _store(connection: Connection, event: FilesExtracted, results: _Result
     await connection.execute(SQL.open_clusters)
     await connection.execute(SQL.settle_clusters, event.repository_id, event.commit)
     await connection.execute(SQL.finish_scoring, event.repository_id, event.commit)
-
-
-async def _copy(connection: Connection, table: str, rows: TextIOWrapper) -> None:
-    rows.seek(0)
-    await connection.copy_to_table(table, source=cast("BinaryIO", rows.buffer), format="csv")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
-from codelupe import Database, Repository, SearchHit, load_queries
+from codelupe import Database, Repository, SearchHit, load_queries, storable
 
 SQL = load_queries("codelupe_sql", "search")
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 class PostgresIndex:
@@ -41,5 +39,5 @@ class PostgresIndex:
 
     async def search(self, query: str, limit: int) -> list[SearchHit]:
         """The best matches; none for a query without words."""
-        rows = await self._database.fetch(SQL.search_repositories, _UNSTORABLE.sub(" ", query), limit)
+        rows = await self._database.fetch(SQL.search_repositories, storable(query, " "), limit)
         return [SearchHit(**row) for row in rows]

@@ -1,1 +1,1 @@
-"""What stages share about source text: n-gram hashes. A library for plugins, not a plugin."""
+"""What stages share about source text: n-gram hashes and grammars. A library for plugins, not a plugin."""
