@@ -5,54 +5,34 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path, PurePath
+
+import enry
 
 MAX_FILE_BYTES = 1 << 20
 """Larger files are data, whatever their name; they are left out."""
 
-LANGUAGES = {
-    ".c": "C",
-    ".cc": "C++",
-    ".cjs": "JavaScript",
-    ".cpp": "C++",
-    ".cs": "C#",
-    ".cu": "Cuda",
-    ".cuh": "Cuda",
-    ".cxx": "C++",
-    ".dart": "Dart",
-    ".go": "Go",
-    ".h": "C",
-    ".hh": "C++",
-    ".hpp": "C++",
-    ".java": "Java",
-    ".jl": "Julia",
-    ".js": "JavaScript",
-    ".jsx": "JavaScript",
-    ".kt": "Kotlin",
-    ".lua": "Lua",
-    ".mjs": "JavaScript",
-    ".mts": "TypeScript",
-    ".php": "PHP",
-    ".pxd": "Cython",
-    ".py": "Python",
-    ".pyi": "Python",
-    ".pyx": "Cython",
-    ".r": "R",
-    ".rb": "Ruby",
-    ".rs": "Rust",
-    ".scala": "Scala",
-    ".sh": "Shell",
-    ".sql": "SQL",
-    ".swift": "Swift",
-    ".ts": "TypeScript",
-    ".tsx": "TypeScript",
-    ".zig": "Zig",
-}
-"""Suffixes of source files, and the names that GitHub's Linguist gives to their languages."""
+_LANGUAGES = (
+    *("C", "C++", "C#", "Cuda", "Cython", "Dart", "Go", "Java", "JavaScript", "Julia", "Kotlin", "Lua", "PHP"),
+    *("Python", "R", "Ruby", "Rust", "SQL", "Scala", "Shell", "Swift", "TypeScript", "TSX", "Zig"),
+)
+"""Of source files. A suffix that several of them use counts for the first, such as ``.h`` for C."""
+_DIALECTS = {"TSX": "TypeScript"}
 
 _LEGAL_OR_README = re.compile(r"(readme|(un)?licen[cs]es?|copying|notice|copyright)([-_.].*)?", re.IGNORECASE)
 _FORBIDDEN_IN_GIT = {"", ".", "..", ".git"}
+
+
+@cache
+def languages() -> Mapping[str, str]:
+    """The languages of source files by suffix, both as GitHub's Linguist has them."""
+    found: dict[str, str] = {}
+    for language in _LANGUAGES:
+        for suffix in enry.get_language_extensions(language):
+            found.setdefault(suffix.lower(), _DIALECTS.get(language, language))
+    return found
 
 
 def is_document(path: PurePath) -> bool:
@@ -64,12 +44,12 @@ def is_source(path: PurePath) -> bool:
     """Whether the relative path names source text, a README or a licence, and git can hold it."""
     if "__pycache__" in path.parts or any(part.lower() in _FORBIDDEN_IN_GIT for part in path.parts):
         return False
-    return path.suffix.lower() in LANGUAGES or is_document(path)
+    return path.suffix.lower() in languages() or is_document(path)
 
 
 def main_language(paths: Iterable[PurePath]) -> str | None:
     """The language of more than half of the source files, or None."""
-    counts = Counter(LANGUAGES.get(path.suffix.lower()) for path in paths)
+    counts = Counter(languages().get(path.suffix.lower()) for path in paths)
     del counts[None]
     [(language, count)] = counts.most_common(1) or [(None, 0)]
     return language if 2 * count > counts.total() else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,15 +49,16 @@ def render_card(manifest: Manifest, facts: Facts) -> str:
 
 
 def _front_matter(manifest: Manifest) -> str:
-    fields = {
-        "license": "other",
-        "license_name": "per-file",
-        "tags": ["code", "codelupe"],
-        "task_categories": ["text-generation"],
-        "configs": [{"config_name": "default", "data_files": f"part-*.{manifest.options.format}"}],
-    }
-    # JSON values are YAML.
-    return "\n".join(["---", *(f"{name}: {json.dumps(value)}" for name, value in fields.items()), "---"])
+    from huggingface_hub import DatasetCardData
+
+    data = DatasetCardData(
+        license="other",
+        license_name="per-file",
+        tags=["code", "codelupe"],
+        task_categories=["text-generation"],
+        configs=[{"config_name": "default", "data_files": f"part-*.{manifest.options.format}"}],
+    )
+    return f"---\n{data.to_yaml()}\n---"
 
 
 def _contents(manifest: Manifest, facts: Facts) -> list[str]:

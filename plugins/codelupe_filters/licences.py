@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from license_expression import AND, OR, LicenseSymbol, LicenseWithExceptionSymbol, Licensing
 from licenseclassifier import identify_license
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
@@ -66,7 +67,8 @@ _LICENCE_FILE = re.compile(
 _SOURCE_SUFFIX = re.compile(rb"\.(?:py|go|rs|js|ts|tsx|dart|json|html?|ya?ml|toml)$", re.IGNORECASE)
 _MAX_TEXTS = 200
 _MAX_BYTES = 256 * 1024
-_WORD = re.compile(r"[()]|[^\s()]+")
+_LICENSING = Licensing()
+"""Without a list of licences: packaging knows them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,25 +117,25 @@ def licence_of(path: bytes, licences: Licences) -> Licence | None:
 def is_allowed(expression: str, allowed: frozenset[str]) -> bool:
     """Whether these licences (in lower case) allow what an SPDX expression asks for.
 
-    AND asks for both sides and binds more tightly than OR, which asks for one; WITH only adds permissions (SPDX
-    specification, annex "SPDX License Expressions"). What is no such expression is not allowed.
+    AND asks for both sides, OR for one; WITH only adds permissions (SPDX specification, annex "SPDX License
+    Expressions"). What is no such expression is not allowed.
     """
-    expression = _canonical(expression) or "("
-    sums = [[False, True]]  # of each open bracket: is an alternative before this one allowed, is this one so far
-    words = iter(_WORD.findall(expression))
-    for word in words:
-        if word == "(":
-            sums.append([False, True])
-        elif word == "OR":
-            sums[-1] = [any(sums[-1]), True]
-        elif word == "WITH":
-            next(words)
-        elif word == ")":
-            value = any(sums.pop())
-            sums[-1][1] &= value
-        elif word != "AND":
-            sums[-1][1] &= word.rstrip("+").lower() in allowed
-    return len(sums) == 1 and any(sums[0])
+    canonical = _canonical(expression)
+    return canonical is not None and _is_allowed(_LICENSING.parse(canonical), allowed)
+
+
+def _is_allowed(asked: Any, allowed: frozenset[str]) -> bool:
+    match asked:
+        case AND(args=sides):
+            return all(_is_allowed(side, allowed) for side in sides)
+        case OR(args=sides):
+            return any(_is_allowed(side, allowed) for side in sides)
+        case LicenseWithExceptionSymbol(license_symbol=licence):
+            return _is_allowed(licence, allowed)
+        case LicenseSymbol(key=identifier):
+            return identifier.rstrip("+").lower() in allowed
+        case _:
+            return False
 
 
 def _canonical(expression: str) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from codelupe_trainer.records import Comparison, ModelRecord
@@ -30,19 +29,17 @@ def render_card(record: ModelRecord, comparison: Comparison | None = None) -> st
 
 
 def _front_matter(record: ModelRecord) -> str:
-    base = (
-        {}
-        if ":" in record.settings.base or record.settings.base.startswith(("/", "."))
-        else {"base_model": record.settings.base}
+    from huggingface_hub import ModelCardData
+
+    base = record.settings.base
+    is_local = ":" in base or base.startswith(("/", "."))
+    data = ModelCardData(
+        base_model=None if is_local else base,
+        library_name="peft",
+        pipeline_tag="text-generation",
+        tags=["code", "codelupe", "lora"],
     )
-    fields = {
-        **base,
-        "library_name": "peft",
-        "pipeline_tag": "text-generation",
-        "tags": ["code", "codelupe", "lora"],
-    }
-    # JSON values are YAML.
-    return "\n".join(["---", *(f"{name}: {json.dumps(value)}" for name, value in fields.items()), "---"])
+    return f"---\n{data.to_yaml()}\n---"
 
 
 def _training(record: ModelRecord) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import DatasetCard
 from pyarrow import parquet
 
 from codelupe import Database
@@ -109,8 +110,7 @@ async def test_the_card_counts_what_is_there(shell: Shell, database: Database) -
         await add_file(database, repository, f"{number}", language=language, quality_score=score, rule_set=rule_set)
     await shell("export", "--format", "jsonl", "--licence", "mit", str(shell.folder / "out"))
     card = (shell.folder / "out" / "README.md").read_text()
-    front = dict(line.split(": ", 1) for line in card.split("---\n")[1].splitlines())
-    assert json.loads(front["configs"])[0]["data_files"] == "part-*.jsonl"
+    assert DatasetCard(card).data.to_dict()["configs"][0]["data_files"] == "part-*.jsonl"  # type: ignore[no-untyped-call]
     assert "3 source files" in card
     for row in ("| Python | 2 |", "| Rust | 1 |", "| MIT | 3 |", "| generated | 3 |", "| structure | 1 | 3 |"):
         assert row in card, row

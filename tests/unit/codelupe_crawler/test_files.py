@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from codelupe_crawler.files import MAX_FILE_BYTES, is_source, main_language, read_text, walk
+from codelupe_crawler.files import MAX_FILE_BYTES, is_source, languages, main_language, read_text, walk
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,18 @@ def test_source_text_readmes_and_licences_are_taken(path: str) -> None:
 )
 def test_everything_else_is_left_out(path: str) -> None:
     assert not is_source(PurePosixPath(path))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "language"),
+    [
+        *((".py", "Python"), (".pyi", "Python"), (".pyx", "Cython"), (".rs", "Rust"), (".go", "Go"), (".h", "C")),
+        *((".hpp", "C++"), (".cu", "Cuda"), (".ts", "TypeScript"), (".tsx", "TypeScript"), (".mjs", "JavaScript")),
+        *((".php", "PHP"), (".sql", "SQL"), (".r", "R"), (".dart", "Dart"), (".sh", "Shell"), (".jl", "Julia")),
+    ],
+)
+def test_a_suffix_has_the_language_that_one_expects(suffix: str, language: str) -> None:
+    assert languages()[suffix] == language
 
 
 def test_the_main_language_has_more_than_half_of_the_files() -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import json
+from huggingface_hub import ModelCard
 
 from codelupe_events import Reason
 from codelupe_trainer.card import render_card
@@ -35,8 +35,8 @@ def measured(loss: float, syntax_valid: float | None = 0.5) -> Measured:
 
 
 def front_matter(card: str) -> dict[str, object]:
-    lines = card.split("---\n")[1].splitlines()
-    return {name: json.loads(value) for name, _, value in (line.partition(": ") for line in lines)}
+    fields: dict[str, object] = ModelCard(card).data.to_dict()  # type: ignore[no-untyped-call]
+    return fields
 
 
 def test_the_card_says_what_the_model_was_made_of() -> None:
