@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import os
@@ -46,6 +47,7 @@ def receiver(tmp_path: Path) -> Iterator[socket.socket]:
 @pytest.fixture
 def journal_socket(receiver: socket.socket, monkeypatch: pytest.MonkeyPatch) -> socket.socket:
     monkeypatch.setattr(journald, "JOURNAL_SOCKET", Path(receiver.getsockname()))
+    monkeypatch.setattr(journald, "sendv", None)  # systemd-python knows no other place
     configure_logging("info", "journal")
     return receiver
 
@@ -142,6 +144,53 @@ class TestJournal:
         monkeypatch.setattr(journald, "JOURNAL_SOCKET", tmp_path / "missing")
         with pytest.raises(ConfigurationError, match="no journal"):
             configure_logging("info", "journal")
+
+
+_LOG = """
+import structlog
+from codelupe.observability import journald
+from codelupe.observability.logs import configure_logging
+assert journald.sendv is not None
+configure_logging("info", "journal")
+structlog.get_logger("filters").warning("file_left_out", path="caf\\udce9", text="one\\nPRIORITY=0", long="x" * 300_000)
+for path in journald.JOURNAL_SOCKET.parent.iterdir():
+    path.unlink()
+structlog.get_logger().info("unheard")
+"""
+
+
+def in_own_journal(folder: Path, *command: str) -> list[str]:
+    """The command line that runs a command where the folder is the journal's."""
+    place = "/run/systemd/journal"
+    script = f'mount -t tmpfs none /run && mkdir -p {place} && mount --bind "$0" {place} && "$@"'
+    return ["unshare", "--mount", "sh", "-c", script, str(folder), *command]
+
+
+class TestLibrary:
+    @pytest.fixture(autouse=True)
+    def needs(self, tmp_path: Path) -> None:
+        missing = [] if importlib.util.find_spec("systemd") else ["systemd-python"]
+        if subprocess.run(in_own_journal(tmp_path, "true"), capture_output=True, check=False).returncode:
+            missing.append("the right to mount")
+        if missing and os.environ.get("CI") == "true":
+            pytest.fail(f"CI needs {' and '.join(missing)}")
+        if missing:
+            pytest.skip(f"lacks {' and '.join(missing)}")
+
+    def test_the_journal_gets_the_same_fields_and_none_means_stderr(self, tmp_path: Path) -> None:
+        journal = tmp_path / "journal"
+        journal.mkdir()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+            receiver.bind(str(journal / "socket"))
+            receiver.settimeout(5)
+            command = in_own_journal(journal, sys.executable, "-c", _LOG)
+            ended = subprocess.run(command, capture_output=True, text=True, check=True)
+            fields = received_record(receiver)
+        assert fields["CODELUPE_LONG"] == "x" * LONGEST_VALUE + f"… [{300_000 - LONGEST_VALUE} more characters]"
+        assert fields["CODELUPE_PATH"] == r"caf\udce9"
+        assert fields["CODELUPE_TEXT"] == "one\nPRIORITY=0"
+        assert (fields["PRIORITY"], fields["CODELUPE_EVENT"]) == ("4", "file_left_out")
+        assert json.loads(ended.stderr)["event"] == "unheard"
 
 
 class TestJson:
@@ -268,7 +317,8 @@ class TestAuto:
         with (tmp_path / "stream").open("w") as stream:
             found = os.fstat(stream.fileno())
             script = self.SCRIPT.replace(
-                "j.configure", "j.journald.JOURNAL_SOCKET = __import__('pathlib').Path(PATH); j.configure"
+                "j.configure",
+                "j.journald.sendv = None; j.journald.JOURNAL_SOCKET = __import__('pathlib').Path(PATH); j.configure",
             )
             environment = {**os.environ, "JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
             command = [sys.executable, "-c", script.replace("PATH", repr(receiver.getsockname()))]
