@@ -27,10 +27,9 @@ async def use_jsonb(connection: AnyConnection) -> None:
 
 
 def _to_wire(value: Any) -> bytes:
-    try:
-        return _VERSION + value  # bytes, which is what events are: they are appended by the thousand
-    except TypeError:
-        return _VERSION + _encode(value)
+    if type(value) is bytes:
+        return _VERSION + value
+    return _VERSION + _encode(value)
 
 
 def _from_wire(data: bytes) -> Any:
