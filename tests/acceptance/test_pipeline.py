@@ -23,7 +23,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("pipeline")]
 
 PACKAGES = ("rich", "pluggy", "structlog", "anyio", "packaging", "typer", "pydantic_settings", "git", "mypy_extensions")
 SETTINGS = """

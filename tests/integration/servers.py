@@ -54,10 +54,23 @@ def clone_as_standby(primary: Path, folder: Path) -> None:
 @asynccontextmanager
 async def fresh_database(server_url: str, *, tablespace: str = "pg_default") -> AsyncIterator[str]:
     """The URL of a new database like the server's ``codelupe``, dropped in the end."""
+    async with _new_database(server_url, f"template codelupe tablespace {tablespace}") as url:
+        yield url
+
+
+@asynccontextmanager
+async def empty_database(server_url: str) -> AsyncIterator[str]:
+    """The URL of a new database without a table, dropped in the end."""
+    async with _new_database(server_url, "template template0") as url:
+        yield url
+
+
+@asynccontextmanager
+async def _new_database(server_url: str, like: str) -> AsyncIterator[str]:
     name = f"fresh_{next(_numbers)}"
     administration = await asyncpg.connect(server_url.replace("/codelupe?", "/postgres?"))
     try:
-        await administration.execute(f"create database {name} template codelupe tablespace {tablespace}")
+        await administration.execute(f"create database {name} {like}")
         yield server_url.replace("/codelupe?", f"/{name}?")
         await administration.execute(f"drop database {name} with (force)")
     finally:

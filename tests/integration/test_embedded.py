@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from importlib.util import find_spec
@@ -23,8 +22,8 @@ from anyio.abc import Process
 from anyio.streams.text import TextReceiveStream
 
 from codelupe.errors import CodelupeError, DatabaseUnavailable, StateDirectoryError
-from codelupe.postgres import embedded
-from codelupe.postgres.embedded import embedded_server
+from codelupe.postgres.embedded import Limits, embedded_server
+from tests.logged import Logged
 
 pytestmark = pytest.mark.anyio
 
@@ -185,12 +184,11 @@ class TestOneUser:
         async with embedded_server(folder) as url:
             assert await query(url, "select 1") == 1
 
-    async def test_a_long_log_is_put_aside(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(embedded, "_LOG_LIMIT_BYTES", 100)
+    async def test_a_long_log_is_put_aside(self, folder: Path) -> None:
         async with embedded_server(folder):
             assert not (folder / "server.log.1").exists()
         size = (folder / "server.log").stat().st_size
-        async with embedded_server(folder):
+        async with embedded_server(folder, Limits(log_bytes=100)):
             assert (folder / "server.log.1").stat().st_size == size
 
 
@@ -270,24 +268,26 @@ class TestCrash:
                 assert await query(again, "select value from kept") == 42
         assert not is_running(folder)
 
-    async def test_it_waits_for_processes_that_outlive_their_server(self, folder: Path) -> None:
+    async def test_it_waits_for_processes_that_outlive_their_server(self, folder: Path, logged: Logged) -> None:
         async with embedded_server(folder) as url, busy_backend(url) as backend:
             await kill_postmaster(folder)
             assert _lives(backend)
             async with anyio.create_task_group() as group:
-                group.start_soon(end_later, backend, 1.5)
-                started = time.monotonic()
+
+                async def end_when_awaited() -> None:
+                    await logged.wait_for_more(2, "postgres_orphans_awaited", pids=[backend])
+                    os.kill(backend, signal.SIGKILL)
+
+                group.start_soon(end_when_awaited)
                 async with embedded_server(folder) as again:
                     assert not _lives(backend)
-                    assert time.monotonic() - started > 1
                     assert await query(again, "select 1") == 1
 
-    async def test_it_does_not_wait_for_ever(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(embedded, "ORPHAN_LIMIT_S", 0.5)
+    async def test_it_does_not_wait_for_ever(self, folder: Path) -> None:
         async with embedded_server(folder) as url, busy_backend(url) as backend:
             await kill_postmaster(folder)
             with pytest.raises(DatabaseUnavailable, match=f"processes still run(.|\n)*kill.* {backend}"):
-                async with embedded_server(folder):
+                async with embedded_server(folder, Limits(orphans=0.5)):
                     pass
             os.kill(backend, signal.SIGKILL)
 
@@ -333,17 +333,15 @@ async def busy_backend(url: str) -> AsyncIterator[int]:
                 await connection.fetchval("select count(*) from generate_series(1, 10000000000)")
 
         group.start_soon(count)
-        await anyio.sleep(0.3)
+        looking = f"select query like 'select count%' and state = 'active' from pg_stat_activity where pid = {pid}"
+        with anyio.fail_after(30):
+            while not await query(url, looking):
+                await anyio.sleep(0.01)
         yield pid
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         group.cancel_scope.cancel()
     connection.terminate()
-
-
-async def end_later(pid: int, seconds: float) -> None:
-    await anyio.sleep(seconds)
-    os.kill(pid, signal.SIGKILL)
 
 
 class TestUnusableFolder:

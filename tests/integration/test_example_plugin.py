@@ -12,20 +12,24 @@ from typing import Any
 
 import pytest
 
+from tests.made_once import made_once, shared_temporary_folder
+
 pytestmark = pytest.mark.anyio
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "tutorial" / "example-plugin"
 OPT_OUT = 'plugins.optout.owners=["mallory"]'
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the installed plugin. The build takes setuptools from this environment, so it needs no network."""
-    folder = tmp_path_factory.mktemp("example")
+    return made_once(shared_temporary_folder(tmp_path_factory) / "example-plugin", install) / "installed"
+
+
+def install(folder: Path) -> None:
     shutil.copytree(EXAMPLE, folder / "source")
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
     subprocess.run([*command, "--target", folder / "installed", folder / "source"], check=True)
-    return folder / "installed"
 
 
 def environment(installed: Path, **more: str) -> dict[str, str]:

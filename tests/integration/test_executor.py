@@ -23,10 +23,11 @@ from codelupe_events import BatchReady, RepoEmpty
 from tests.conftest import RunUntilIdle
 from tests.integration.test_ray import ray_folder
 from tests.plugins import batch, empty, make_plugin
-from tests.unit.codelupe.executor import test_pool as functions
+from tests.processes import children, read_pid, wait_until_gone
+from tests.unit.codelupe.executor import functions
 
 __all__ = ["ray_folder"]
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("ray_folder")]
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("ray_folder"), pytest.mark.xdist_group("ray")]
 BAD = functions.BAD
 
 EXECUTORS: dict[str, dict[str, Any]] = {
@@ -110,7 +111,7 @@ async def test_the_daemon_works_on_a_cluster_that_runs_already(run_until_idle: R
 async def test_a_daemon_told_to_stop_leaves_no_process(
     make_daemon: Callable[..., Daemon], database: Database, tmp_path: Path, executor: str
 ) -> None:
-    before = functions.children()
+    before = children()
     await EventLog(database).publish(batch(1))
     plugins = {"spinner": spinner(tmp_path / "pid"), "ray": codelupe_ray}
     daemon = make_daemon(plugins, until_idle=False, drain_seconds=0.1, **settings_of(executor))
@@ -121,11 +122,11 @@ async def test_a_daemon_told_to_stop_leaves_no_process(
 
     async with anyio.create_task_group() as group:
         group.start_soon(run)
-        pid = await functions.read_pid(tmp_path / "pid")
+        pid = await read_pid(tmp_path / "pid")
         os.kill(os.getpid(), signal.SIGTERM)
     assert [outcome.interrupted for outcome in outcomes] == [True]
-    await functions.wait_until_gone(pid)
-    assert functions.children() == before
+    await wait_until_gone(pid)
+    assert children() == before
 
 
 @executors
@@ -153,7 +154,7 @@ anyio.run(Daemon(validate(raw, host.settings_models(), environment={{}}).setting
 """
     with subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parents[2]) as daemon:
         try:
-            pid = await functions.read_pid(tmp_path / "pid")
+            pid = await read_pid(tmp_path / "pid")
         finally:
             daemon.kill()
-    await functions.wait_until_gone(pid)
+    await wait_until_gone(pid)

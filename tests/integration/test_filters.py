@@ -27,7 +27,6 @@ from codelupe_events import (
     TaskDeadLettered,
 )
 from codelupe_filters.contents import content_hash
-from codelupe_filters.redaction import load_scanner
 from codelupe_trainer.settings import TrainerSettings
 from tests.conftest import RunUntilIdle
 from tests.git_server import make_repository
@@ -64,14 +63,6 @@ def clones(tmp_path: Path) -> Path:
     """The folder in which the daemon expects clones."""
     folder = tmp_path / "state" / "repos"
     folder.mkdir(parents=True)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def compiled_rules(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The rules for secrets as Kingfisher keeps them."""
-    folder = tmp_path_factory.mktemp("secret-rules")
-    load_scanner(str(folder))
     return folder
 
 

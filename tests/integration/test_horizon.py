@@ -26,7 +26,7 @@ from tests.conftest import RunUntilIdle
 from tests.integration.servers import fresh_database, own_server
 from tests.plugins import batch, make_plugin
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("horizon")]
 
 SQL = load_queries("tests.integration", "horizon")
 POOLS = 4
@@ -306,9 +306,10 @@ async def test_an_appender_that_freezes_is_cut_off_and_its_event_is_not_there(da
         async with database.transaction() as connection:
             limit = await connection.fetchval("select current_setting('idle_in_transaction_session_timeout')::interval")
             assert timedelta(0) < limit <= timedelta(minutes=5)
-            await connection.execute("set local idle_in_transaction_session_timeout = '50ms'")
             await log.append(connection, entries([(1, 1)]))
             await log.publish(batch(2))
+            assert await log.high_water_mark() == 0
+            await connection.execute("set local idle_in_transaction_session_timeout = '50ms'")
             with anyio.fail_after(10):
                 while await log.high_water_mark() < await log.head_position():
                     await anyio.sleep(0.01)

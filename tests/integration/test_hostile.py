@@ -21,7 +21,7 @@ from codelupe_filters.contents import read_bytes
 from codelupe_filters.file_rules import file_rules
 from codelupe_filters.judge import Judge, judge_file
 from codelupe_filters.licences import find_licences
-from codelupe_filters.redaction import MaxRedacted, load_scanner
+from codelupe_filters.redaction import MaxRedacted
 from codelupe_filters.settings import FiltersSettings
 from codelupe_filters.walk import Found, walk
 from tests.conftest import RunUntilIdle
@@ -33,13 +33,6 @@ PLUGINS: dict[str, object] = {"filters": codelupe_filters, "scorers": codelupe_s
 OPEN: dict[str, Any] = {"min_stars": 0, "min_forks": 0, "min_score": 0}
 CODE = b"def add(one, other):\n    return one + other\n"
 GIGABYTE = 1024**3
-
-
-@pytest.fixture(scope="session")
-def compiled_rules(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("secret-rules")
-    load_scanner(str(folder))
-    return folder
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ from tests.integration.test_cli import NO_PLUGINS, Shell
 from tests.integration.wrong_clock import LEASE_SECONDS, PUT_OFF
 from tests.plugins import batch, make_plugin
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("surroundings")]
 
 
 @pytest.fixture

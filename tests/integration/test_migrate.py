@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -10,29 +9,20 @@ from pathlib import Path
 
 import anyio
 import anyio.to_thread
-import asyncpg
 import pytest
 
-from codelupe import Database
+from codelupe import Database, load_queries
 from codelupe.errors import DatabaseUnavailable, MigrationError
 from codelupe.postgres.migrate import Migration, migrate, own_migrations, pending_migrations, read_migrations
+from tests.integration.servers import empty_database
 
 pytestmark = pytest.mark.anyio
-
-_numbers = itertools.count(1)
 
 
 @pytest.fixture
 async def empty_url(postgres_url: str) -> AsyncIterator[str]:
-    """The URL of a database without a table."""
-    name = f"empty_{next(_numbers)}"
-    administration = await asyncpg.connect(postgres_url.replace("/codelupe?", "/postgres?"))
-    try:
-        await administration.execute(f"create database {name} template template0")
-        yield postgres_url.replace("/codelupe?", f"/{name}?")
-        await administration.execute(f"drop database {name} with (force)")
-    finally:
-        await administration.close()
+    async with empty_database(postgres_url) as url:
+        yield url
 
 
 @pytest.fixture
@@ -45,6 +35,7 @@ def step(number: int, sql: str, owner: str = "codelupe") -> Migration:
     return Migration(owner=owner, number=number, name=f"step_{number}", sql=sql)
 
 
+SQL = load_queries("codelupe_sql", "migrations")
 FIRST = step(1, "create table first (n int); insert into first values (1);")
 SECOND = step(2, "create table second (n int);")
 FAILING = step(2, "create table half (n int); insert into first values (2); select 1 / 0;")
@@ -143,17 +134,22 @@ async def test_a_database_that_goes_away_meanwhile_is_absence_and_loses_nothing(
 
 
 async def test_tasks_that_migrate_at_once_apply_each_one_once(empty: Database) -> None:
-    slow = step(1, "create table first (n int); select pg_sleep(0.2);")
+    """All of them are under way before any of them may begin."""
     applied: list[Migration] = []
 
     async def one() -> None:
-        applied.extend(await migrate(empty, [slow, SECOND]))
+        applied.extend(await migrate(empty, [FIRST, SECOND]))
 
-    with anyio.fail_after(30):
-        async with anyio.create_task_group() as group:
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as group, empty.connection() as other:
+            await other.execute(SQL.lock)
             for _ in range(6):
                 group.start_soon(one)
-    assert applied == [slow, SECOND]
+            while await other.fetchval("select count(*) from pg_locks where not granted") < 6:
+                await anyio.sleep(0.01)
+            assert applied == []
+            await other.execute(SQL.unlock)
+    assert applied == [FIRST, SECOND]
 
 
 async def test_processes_that_migrate_at_once_apply_each_one_once(empty: Database, empty_url: str) -> None:

@@ -23,7 +23,7 @@ import pytest
 from codelupe import Database, load_queries
 from tests.integration.servers import fresh_database
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.xdist_group("query-plans")]
 
 SQL = load_queries("tests.integration", "query_plans")
 LOG = load_queries("codelupe_sql", "log")

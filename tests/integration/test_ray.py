@@ -18,9 +18,10 @@ from codelupe import Executor, WorkerLost
 from codelupe.daemon import Daemon
 from codelupe_ray.executor import RayExecutor, RayUnavailable
 from codelupe_ray.settings import RaySettings
-from tests.unit.codelupe.executor import test_pool as functions
+from tests.processes import read_pid, wait_until_gone
+from tests.unit.codelupe.executor import functions
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.xdist_group("ray")]
 BAD = functions.BAD
 
 
@@ -121,9 +122,9 @@ async def test_what_cannot_be_pickled_is_the_caller_s_error(executor: Executor) 
 async def test_cancelling_the_caller_stops_the_work(executor: Executor, tmp_path: Path) -> None:
     async with anyio.create_task_group() as group:
         group.start_soon(executor.run, functions.write_pid_and_spin, str(tmp_path / "pid"))
-        pid = await functions.read_pid(tmp_path / "pid")
+        pid = await read_pid(tmp_path / "pid")
         group.cancel_scope.cancel()
-    await functions.wait_until_gone(pid)
+    await wait_until_gone(pid)
     assert await executor.map(functions.square, range(200)) == [item * item for item in range(200)]
 
 

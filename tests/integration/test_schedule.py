@@ -16,6 +16,7 @@ from codelupe.log import EventLog
 from codelupe.views.pipeline import read_status
 from codelupe.work.timings import Timings
 from codelupe_events import BatchReady
+from tests.logged import Logged
 from tests.plugins import batch, make_plugin
 
 pytestmark = pytest.mark.anyio
@@ -191,8 +192,18 @@ async def test_without_any_plugin_there_is_nothing_to_do(make_daemon: MakeDaemon
 # --- services ---
 
 
+def troubled(started: list[int]) -> Service:
+    """A service that is started again and again, so that there was time to start others, too."""
+
+    async def fail(context: JobContext) -> None:
+        started.append(len(started))
+        raise RuntimeError("as always")
+
+    return Service(name="troubled", run=fail)
+
+
 async def test_a_service_that_fails_is_started_again(make_daemon: MakeDaemon) -> None:
-    starts: list[int] = []
+    starts, others = list[int](), list[int]()
     errors = [ValueError("one"), SystemExit(2), ExceptionGroup("three", [ValueError("x")])]
 
     async def serve(context: JobContext) -> None:
@@ -201,28 +212,25 @@ async def test_a_service_that_fails_is_started_again(make_daemon: MakeDaemon) ->
             raise errors.pop(0)
         await anyio.sleep_forever()
 
-    async with at_work(
-        make_daemon({"test": make_plugin(services=[Service(name="s", run=serve)])}, until_idle=False, timings=QUICK)
-    ):
+    plugin = make_plugin(services=[Service(name="s", run=serve), troubled(others)])
+    async with at_work(make_daemon({"test": plugin}, until_idle=False, timings=QUICK)):
         await until(lambda: len(starts) == 4)
-        await anyio.sleep(0.3)
+        others.clear()
+        await until(lambda: len(others) == 5)
     assert starts == [0, 1, 2, 3]
 
 
 async def test_a_service_that_ends_is_left_in_peace(make_daemon: MakeDaemon) -> None:
-    ended, other = [], anyio.Event()
+    ended, others = list[str](), list[int]()
 
     async def once(context: JobContext) -> None:
         ended.append(context.name)
 
-    async def go_on(context: JobContext) -> None:
-        await anyio.sleep(0.5)
-        other.set()
-
-    services = [Service(name="once", run=once), Service(name="other", run=go_on)]
-    async with at_work(make_daemon({"test": make_plugin(services=services)}, until_idle=False, timings=QUICK)):
-        with anyio.fail_after(30):
-            await other.wait()
+    plugin = make_plugin(services=[Service(name="once", run=once), troubled(others)])
+    async with at_work(make_daemon({"test": plugin}, until_idle=False, timings=QUICK)):
+        await until(lambda: bool(ended))
+        others.clear()
+        await until(lambda: len(others) == 5)
     assert ended == ["test.once"]
 
 
@@ -244,7 +252,7 @@ async def test_a_service_is_cancelled_when_the_daemon_stops(make_daemon: MakeDae
 
 @pytest.mark.parametrize("leader", [True, False])
 async def test_a_leading_service_runs_in_one_process_and_another_takes_over(
-    make_daemon: MakeDaemon, tmp_path: Path, leader: bool
+    make_daemon: MakeDaemon, tmp_path: Path, leader: bool, logged: Logged
 ) -> None:
     active: set[str] = set()
 
@@ -266,7 +274,7 @@ async def test_a_leading_service_runs_in_one_process_and_another_takes_over(
             await until(lambda: "first" in active)
             everything.start_soon(daemon("second").run)
             if leader:
-                await anyio.sleep(0.5)
+                await logged.wait_for_more(3, "another_process_leads", name="test.s")
                 assert active == {"first"}
             else:
                 await until(lambda: active == {"first", "second"})
@@ -277,7 +285,7 @@ async def test_a_leading_service_runs_in_one_process_and_another_takes_over(
 
 
 async def test_a_leader_whose_connection_breaks_is_followed_by_one_leader(
-    make_daemon: MakeDaemon, tmp_path: Path, database: Database
+    make_daemon: MakeDaemon, tmp_path: Path, database: Database, logged: Logged
 ) -> None:
     """The lock falls with the connection; who led must not go on as if nothing had happened."""
     active: list[str] = []
@@ -303,6 +311,6 @@ async def test_a_leader_whose_connection_breaks_is_followed_by_one_leader(
                 "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and classid = 20261"
             )
         await until(lambda: starts == 4 and len(active) == 1)
-        await anyio.sleep(0.5)
+        await logged.wait_for_more(3, "another_process_leads", name="test.s")
         assert starts == 4
         assert len(active) == 1

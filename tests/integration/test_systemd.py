@@ -14,7 +14,7 @@ import pytest
 
 from tests.integration.systemd.sandbox import Sandbox, Unavailable, booted
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("systemd")]
 
 REPOSITORY = Path(__file__).parents[2]
 SOURCE = "/opt/codelupe-source"

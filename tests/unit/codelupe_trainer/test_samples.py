@@ -69,7 +69,7 @@ def test_a_short_file_is_used_whole_and_cut_near_the_share(lines: list[str]) -> 
 
 @given(st.integers(60, 400), st.integers(30, 50))
 def test_a_window_of_a_long_file_fills_what_there_is_room_for(lines: int, max_tokens: int) -> None:
-    content = "\n".join(f"line {number}" for number in range(lines))
+    content = "".join(f"line {number}\n" for number in range(lines))
     sample = make(content, max_tokens)
     assert sample is not None
     used = sum(count_words([sample.instruction, f"{sample.context}\n{sample.completion}\n"]))

@@ -20,11 +20,42 @@ import pytest
 
 from codelupe import Executor, WorkerLost
 from codelupe.executor import ProcessExecutor
+from tests.loop_clock import LoopClock
+from tests.processes import children, read_pid, wait_until_gone
+from tests.unit.codelupe.executor.functions import (
+    BAD,
+    MIB,
+    CannotBePickled,
+    CannotBeRead,
+    CountsItsReaders,
+    KillsItsReader,
+    abort,
+    be_killed,
+    die_on_bad,
+    eat_memory,
+    eat_memory_bit_by_bit,
+    ignore_constant,
+    interrupt,
+    kill_own_worker_once,
+    leak_and_tell_pid,
+    leave,
+    leave_at_once,
+    raise_stubborn,
+    raise_value_error,
+    return_a_lambda,
+    segfault,
+    sleep,
+    spin,
+    spin_in_c,
+    square,
+    start_a_child_and_sleep,
+    wait_for_file,
+    where,
+    write_and_read,
+    write_pid_and_sleep,
+)
 
 Test = Callable[..., Coroutine[Any, Any, None]]
-MIB = 1024 * 1024
-HOG = 2048
-BAD = 7
 
 
 def in_own_loop(test: Test) -> Callable[..., None]:
@@ -33,191 +64,6 @@ def in_own_loop(test: Test) -> Callable[..., None]:
         anyio.run(functools.partial(test, **fixtures))
 
     return run
-
-
-async def wait_until_gone(pid: int) -> None:
-    with anyio.fail_after(10):
-        while Path(f"/proc/{pid}/stat").exists():
-            await anyio.sleep(0.01)
-
-
-async def read_pid(path: Path) -> int:
-    with anyio.fail_after(20):
-        while not path.exists() or not path.read_text():
-            await anyio.sleep(0.01)
-    return int(path.read_text())
-
-
-def children() -> set[int]:
-    """The processes that this one has started and that are still there."""
-    found = set()
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            pid, parent = int(status.parent.name), int(status.read_text().rpartition(")")[2].split()[1])
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if parent == os.getpid():
-            found.add(pid)
-    return found
-
-
-# --- functions for the processes ---
-
-
-def write_pid_and_sleep(path: str) -> None:
-    Path(path).write_text(str(os.getpid()))
-    time.sleep(60)
-
-
-def start_a_child_and_sleep(path: str) -> None:
-    child = subprocess.Popen(["sleep", "60"])
-    Path(path).write_text(str(child.pid))
-    time.sleep(60)
-
-
-def square(item: int) -> int:
-    return item * item
-
-
-def where(item: int) -> int:
-    return os.getpid()
-
-
-def write_and_read(item: int) -> str:
-    sys.stdout.write("not an answer")
-    sys.stdout.flush()
-    os.write(1, b"not an answer either")
-    return sys.stdin.read()
-
-
-def spin() -> None:
-    while True:
-        pass
-
-
-def spin_in_c() -> None:
-    sum(iter(int, 1))
-
-
-def sleep() -> None:
-    time.sleep(3600)
-
-
-def eat_memory() -> None:
-    bytearray(HOG * MIB)
-
-
-def eat_memory_bit_by_bit() -> None:
-    pages = []
-    while True:
-        pages.append(bytearray(MIB))
-
-
-def segfault() -> None:
-    os.kill(os.getpid(), signal.SIGSEGV)
-
-
-def abort() -> None:
-    os.abort()
-
-
-def be_killed() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def leave() -> None:
-    sys.exit(3)
-
-
-def leave_at_once() -> None:
-    os._exit(0)
-
-
-def interrupt() -> None:
-    raise KeyboardInterrupt
-
-
-def die_on_bad(item: int, how: Callable[[], None], bad: tuple[int, ...], seen: str) -> int:
-    """Does it for bad items; notes every completed item in the file ``seen``."""
-    if item in bad:
-        how()
-    with Path(seen).open("a", encoding="ascii") as notes:
-        notes.write(f"{item}\n")
-    return item * item
-
-
-def kill_own_worker_once(item: int, mark: str) -> int:
-    """As the kernel does when memory is short for reasons that are not this item's."""
-    if item == BAD and not Path(mark).exists():
-        Path(mark).touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return item
-
-
-def raise_value_error(item: int) -> None:
-    raise ValueError(f"{item} is no good")
-
-
-class Stubborn(Exception):
-    """Cannot be made again from its arguments."""
-
-    def __init__(self, one: str, other: str) -> None:
-        super().__init__(f"{one} and {other}")
-
-
-def raise_stubborn(item: int) -> None:
-    raise Stubborn("this", "that")
-
-
-def return_a_lambda(item: int) -> object:
-    return lambda: item
-
-
-class CannotBePickled:
-    def __reduce__(self) -> str:
-        raise TypeError("this cannot be pickled")
-
-
-class KillsItsReader:
-    """An item whose unpickling ends the process."""
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return os._exit, (9,)
-
-
-class CannotBeRead:
-    """A constant whose unpickling fails."""
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return int, ("no number",)
-
-
-class CountsItsReaders:
-    """A constant that notes each process that has unpickled it."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return note_reader, (self.path,)
-
-
-def note_reader(path: str) -> CountsItsReaders:
-    with Path(path).open("a", encoding="ascii") as notes:
-        notes.write(f"{os.getpid()}\n")
-    return CountsItsReaders(path)
-
-
-def ignore_constant(item: int, constant: object) -> int:
-    return item
-
-
-_leak: list[bytes] = []
-
-
-def leak_and_tell_pid(item: int) -> int:
-    _leak.append(b"x" * (MIB * item))
-    return os.getpid()
 
 
 # --- one call ---
@@ -447,12 +293,6 @@ async def test_an_item_that_kills_the_process_while_it_is_unpickled_costs_only_i
 
 
 @in_own_loop
-async def test_time_asleep_counts_for_each_item_anew() -> None:
-    async with ProcessExecutor(1, item_seconds=0.4) as executor:
-        assert await executor.map(time.sleep, [0.5] * 4) == [None] * 4
-
-
-@in_own_loop
 async def test_cpu_time_counts_for_each_item_anew() -> None:
     async with ProcessExecutor(1, item_seconds=0.5) as executor:
         before = os.times().children_user
@@ -549,43 +389,73 @@ async def test_leaving_the_executor_leaves_no_process() -> None:
     assert children() == set()
 
 
-def test_a_machine_that_stands_still_rejects_no_file(tmp_path: Path) -> None:
-    """The worker is back later than the daemon, which has slept through several of its limits."""
-    program = f"""
-import anyio
-from codelupe.executor import ProcessExecutor
-from tests.unit.codelupe.executor.test_pool import write_pid_and_nap
+@in_own_loop
+async def test_a_machine_that_stands_still_rejects_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time goes on meanwhile, several times the limit, and the answer comes only after the daemon runs again."""
+    outcomes: list[object] = []
+    async with ProcessExecutor(1, item_seconds=100) as executor:
+        clock = LoopClock(monkeypatch)
 
-async def main() -> None:
-    async with ProcessExecutor(1, item_seconds=0.5) as executor:
-        print(await executor.map(write_pid_and_nap, [{str(tmp_path / "pid")!r}]))
+        async def call() -> None:
+            outcomes.extend(await executor.map(wait_for_file, [str(tmp_path)]))
 
-anyio.run(main)
-"""
-    command = [sys.executable, "-c", program]
-    with subprocess.Popen(command, cwd=Path(__file__).parents[3], stdout=subprocess.PIPE, text=True) as daemon:
-        pid = anyio.run(read_pid, tmp_path / "pid")
-        for process in (daemon.pid, pid):
-            os.kill(process, signal.SIGSTOP)
-        time.sleep(4)
-        os.kill(daemon.pid, signal.SIGCONT)
-        time.sleep(0.5)
-        os.kill(pid, signal.SIGCONT)
-        output, _ = daemon.communicate(timeout=20)
-    assert output == "['woke up']\n"
+        async with anyio.create_task_group() as group:
+            group.start_soon(call)
+            await read_pid(tmp_path / "pid")
+            await clock.pass_in_steps(40, 40)
+            await clock.stand_still(2000)
+            assert outcomes == []
+            (tmp_path / "go on").touch()
+    assert outcomes == ["went on"]
 
 
-def write_pid_and_nap(path: str) -> str:
-    Path(path).write_text(str(os.getpid()))
-    time.sleep(1)
-    return "woke up"
+@in_own_loop
+async def test_an_item_that_waits_longer_than_its_limit_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with ProcessExecutor(1, item_seconds=100) as executor:
+        clock = LoopClock(monkeypatch)
+        outcomes: list[object] = []
+
+        async def call() -> None:
+            outcomes.extend(await executor.map(wait_for_file, [str(tmp_path)]))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(call)
+            await read_pid(tmp_path / "pid")
+            await clock.pass_in_steps(390, 400)
+            assert outcomes == []
+            await clock.pass_in_steps(20, 20)
+    assert [str(outcome) for outcome in outcomes] == ["it took more than 400 s"]
+
+
+@in_own_loop
+async def test_time_asleep_counts_for_each_item_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four items of one chunk, each of which waits for most of its limit."""
+    folders = [tmp_path / name for name in "abcd"]
+    outcomes: list[object] = []
+    async with ProcessExecutor(1, item_seconds=100) as executor:
+        clock = LoopClock(monkeypatch)
+
+        async def call() -> None:
+            outcomes.extend(await executor.map(wait_for_file, list(map(str, folders))))
+
+        for folder in folders:
+            folder.mkdir()
+        async with anyio.create_task_group() as group:
+            group.start_soon(call)
+            for folder in folders:
+                await read_pid(folder / "pid")
+                await clock.pass_in_steps(300, 300)
+                (folder / "go on").touch()
+    assert outcomes == ["went on"] * 4
 
 
 def test_workers_die_with_the_process_that_started_them_even_in_the_middle_of_work(tmp_path: Path) -> None:
     program = f"""
 import anyio
 from codelupe.executor import ProcessExecutor
-from tests.unit.codelupe.executor.test_pool import write_pid_and_spin
+from tests.unit.codelupe.executor.functions import write_pid_and_spin
 
 async def main() -> None:
     async with ProcessExecutor(2) as executor:
@@ -599,8 +469,3 @@ anyio.run(main)
         daemon.kill()
     for pid in pids:
         anyio.run(wait_until_gone, pid)
-
-
-def write_pid_and_spin(path: str) -> None:
-    Path(path).write_text(str(os.getpid()))
-    spin()

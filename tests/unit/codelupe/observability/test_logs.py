@@ -361,7 +361,7 @@ class TestServiceManager:
         ("microseconds", "pid", "seconds"),
         [
             ("1500000", "", 1.5),
-            ("1500000", str(os.getpid()), 1.5),
+            pytest.param("1500000", str(os.getpid()), 1.5, id="own pid"),
             ("1500000", "1", None),
             ("", "", None),
             ("0", "", None),

@@ -20,6 +20,7 @@ import pytest
 from codelupe import Database
 from codelupe.log.records import uuid7
 from codelupe.work.leases import SQL, Heartbeat, ProcessIdentity, is_alive
+from tests.clock import Clock
 
 BRIEF = timedelta(milliseconds=400)
 
@@ -65,6 +66,9 @@ def test_a_process_is_dead_once_it_is_killed_even_before_its_parent_notices() ->
 
 # --- the heartbeat ---
 
+HOUR = timedelta(hours=1)
+OFTEN = timedelta(milliseconds=20)
+
 
 async def take_lease(database: Database, ttl: timedelta) -> UUID:
     worker, identity = uuid7(), ProcessIdentity.of_this_process()
@@ -76,7 +80,7 @@ async def take_lease(database: Database, ttl: timedelta) -> UUID:
 
 @contextmanager
 def beating(database: Database, worker: UUID, ttl: timedelta, reasons: list[str]) -> Iterator[Heartbeat]:
-    heartbeat = Heartbeat(database, worker, ttl, reasons.append)
+    heartbeat = Heartbeat(database, worker, ttl, reasons.append, every=OFTEN)
     heartbeat.start()
     try:
         yield heartbeat
@@ -84,47 +88,60 @@ def beating(database: Database, worker: UUID, ttl: timedelta, reasons: list[str]
         heartbeat.stop()
 
 
-async def wait_for(reasons: list[str]) -> None:
-    with anyio.fail_after(20):
-        while not reasons:
+def beats() -> bool:
+    return any(thread.name == "heartbeat" for thread in threading.enumerate())
+
+
+async def until_the_lease_is_whole(database: Database) -> None:
+    """Until a beat has come since the clock was moved."""
+    with anyio.fail_after(60):
+        while not await database.fetchval("select lease_until = log_time() + $1::interval from workers", HOUR):
+            await anyio.sleep(0.01)
+
+
+async def until_it_ends() -> None:
+    with anyio.fail_after(60):
+        while beats():
             await anyio.sleep(0.01)
 
 
 @pytest.mark.anyio
-async def test_a_heartbeat_keeps_the_lease_and_stops_when_told(database: Database) -> None:
-    worker, reasons = await take_lease(database, BRIEF), list[str]()
-    with beating(database, worker, BRIEF, reasons):
-        began = await database.fetchval("select lease_until from workers")
-        with anyio.fail_after(20):
-            while await database.fetchval("select lease_until from workers") <= began + BRIEF * 2:
-                assert await database.fetchval("select lease_until > now() from workers")
-                await anyio.sleep(0.05)
-    kept = await database.fetchval("select lease_until from workers")
-    await anyio.sleep(BRIEF.total_seconds())
-    assert await database.fetchval("select lease_until from workers") == kept
+async def test_a_heartbeat_keeps_the_lease_and_stops_when_told(database: Database, clock: Clock) -> None:
+    worker, reasons = await take_lease(database, HOUR), list[str]()
+    with beating(database, worker, HOUR, reasons):
+        for _ in range(5):
+            await clock.advance(HOUR / 2)
+            await until_the_lease_is_whole(database)
+        assert beats()
+    assert not beats()
     assert reasons == []
 
 
 @pytest.mark.anyio
-async def test_a_loop_that_is_blocked_does_not_cost_the_lease(database: Database) -> None:
-    worker, reasons = await take_lease(database, BRIEF), list[str]()
-    with beating(database, worker, BRIEF, reasons):
-        time.sleep(BRIEF.total_seconds() * 3)
-        assert await database.fetchval("select lease_until > now() from workers")
+async def test_a_loop_that_is_blocked_does_not_cost_the_lease(database: Database, clock: Clock) -> None:
+    worker, reasons = await take_lease(database, HOUR), list[str]()
+
+    async def watch() -> None:
+        async with Database(database.url) as own:
+            await until_the_lease_is_whole(own)
+
+    with beating(database, worker, HOUR, reasons):
+        await clock.advance(HOUR / 2)
+        watcher = threading.Thread(target=lambda: anyio.run(watch))
+        watcher.start()
+        watcher.join()  # and so this loop stands still
+        assert await database.fetchval("select lease_until = log_time() + $1::interval from workers", HOUR)
     assert reasons == []
 
 
 @pytest.mark.anyio
 async def test_a_lease_that_another_took_is_lost_once(database: Database) -> None:
-    worker, reasons = await take_lease(database, BRIEF), list[str]()
-    threads = threading.active_count()
-    with beating(database, worker, BRIEF, reasons):
+    worker, reasons = await take_lease(database, HOUR), list[str]()
+    with beating(database, worker, HOUR, reasons):
         await database.execute(SQL.delete_workers, [worker])
-        await wait_for(reasons)
-        await anyio.sleep(BRIEF.total_seconds())
+        await until_it_ends()
         assert len(reasons) == 1
         assert "another process" in reasons[0]
-    assert threading.active_count() <= threads
 
 
 @pytest.mark.anyio
@@ -133,22 +150,23 @@ async def test_a_database_that_is_away_for_the_whole_time_costs_the_lease() -> N
     reasons: list[str] = []
     began = time.monotonic()
     with beating(nowhere, uuid7(), BRIEF, reasons):
-        await wait_for(reasons)
+        await until_it_ends()
     assert "could not be reached" in reasons[0]
     assert time.monotonic() - began >= BRIEF.total_seconds()
 
 
 @pytest.mark.anyio
-async def test_a_connection_that_breaks_is_made_anew(database: Database) -> None:
-    worker, reasons = await take_lease(database, BRIEF), list[str]()
-    with beating(database, worker, BRIEF, reasons):
+async def test_a_connection_that_breaks_is_made_anew(database: Database, clock: Clock) -> None:
+    worker, reasons = await take_lease(database, HOUR), list[str]()
+    with beating(database, worker, HOUR, reasons):
         for _ in range(3):
-            before = await database.fetchval("select lease_until from workers")
-            await database.fetch(
+            await clock.advance(HOUR / 2)
+            await until_the_lease_is_whole(database)
+            broken = await database.fetch(
                 "select pg_terminate_backend(pid) from pg_stat_activity"
                 " where datname = current_database() and query like 'update workers%'"
             )
-            with anyio.fail_after(20):
-                while await database.fetchval("select lease_until from workers") <= before:
-                    await anyio.sleep(0.02)
+            assert broken
+        await clock.advance(HOUR / 2)
+        await until_the_lease_is_whole(database)
     assert reasons == []

@@ -1,0 +1,34 @@
+"""Other processes, as tests see them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import anyio
+
+
+async def wait_until_gone(pid: int) -> None:
+    with anyio.fail_after(10):
+        while Path(f"/proc/{pid}/stat").exists():
+            await anyio.sleep(0.01)
+
+
+async def read_pid(path: Path) -> int:
+    with anyio.fail_after(20):
+        while not path.exists() or not path.read_text():
+            await anyio.sleep(0.01)
+    return int(path.read_text())
+
+
+def children() -> set[int]:
+    """The processes that this one has started and that are still there."""
+    found = set()
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            pid, parent = int(status.parent.name), int(status.read_text().rpartition(")")[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if parent == os.getpid():
+            found.add(pid)
+    return found
