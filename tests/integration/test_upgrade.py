@@ -105,7 +105,7 @@ async def test_what_was_under_way_is_finished_from_where_it_stood(
     async def many(events: Sequence[RepoEmpty], context: BatchContext) -> None:
         read.extend(event.repository_id for event in events)
 
-    subscriptions = [
+    subscriptions: list[Subscription | BatchSubscription] = [
         Subscription(name="each", events=(BatchReady,), handler=each),
         BatchSubscription(name="many", events=(RepoEmpty,), handler=many),
     ]
