@@ -18,7 +18,7 @@ LOG_TESTS := $(patsubst %,tests/integration/test_%.py,append batches dead_letter
 
 TREE ?= $(error Name a folder with git repositories in it: make bench-files TREE=folder)
 
-.PHONY: demo test test-postgres-15 lint format docs api bench bench-eventlog bench-files bench-quality chaos lock lock-check clean
+.PHONY: demo test test-postgres-15 lint format docs manifests api bench bench-eventlog bench-files bench-quality chaos lock lock-check clean
 
 demo: $(VENV)/.demo
 	$(BIN)/codelupe run --profile demo --until-idle $(foreach source,$(SOURCE),--source $(source))
@@ -43,6 +43,10 @@ format: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	$(BIN)/python scripts/reference.py
+
+# After a change of what one of CodeLupe's own plugins offers.
+manifests: $(VENV)/.dev
+	$(BIN)/python -m scripts.manifests
 
 # After a change of the public API that is meant.
 api: $(VENV)/.dev

@@ -44,10 +44,10 @@ class StateDirectoryError(CodelupeError):
     code = "state-directory"
 
 
-class MissingProgram(CodelupeError):
-    """A program that CodeLupe runs, such as git, is not in PATH."""
+class CheckFailed(CodelupeError):
+    """This machine lacks what a plugin needs, such as a program in PATH."""
 
-    code = "missing-program"
+    code = "check-failed"
 
 
 class MigrationError(CodelupeError):

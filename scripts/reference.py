@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from codelupe.host.discovery import discover_plugins
+from codelupe.host.discovery import load_plugins
 from codelupe.host.host import Host
 from scripts.reference_pages.cli import cli_page
 from scripts.reference_pages.database import database_page
@@ -58,7 +58,7 @@ def stale_pages() -> list[str]:
 
 def first_party_plugins() -> Host:
     """CodeLupe's own plugins, all of which must load."""
-    found = [plugin for plugin in Host(discover_plugins()).plugins if plugin.distribution == "codelupe"]
+    found = [plugin for plugin in Host(load_plugins()).plugins if plugin.distribution == "codelupe"]
     if broken := [f"{plugin.name}: {plugin.error}" for plugin in found if plugin.error]:
         sys.exit(f"broken plugins: {'; '.join(broken)}")
     return Host(found)

@@ -24,7 +24,7 @@ from codelupe.postgres.migrate import migrate as apply_migrations
 from codelupe.postgres.migrate import own_migrations, pending_migrations
 from codelupe.postgres.queries import load_queries
 
-app = typer.Typer(no_args_is_help=True, help="See to the database.")
+app = typer.Typer(no_args_is_help=True, help="Manage the database.")
 
 _SQL = load_queries("codelupe_sql", "database")
 

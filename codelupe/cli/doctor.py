@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 import shutil
-import subprocess
 from collections.abc import Set as AbstractSet
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import timedelta
-from importlib.metadata import PackageNotFoundError, version
-from typing import Literal
 
 import anyio
 import typer
@@ -18,6 +15,7 @@ from codelupe.cli.output import out, plain, print_json
 from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, Setup, load, open_session
 from codelupe.config.directories import create_directories
 from codelupe.errors import CodelupeError
+from codelupe.host.checks import Finding, Verdict
 from codelupe.observability.logs import configure_logging
 from codelupe.observability.metrics import SQL as _METRICS
 from codelupe.observability.metrics import Consumer, Sample, read_sample
@@ -34,24 +32,12 @@ _LATE_SECONDS = 600.0
 _LOOK_AGAIN_SECONDS = 1.0
 _NEWEST_EVENTS = 1000
 
-Verdict = Literal["good", "warning", "bad"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What one look found, and what to do about it."""
-
-    what: str
-    verdict: Verdict
-    detail: str
-    hint: str = ""
-
 
 def doctor(config: ConfigFile = None, profile: Profile = None, as_json: AsJson = False) -> None:
     """Look for whatever keeps CodeLupe from working; ends with 1 if something does."""
     configure_logging("critical", "auto")
     setup = load(config, profile)
-    findings = [_git(), _state(setup), _disk(setup), *_plugins(setup), _training(), *anyio.run(_database, setup)]
+    findings = [_state(setup), _disk(setup), *_plugins(setup), *setup.host.checks(), *anyio.run(_database, setup)]
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
@@ -65,12 +51,6 @@ def _print(finding: Finding) -> None:
     out.print(f"{mark} {plain(finding.what)}: {plain(finding.detail)}", highlight=False, soft_wrap=True)
     if finding.hint:
         out.print(f"        {plain(finding.hint)}", highlight=False, soft_wrap=True)
-
-
-def _git() -> Finding:
-    if shutil.which("git") is None:
-        return Finding("git", "bad", "not in PATH", "Install it (Debian: apt-get install git).")
-    return Finding("git", "good", subprocess.check_output(["git", "--version"], text=True).strip())
 
 
 def _state(setup: Setup) -> Finding:
@@ -101,14 +81,6 @@ def _plugins(setup: Setup) -> list[Finding]:
             for plugin in setup.host.broken
         ),
     ]
-
-
-def _training() -> Finding:
-    try:
-        found = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "trl", "peft"))
-    except PackageNotFoundError as error:
-        return Finding("training", "warning", f"{error.name} is not installed", "pip install 'codelupe[train]'")
-    return Finding("training", "good", found)
 
 
 async def _database(setup: Setup) -> list[Finding]:

@@ -13,11 +13,9 @@ from codelupe.cli.output import out, plain, print_json, print_table
 from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, with_session
 from codelupe.errors import CodelupeError
 from codelupe.log import Recorded
-from codelupe.views.trace import trace_event, trace_model
+from codelupe.views.trace import trace_event
 
-app = typer.Typer(no_args_is_help=True, help="Look into the event log.")
-
-_FILES_SHOWN = 3
+app = typer.Typer(no_args_is_help=True, help="Look at the event log.")
 
 
 @app.command()
@@ -90,20 +88,15 @@ def show(
 
 @app.command()
 def trace(
-    reference: Annotated[str, typer.Argument(help="A model's name, or an event's position or id.")],
+    event: Annotated[str, typer.Argument(help="The event's position or id.")],
     config: ConfigFile = None,
     profile: Profile = None,
     as_json: AsJson = False,
-    all_files: Annotated[bool, typer.Option("--all-files", help="Name every file, not the first few.")] = False,
 ) -> None:
-    """Lead back from a model to its batch, repositories and files, or from an event to its causes."""
+    """Lead back from an event to what caused it."""
 
     async def print_it(session: Session) -> None:
-        model = await trace_model(session.database, session.log, reference)
-        if model is not None:
-            print_json(model) if as_json else out.print(_model_tree(model, all_files=all_files))
-            return
-        chain = await trace_event(session.log, await _find(session, reference))
+        chain = await trace_event(session.log, await _find(session, event))
         print_json(chain) if as_json else out.print(_chain_tree(chain))
 
     with_session(config, profile, print_it)
@@ -112,31 +105,8 @@ def trace(
 async def _find(session: Session, reference: str) -> Recorded:
     found = await session.log.find(reference)
     if found is None:
-        raise CodelupeError(
-            f"there is no event {reference!r}", hint="`codelupe events tail` and `codelupe models list` name some."
-        )
+        raise CodelupeError(f"there is no event {reference!r}", hint="`codelupe events tail` names some.")
     return found
-
-
-def _model_tree(trace: dict[str, Any], *, all_files: bool) -> Tree:
-    model, batch = trace["model"], trace["batch"]
-    tree = Tree(f"[bold]{plain(model['id'])}[/] {model['state']}, trained on {plain(model['base'])}")
-    for event in trace["events"]:
-        tree.add(f"[dim]{event['position']} {event['recorded_at'][:19]}[/] {event['type']}")
-    branch = tree.add(
-        f"[bold]batch {batch['id']}[/] {batch['files']:,} files of {len(trace['repositories']):,} repositories"
-    )
-    for repository in trace["repositories"]:
-        files = repository["files"]
-        leaf = branch.add(
-            f"{plain(repository['full_name'])} [dim]at {repository['commit'][:12]}[/] "
-            f"{plain(repository['licence'] or 'licence unknown')}, {len(files):,} files"
-        )
-        for file in files if all_files else files[:_FILES_SHOWN]:
-            leaf.add(f"[dim]{plain(file['path'])} {file['score']:.0f} {file['split']}[/]")
-        if not all_files and len(files) > _FILES_SHOWN:
-            leaf.add(f"[dim]… {len(files) - _FILES_SHOWN:,} more[/]")
-    return tree
 
 
 def _chain_tree(chain: list[dict[str, Any]]) -> Tree:

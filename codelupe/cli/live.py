@@ -50,9 +50,11 @@ class View(ABC):
 
     async def conclude(self, runtime: Runtime, extensions: Extensions) -> None:
         if self._summary is not None:
-            status = await read_status(runtime.log.database, flow_order(extensions.subscriptions))
+            status = await read_status(runtime.log.database, extensions)
             took = time.monotonic() - self._began
-            show_summary(self._summary, status, runtime.directories, runtime.progress.seconds, took)
+            show_summary(
+                self._summary, status, extensions.status_sections, runtime.directories, runtime.progress.seconds, took
+            )
 
     async def watch(self, runtime: Runtime, extensions: Extensions) -> None:
         order = flow_order(extensions.subscriptions)

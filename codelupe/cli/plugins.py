@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
 
 from codelupe.cli.output import print_json, print_table
-from codelupe.cli.session import AsJson, ConfigFile, Profile, load
+from codelupe.cli.session import AsJson, ConfigFile, Profile, choose
+from codelupe.config.directories import locate_directories
+from codelupe.config.sources import read_settings, validate
+from codelupe.errors import PluginError
 from codelupe.host.discovery import Plugin
-from codelupe.host.extensions import Extensions
 from codelupe.host.host import Host
+from codelupe.host.manifest import Manifest, Stage, find_manifest
 from codelupe.observability.logs import configure_logging
 from codelupe.postgres import Database
 
@@ -18,55 +22,75 @@ app = typer.Typer(no_args_is_help=True, help="Look at the plugins.")
 
 
 @app.command("list")
-def list_(config: ConfigFile = None, profile: Profile = None, as_json: AsJson = False) -> None:
-    """List the plugins, what each offers, and why a broken one takes no part."""
+def list_(
+    config: ConfigFile = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Import every plugin and ask what it offers, to find what is broken.")
+    ] = False,
+) -> None:
+    """List the plugins, what each offers, and why a broken one takes no part.
+
+    What a plugin's manifest says is believed unless --check is given; a plugin without a manifest is always imported.
+    """
     configure_logging("critical", "auto")
-    setup = load(config, profile)
-    extensions = setup.host.gather(setup.settings.plugins, Database("postgresql:///unused"), setup.directories)
-    rows = [_row(plugin, extensions) for plugin in setup.host.plugins]
+    raw = read_settings(profile=profile, file=config)
+    plugins = choose(raw)
+    manifests = {} if check else {plugin.name: it for plugin in plugins if (it := _manifest(plugin)) is not None}
+    unknown = [plugin for plugin in plugins if plugin.name not in manifests]
+    for plugin in unknown:
+        plugin.load()
+    host = Host(plugins)
+    if unknown:
+        settings = validate(raw, host.settings_models()).settings
+        database = Database("postgresql:///unused")
+        offered = host.gather(settings.plugins, database, locate_directories(settings))
+        manifests |= {plugin.name: host.manifest_of(plugin, offered) for plugin in unknown}
+    rows = [_row(plugin, manifests[plugin.name]) for plugin in plugins]
     if as_json:
         print_json(rows)
         return
     print_table(
         ["plugin", "from", "version", "state", "subscriptions and jobs"],
-        [(row["name"], row["distribution"], row["version"], row["state"], _subscriptions(row)) for row in rows],
+        [(row["name"], row["distribution"], row["version"], row["state"], _stages(row)) for row in rows],
     )
-    _explain_broken(setup.host)
+    _explain_broken(plugins)
 
 
-def _row(plugin: Plugin, extensions: Extensions) -> dict[str, Any]:
+def _manifest(plugin: Plugin) -> Manifest | None:
+    if not plugin.is_candidate or plugin.entry is None:
+        return None
+    try:
+        return find_manifest(plugin.entry)
+    except PluginError as error:
+        plugin.error = error.message
+        return None
+
+
+def _row(plugin: Plugin, manifest: Manifest) -> dict[str, Any]:
     return {
         "name": plugin.name,
         "distribution": plugin.distribution,
         "version": plugin.version,
         "state": "disabled" if plugin.disabled else "broken" if plugin.error else "active",
         "error": plugin.error,
-        "hooks": plugin.hooks,
-        "subscriptions": [
-            {
-                "name": subscription.name,
-                "consumes": subscription.event_types,
-                "emits": [event.__name__ for event in subscription.emits],
-            }
-            for subscription in extensions.subscriptions
-            if subscription.name.startswith(f"{plugin.name}.")
-        ],
-        "jobs": [
-            {
-                "name": job.name,
-                "every_seconds": job.every.total_seconds(),
-                "emits": [event.__name__ for event in job.emits],
-            }
-            for job in extensions.jobs
-            if job.name.startswith(f"{plugin.name}.")
-        ],
+        "hooks": manifest.hooks,
+        "commands": list(manifest.commands),
+        "subscriptions": [_full(plugin, each) for each in manifest.subscriptions],
+        "jobs": [_full(plugin, each) for each in manifest.jobs],
     }
 
 
-def _subscriptions(row: dict[str, Any]) -> str:
+def _full(plugin: Plugin, stage: Stage) -> dict[str, Any]:
+    return {"name": f"{plugin.name}.{stage.name}", "consumes": stage.consumes, "emits": stage.emits}
+
+
+def _stages(row: dict[str, Any]) -> str:
     return ", ".join(each["name"].partition(".")[2] for each in [*row["jobs"], *row["subscriptions"]])
 
 
-def _explain_broken(host: Host) -> None:
-    for plugin in host.broken:
-        typer.echo(f"{plugin.name} is broken: {plugin.error}", err=True)
+def _explain_broken(plugins: Sequence[Plugin]) -> None:
+    for plugin in plugins:
+        if plugin.error is not None:
+            typer.echo(f"{plugin.name} is broken: {plugin.error}", err=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -11,9 +10,10 @@ import typer
 
 from codelupe.cli.live import make_view
 from codelupe.cli.output import err, out
-from codelupe.cli.session import ConfigFile, Profile, Setting, Setup, assign, load, parse_overrides
+from codelupe.cli.session import ConfigFile, Profile, Setting, Setup, load, parse_overrides
 from codelupe.daemon import Daemon
-from codelupe.errors import MissingProgram
+from codelupe.errors import CheckFailed
+from codelupe.host.host import Host
 from codelupe.observability.logs import configure_logging
 
 
@@ -33,13 +33,10 @@ def run(
     from there.
     """
     configure_logging("warning", "auto")
-    overrides = parse_overrides(settings or [])
-    if source:
-        assign(overrides, "plugins.crawler.sources", [_existing(one) for one in source])
-    setup = load(config, profile, overrides)
+    setup = load(config, profile, parse_overrides(settings or []), sources=[_existing(one) for one in source or []])
     is_watched = until_idle or err.is_terminal
     _configure_logging(setup, is_watched=is_watched)
-    _require_git()
+    _require_what_plugins_need(setup.host)
     daemon = Daemon(setup.settings, setup.host, until_idle=until_idle)
     view = make_view(err, summary=out if until_idle else None) if is_watched else None
     outcome = anyio.run(daemon.run, view)
@@ -51,14 +48,16 @@ def run(
 
 
 def _configure_logging(setup: Setup, *, is_watched: bool) -> None:
-    """Where somebody is shown what happens, the log says only what goes wrong, unless settings ask for more."""
+    """Beside a live view the log says only what goes wrong, unless settings ask for more."""
     is_default = "log_level" not in setup.configuration.origins
     configure_logging("warning" if is_watched and is_default else setup.settings.log_level, setup.settings.log_format)
 
 
-def _require_git() -> None:
-    if shutil.which("git") is None:
-        raise MissingProgram("git is not in PATH", hint="Install it (Debian: apt-get install git) and start again.")
+def _require_what_plugins_need(host: Host) -> None:
+    """Raises the first bad finding of a plugin's checks."""
+    for finding in host.checks():
+        if finding.verdict == "bad":
+            raise CheckFailed(f"{finding.what}: {finding.detail}", hint=finding.hint)
 
 
 def _existing(source: str) -> str:

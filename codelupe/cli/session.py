@@ -6,19 +6,20 @@ import signal
 import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import anyio
+import asyncpg
 import typer
 
 from codelupe.config.directories import Directories, locate_directories
 from codelupe.config.settings import Settings
 from codelupe.config.sources import Configuration, RawSettings, choose_plugins, read_settings, validate
 from codelupe.daemon import open_database
-from codelupe.errors import ConfigurationError, DatabaseUnavailable
-from codelupe.host.discovery import discover_plugins
+from codelupe.errors import CodelupeError, ConfigurationError, DatabaseUnavailable
+from codelupe.host.discovery import Plugin, find_plugins
 from codelupe.host.extensions import Extensions
 from codelupe.host.host import Host
 from codelupe.log import EventLog
@@ -67,29 +68,46 @@ class Session(Setup):
         return self.host.gather(self.settings.plugins, self.database, self.directories)
 
 
-def load(config: Path | None, profile: str | None, overrides: dict[str, Any] | None = None) -> Setup:
-    """Read the settings, load the plugins, validate.
+def load(
+    config: Path | None, profile: str | None, overrides: dict[str, Any] | None = None, *, sources: Sequence[str] = ()
+) -> Setup:
+    """Read the settings, load the plugins, validate. ``sources`` are given to the plugins that take some.
 
     Raises:
-        ConfigurationError: anything about the settings is wrong.
+        ConfigurationError: anything about the settings is wrong, or no plugin takes sources.
     """
     raw = read_settings(profile=profile, file=config, overrides=overrides)
-    host = discover(raw)
+    plugins = choose(raw)
+    for plugin in plugins:
+        plugin.load()
+    host = Host(plugins)
+    if sources:
+        raw = _with_sources(raw, host, sources)
     return Setup(configuration=validate(raw, host.settings_models()), host=host)
 
 
-def discover(raw: RawSettings) -> Host:
-    """The plugins that these settings let in.
+def choose(raw: RawSettings) -> list[Plugin]:
+    """The plugins that these settings let in; none is imported.
 
     Raises:
         ConfigurationError: the settings about plugins are wrong.
     """
     choice = choose_plugins(raw)
-    return Host(discover_plugins(disabled=choice.disabled_plugins, chosen=choice.plugin_distributions))
+    return find_plugins(disabled=choice.disabled_plugins, chosen=choice.plugin_distributions)
+
+
+def _with_sources(raw: RawSettings, host: Host, sources: Sequence[str]) -> RawSettings:
+    if not (settings := host.source_settings()):
+        raise ConfigurationError("no plugin takes sources", hint="`codelupe plugins list` shows the plugins.")
+    *below, overrides = raw.layers
+    values = {**overrides.values}
+    for plugin, setting in settings.items():
+        assign(values, f"plugins.{plugin}.{setting}", list(sources))
+    return RawSettings([*below, replace(overrides, values=values)])
 
 
 def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
-    """``["plugins.crawler.every=60"]`` as a tree. A value that is not TOML is taken as a string.
+    """``["plugins.example.every=60"]`` as a tree. A value that is not TOML is taken as a string.
 
     Raises:
         ConfigurationError: an assignment has no ``=``, or lies within one that holds a single value.
@@ -166,4 +184,7 @@ def with_session(config: Path | None, profile: str | None, action: Callable[[Ses
 
     configure_logging("warning", "auto")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    anyio.run(run)
+    try:
+        anyio.run(run)
+    except asyncpg.DataError as error:  # an argument with a lone surrogate, a number beyond 64 bits
+        raise CodelupeError(f"the database cannot look for that: {error}") from error

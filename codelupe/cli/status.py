@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import anyio
@@ -13,7 +14,7 @@ from rich.text import Text
 from codelupe.cli.output import out, print_json
 from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, with_session
 from codelupe.cli.summary import show_status
-from codelupe.views.flow_order import flow_order
+from codelupe.host.status_sections import StatusSection
 from codelupe.views.pipeline import read_status
 
 
@@ -29,29 +30,27 @@ def status(
         if watch:
             await _watch(session)
             return
-        data = await _read(session)
+        extensions = session.gather()
+        data = await read_status(session.database, extensions)
         if as_json:
             print_json(data)
         else:
-            show_status(out, data)
+            show_status(out, data, extensions.status_sections)
 
     with_session(config, profile, show)
 
 
-async def _read(session: Session) -> dict[str, Any]:
-    extensions = session.gather()
-    return await read_status(session.database, flow_order(extensions.subscriptions))
-
-
 async def _watch(session: Session) -> None:
+    extensions = session.gather()
     with Live(console=out, refresh_per_second=4) as live:
         while True:
-            live.update(_picture(await _read(session)))
+            status = await read_status(session.database, extensions)
+            live.update(_picture(status, extensions.status_sections))
             await anyio.sleep(1)
 
 
-def _picture(data: dict[str, Any]) -> Text:
+def _picture(data: dict[str, Any], sections: Sequence[StatusSection]) -> Text:
     page = Console(width=out.width, force_terminal=out.is_terminal)
     with page.capture() as capture:
-        show_status(page, data)
+        show_status(page, data, sections)
     return Text.from_ansi(capture.get())

@@ -10,6 +10,7 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +24,8 @@ from codelupe.config.settings import PluginChoice, Settings, settings_model
 from codelupe.errors import ConfigurationError
 
 DEFAULT_FILE = Path("/etc/codelupe/codelupe.toml")
+PROFILES = "codelupe.profiles"
+"""The group of entry points that name profiles: each leads to a package that holds ``<name>.toml``."""
 PREFIX = "CODELUPE_"
 _NOT_SETTINGS = {"CODELUPE_CONFIG", "CODELUPE_PROFILE"}
 M = TypeVar("M", bound=BaseModel)
@@ -120,11 +123,12 @@ def _validated(model: type[M], merged: RawSettings) -> M:
 
 
 def _profile_layer(name: str) -> Layer:
-    folder = files("codelupe.config") / "profiles"
-    known = sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
-    if name not in known:
-        raise ConfigurationError(f"there is no profile {name!r}", hint=f"The profiles are: {', '.join(known)}.")
-    return Layer(f"profile {name}", tomllib.loads((folder / f"{name}.toml").read_text(encoding="utf-8")))
+    entries = {entry.name: entry for entry in entry_points(group=PROFILES)}
+    if name not in entries:
+        known = ", ".join(sorted(entries)) or "none"
+        raise ConfigurationError(f"there is no profile {name!r}", hint=f"The profiles are: {known}.")
+    text = (files(entries[name].value) / f"{name}.toml").read_text(encoding="utf-8")
+    return Layer(f"profile {name}", tomllib.loads(text))
 
 
 def _file_layer(path: Path, *, must_exist: bool) -> Layer:

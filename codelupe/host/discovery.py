@@ -1,4 +1,4 @@
-"""Finds the plugins of this installation by their entry points, and loads each on its own."""
+"""Finds the plugins of this installation by their entry points, and imports each on its own."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ log = structlog.get_logger("codelupe")
 
 @dataclass(kw_only=True)
 class Plugin:
-    """One plugin as found; ``error`` says why it takes no part."""
+    """One plugin as found; ``error`` says why it takes no part. ``target`` is None until it is imported."""
 
     name: str
     distribution: str
     version: str
+    entry: EntryPoint | None = None
     target: Any = None
     error: str | None = None
     hooks: tuple[str, ...] = ()
@@ -36,16 +37,39 @@ class Plugin:
     def is_active(self) -> bool:
         return self.target is not None and self.error is None and not self.disabled
 
+    @property
+    def is_candidate(self) -> bool:
+        """Whether it takes part, as far as can be told without importing it."""
+        return self.error is None and not self.disabled
 
-def discover_plugins(
-    *, disabled: frozenset[str] = frozenset(), chosen: Mapping[str, str] | None = None
-) -> list[Plugin]:
-    """Every entry point of the group ``codelupe``, each loaded on its own."""
+    def load(self) -> None:
+        """Import it, unless it is imported, disabled or broken; what goes wrong is kept as its ``error``."""
+        if self.entry is None or self.target is not None or not self.is_candidate:
+            return
+        try:
+            self.target = self.entry.load()
+            self.error = f"{self.entry.value} is None" if self.target is None else None
+        except (Exception, SystemExit) as error:
+            self.error = f"{type(error).__name__}: {error}"
+        if self.error is not None:
+            log.error("plugin_broken", plugin=self.name, distribution=self.distribution, error=self.error)
+
+
+def find_plugins(*, disabled: frozenset[str] = frozenset(), chosen: Mapping[str, str] | None = None) -> list[Plugin]:
+    """Every entry point of the group ``codelupe``; none is imported."""
     found = sorted(_find_entry_points(), key=lambda entry: (entry.name, _distribution(entry)))
     plugins = []
     for name in dict.fromkeys(entry.name for entry in found):
         claims = [entry for entry in found if entry.name == name]
         plugins += _admit(claims, disabled=name in disabled, chosen=(chosen or {}).get(name))
+    return plugins
+
+
+def load_plugins(*, disabled: frozenset[str] = frozenset(), chosen: Mapping[str, str] | None = None) -> list[Plugin]:
+    """Every entry point of the group ``codelupe``, each imported on its own."""
+    plugins = find_plugins(disabled=disabled, chosen=chosen)
+    for plugin in plugins:
+        plugin.load()
     return plugins
 
 
@@ -66,30 +90,28 @@ def _find_entry_points() -> list[EntryPoint]:
 
 
 def _admit(claims: Sequence[EntryPoint], *, disabled: bool, chosen: str | None) -> list[Plugin]:
-    """The plugins that claim one name; at most one of them is loaded."""
+    """The plugins that claim one name; at most one of them takes part."""
     if chosen is None:
         objection = "two distributions claim this name; choose one in plugin_distributions" if len(claims) > 1 else None
-        return [_load(entry, disabled=disabled, objection=objection) for entry in claims]
+        return [_found(entry, disabled=disabled, objection=objection) for entry in claims]
     wanted = [entry for entry in claims if canonicalize_name(_distribution(entry)) == canonicalize_name(chosen)]
     objection = None if wanted else f"plugin_distributions chooses {chosen!r}, which offers no such plugin"
-    return [_load(entry, disabled=disabled, objection=objection) for entry in wanted or claims]
+    return [_found(entry, disabled=disabled, objection=objection) for entry in wanted or claims]
 
 
-def _load(entry: EntryPoint, *, disabled: bool, objection: str | None) -> Plugin:
+def _found(entry: EntryPoint, *, disabled: bool, objection: str | None) -> Plugin:
     plugin = Plugin(
         name=entry.name,
         distribution=_distribution(entry),
         version=(entry.dist.version if entry.dist else "") or "",
+        entry=entry,
         disabled=disabled,
     )
     if disabled:
         return plugin
     try:
         plugin.error = objection or _incompatibility(entry)
-        if plugin.error is None:
-            plugin.target = entry.load()
-            plugin.error = f"{entry.value} is None" if plugin.target is None else None
-    except (Exception, SystemExit) as error:
+    except Exception as error:
         plugin.error = f"{type(error).__name__}: {error}"
     if plugin.error is not None:
         log.error("plugin_broken", plugin=plugin.name, distribution=plugin.distribution, error=plugin.error)

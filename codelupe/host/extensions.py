@@ -8,6 +8,7 @@ from codelupe.contracts.files import FileRule, Scorer
 from codelupe.contracts.repositories import RepositoryRule, RepositorySource
 from codelupe.contracts.search import SearchIndex
 from codelupe.executor import Executor
+from codelupe.host.status_sections import StatusSection
 from codelupe.work.subscriptions import BatchSubscription, Job, Service, Subscription
 
 
@@ -24,6 +25,7 @@ class Extensions:
     scorers: list[Scorer] = field(default_factory=list)
     search_indexes: dict[str, SearchIndex] = field(default_factory=dict)
     executors: dict[str, Executor] = field(default_factory=dict)
+    status_sections: list[StatusSection] = field(default_factory=list)
 
     def merge(self, other: Extensions) -> None:
         """Add what another plugin offers; of two indexes or executors with one name the later one stays."""

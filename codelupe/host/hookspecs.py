@@ -28,6 +28,8 @@ from codelupe.contracts.files import FileRule, Scorer
 from codelupe.contracts.repositories import RepositoryRule, RepositorySource
 from codelupe.contracts.search import SearchIndex
 from codelupe.executor.contract import Executor
+from codelupe.host.checks import Finding
+from codelupe.host.status_sections import StatusSection
 from codelupe.work.subscriptions import BatchSubscription, Job, Service, Subscription
 
 if TYPE_CHECKING:
@@ -112,3 +114,24 @@ def codelupe_search_index(settings: BaseModel, database: Database) -> SearchInde
 @hookspec
 def codelupe_executors(settings: BaseModel) -> Iterable[tuple[str, Executor]]:
     """Places to run CPU-heavy functions, each with the name by which the setting ``executor`` chooses it."""
+
+
+@hookspec
+def codelupe_status_sections() -> Iterable[StatusSection]:
+    """What came of the plugin's work, for ``codelupe status`` and the end of ``codelupe run --until-idle``."""
+
+
+@hookspec
+def codelupe_checks() -> Iterable[Finding]:
+    """What the plugin needs on this machine, looked at now: for ``codelupe doctor``, and before ``codelupe run``.
+
+    A bad finding keeps ``codelupe run`` from starting. Called without arguments.
+    """
+
+
+@hookspec
+def codelupe_source_setting() -> str:
+    """The name of the plugin's setting that takes the folders and git URLs of ``codelupe run --source``.
+
+    The setting is a list of texts. Called without arguments, before the settings are validated.
+    """

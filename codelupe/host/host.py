@@ -21,11 +21,14 @@ from codelupe.contracts.repositories import RepositoryRule, RepositorySource
 from codelupe.contracts.search import SearchIndex
 from codelupe.executor.contract import Executor
 from codelupe.host import hookspecs
+from codelupe.host.checks import Finding
 from codelupe.host.discovery import GROUP, Plugin, is_good_name
 from codelupe.host.extensions import Extensions
+from codelupe.host.manifest import Manifest, Stage
+from codelupe.host.status_sections import StatusSection
 from codelupe.postgres import Database
 from codelupe.postgres.migrate import Migration, read_migrations
-from codelupe.work.subscriptions import BatchSubscription, Job, Service, Subscription
+from codelupe.work.subscriptions import BatchSubscription, Job, Service, Subscribed, Subscription
 from codelupe_events import Event
 
 log = structlog.get_logger("codelupe")
@@ -71,6 +74,29 @@ class Host:
         """The commands and groups that each plugin brings to the command line, by plugin and by name."""
         return {plugin.name: self._isolate(plugin, self._read_commands) or {} for plugin in self.active}
 
+    def checks(self) -> list[Finding]:
+        """What the plugins find when they look at this machine."""
+        found: list[Finding] = []
+        for plugin in self.active:
+            found += self._isolate(plugin, self._read_checks) or []
+        return found
+
+    def source_settings(self) -> dict[str, str]:
+        """The setting of each plugin that takes what ``run --source`` names, by plugin."""
+        named = {plugin.name: self._isolate(plugin, self._call, "codelupe_source_setting") for plugin in self.active}
+        return {name: setting for name, setting in named.items() if setting is not None}
+
+    def manifest_of(self, plugin: Plugin, offered: Extensions) -> Manifest:
+        """What the plugin's manifest is to say, by what it offers."""
+        prefix = f"{plugin.name}."
+        commands = self.commands().get(plugin.name, {})
+        return Manifest(
+            hooks=plugin.hooks,
+            commands={name: command.get_short_help_str(1000) for name, command in commands.items()},
+            subscriptions=tuple(_stage(it, prefix) for it in offered.subscriptions if it.name.startswith(prefix)),
+            jobs=tuple(_stage(it, prefix) for it in offered.jobs if it.name.startswith(prefix)),
+        )
+
     def gather(self, settings: BaseModel, database: Database, directories: Directories) -> Extensions:
         """Ask every active plugin for all that it offers; one that fails at any of it offers nothing."""
         everything = Extensions()
@@ -114,6 +140,9 @@ class Host:
             raise ValueError("offered a command line without a command")
         return commands
 
+    def _read_checks(self, plugin: Plugin) -> list[Finding]:
+        return [_checked(each, Finding) for each in self._call(plugin, "codelupe_checks") or ()]
+
     def _read_migrations(self, plugin: Plugin) -> list[Migration]:
         folder = self._call(plugin, "codelupe_migrations")
         return read_migrations(plugin.name, folder) if folder is not None else []
@@ -134,6 +163,7 @@ class Host:
             scorers=[_checked(each, Scorer) for each in ask("codelupe_scorers")],
             search_indexes={each.name: each for each in indexes},
             executors={name: _checked(each, Executor) for name, each in ask("codelupe_executors")},
+            status_sections=[_checked(each, StatusSection) for each in ask("codelupe_status_sections")],
         )
 
     def _call(self, plugin: Plugin, hook: str, arguments: Mapping[str, Any] | None = None) -> Any:
@@ -166,6 +196,15 @@ def _named(plugin: Plugin, offered: Iterable[Any], *kinds: type[Any]) -> list[An
                 raise TypeError(f"{name} names {event!r} where an event class belongs")
         found[name] = replace(each, name=name)
     return list(found.values())
+
+
+def _stage(offered: Subscribed | Job, prefix: str) -> Stage:
+    consumes = offered.events if isinstance(offered, Subscribed) else ()
+    return Stage(
+        name=offered.name.removeprefix(prefix),
+        consumes=tuple(event.__name__ for event in consumes),
+        emits=tuple(event.__name__ for event in offered.emits),
+    )
 
 
 def _checked(value: Any, *kinds: type[Any]) -> Any:

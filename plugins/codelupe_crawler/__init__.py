@@ -6,10 +6,20 @@ import shutil
 from collections.abc import Iterable
 from functools import partial
 
-from codelupe import CodelupeError, Database, Directories, Job, RepositorySource, Subscription, hookimpl
+from codelupe import (
+    CodelupeError,
+    Database,
+    Directories,
+    Job,
+    RepositorySource,
+    StatusSection,
+    Subscription,
+    hookimpl,
+)
 from codelupe_crawler.copies import FOLDER, forgotten_ids, remove_copies
 from codelupe_crawler.crawl import Crawler
 from codelupe_crawler.settings import CrawlerSettings
+from codelupe_crawler.status import count_repositories, read_repositories
 from codelupe_events import CrawlRequested, CrawlSliceCompleted, RepoDiscovered, RepoForgotten
 
 _EMITS = (RepoDiscovered, CrawlSliceCompleted)
@@ -18,6 +28,16 @@ _EMITS = (RepoDiscovered, CrawlSliceCompleted)
 @hookimpl
 def codelupe_settings() -> type[CrawlerSettings]:
     return CrawlerSettings
+
+
+@hookimpl
+def codelupe_source_setting() -> str:
+    return "sources"
+
+
+@hookimpl
+def codelupe_status_sections() -> list[StatusSection]:
+    return [StatusSection(name="repositories", read=read_repositories, counts=count_repositories)]
 
 
 @hookimpl

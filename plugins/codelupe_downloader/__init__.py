@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Iterable
 
-from codelupe import CodelupeError, Subscription, hookimpl
+from codelupe import CodelupeError, Finding, Subscription, hookimpl
 from codelupe_downloader.settings import DownloaderSettings
 from codelupe_events import RepoAccepted, RepoCloned, RepoEmpty, RepoForgotten
 
@@ -13,6 +14,13 @@ from codelupe_events import RepoAccepted, RepoCloned, RepoEmpty, RepoForgotten
 @hookimpl
 def codelupe_settings() -> type[DownloaderSettings]:
     return DownloaderSettings
+
+
+@hookimpl
+def codelupe_checks() -> list[Finding]:
+    if shutil.which("git") is None:
+        return [Finding("git", "bad", "not in PATH", "Install it (Debian: apt-get install git) and start again.")]
+    return [Finding("git", "good", subprocess.check_output(["git", "--version"], text=True).strip())]
 
 
 @hookimpl

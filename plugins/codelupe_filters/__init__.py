@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from codelupe import FileRule, RepositoryRule, Subscription, hookimpl
+from codelupe import FileRule, RepositoryRule, StatusSection, Subscription, hookimpl
 from codelupe_events import FilesExtracted, RepoAccepted, RepoCloned, RepoDiscovered, RepoRejected
 from codelupe_filters.extract import ExtractFiles
 from codelupe_filters.file_rules import file_rules
 from codelupe_filters.repositories import JudgeRepositories
 from codelupe_filters.repository_rules import repository_rules
 from codelupe_filters.settings import FiltersSettings
+from codelupe_filters.status import count_files, read_files
 
 
 @hookimpl
@@ -24,6 +25,11 @@ def codelupe_repository_rules(settings: FiltersSettings) -> list[RepositoryRule]
 @hookimpl
 def codelupe_file_rules(settings: FiltersSettings) -> list[FileRule]:
     return file_rules(settings)
+
+
+@hookimpl
+def codelupe_status_sections() -> list[StatusSection]:
+    return [StatusSection(name="files", read=read_files, counts=count_files)]
 
 
 @hookimpl

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
 import anyio
 
-from codelupe import BatchSubscription, Job, RetryPolicy, Subscription, hookimpl
+from codelupe import BatchSubscription, Finding, Job, RetryPolicy, StatusSection, Subscription, hookimpl
 from codelupe_events import (
     BatchReady,
     FilesScored,
@@ -24,6 +26,10 @@ from codelupe_trainer.forgetting import empty_work_files
 from codelupe_trainer.gate import Gate
 from codelupe_trainer.settings import TrainerSettings
 from codelupe_trainer.trainer import Trainer
+from codelupe_trainer.views import status_sections
+
+if TYPE_CHECKING:
+    import typer
 
 _RETRY = RetryPolicy(attempts=5, base=timedelta(seconds=10))
 
@@ -65,3 +71,24 @@ def codelupe_subscriptions(settings: TrainerSettings) -> Iterable[Subscription |
         Subscription(name="current-model", events=(ModelPromoted,), handler=follow_promotions, concurrency=1),
         Subscription(name="forget", events=(RepoForgotten,), handler=empty_work_files),
     ]
+
+
+@hookimpl
+def codelupe_commands() -> typer.Typer:
+    from codelupe_trainer.commands import commands
+
+    return commands
+
+
+@hookimpl
+def codelupe_status_sections() -> list[StatusSection]:
+    return status_sections()
+
+
+@hookimpl
+def codelupe_checks() -> list[Finding]:
+    try:
+        found = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "trl", "peft"))
+    except PackageNotFoundError as error:
+        return [Finding("training", "warning", f"{error.name} is not installed", "pip install 'codelupe[train]'")]
+    return [Finding("training", "good", found)]

@@ -10,7 +10,7 @@ import typer
 
 from codelupe import cli
 from codelupe.errors import CodelupeError
-from codelupe.host.discovery import discover_plugins
+from codelupe.host.discovery import load_plugins
 from codelupe.host.host import Host
 from scripts.reference_pages.text import doc_of, markdown, table
 
@@ -31,9 +31,10 @@ def cli_page(host: Host) -> str:
 def command_tree(host: Host) -> Any:
     """The whole command line, without the commands of plugins that the host does not have."""
     tree: Any = typer.main.get_command(cli.build_app())
-    for plugin in Host(discover_plugins()).plugins:
-        if plugin.name not in {own.name for own in host.plugins}:
-            tree.commands.pop(plugin.name, None)
+    own = {plugin.name for plugin in host.plugins}
+    others = Host([plugin for plugin in load_plugins() if plugin.name not in own])
+    foreign = {name for commands in others.commands().values() for name in commands}
+    tree.commands = {name: command for name, command in tree.commands.items() if name not in foreign}
     return tree
 
 

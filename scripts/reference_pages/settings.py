@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import timedelta
+from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
 from types import NoneType, UnionType
@@ -15,6 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
 from codelupe.config.settings import PluginSettings, Settings
+from codelupe.config.sources import PROFILES
 from codelupe.host.host import Host
 from scripts.reference_pages.text import doc_of, table
 
@@ -117,6 +119,7 @@ def _default(info: FieldInfo) -> str:
 
 
 def _profiles() -> Iterator[str]:
-    for profile in sorted((files("codelupe.config") / "profiles").iterdir(), key=lambda entry: entry.name):
-        yield f"`--profile {profile.name.removesuffix('.toml')}`:"
-        yield f"```toml\n{profile.read_text(encoding='utf-8').strip()}\n```"
+    for entry in sorted(entry_points(group=PROFILES), key=lambda entry: entry.name):
+        text = (files(entry.value) / f"{entry.name}.toml").read_text(encoding="utf-8")
+        yield f"`--profile {entry.name}`:"
+        yield f"```toml\n{text.strip()}\n```"

@@ -193,7 +193,7 @@ async def test_the_whole_pipeline_leads_from_packages_to_a_judged_model(undistur
 async def test_a_model_leads_back_to_its_batch_repositories_and_files(undisturbed: tuple[Pipeline, str]) -> None:
     pipeline, _ = undisturbed
     [model] = pipeline.ask("models", "list")
-    trace = pipeline.ask("events", "trace", model["id"])
+    trace = pipeline.ask("models", "trace", model["id"])
     assert trace["batch"]["id"] == model["batch"]
     assert sum(len(repository["files"]) for repository in trace["repositories"]) == trace["batch"]["files"]
     for repository in trace["repositories"]:
@@ -230,7 +230,7 @@ async def test_whole_repositories_are_held_out(undisturbed: tuple[Pipeline, str]
     """The gate compares on repositories of which no file was in any batch."""
     pipeline, _ = undisturbed
     [model] = pipeline.ask("models", "list")
-    trained_on = {one["id"] for one in pipeline.ask("events", "trace", model["id"])["repositories"]}
+    trained_on = {one["id"] for one in pipeline.ask("models", "trace", model["id"])["repositories"]}
     connection = await asyncpg.connect(pipeline.url)
     try:
         held_out = {

@@ -357,7 +357,7 @@ async def test_without_plugins_a_run_until_idle_ends_at_once(shell: Shell) -> No
 async def test_a_run_needs_git(shell: Shell) -> None:
     empty = shell.folder / "bin"
     empty.mkdir()
-    (await shell("run", "--until-idle", PATH=str(empty))).failed(1, "git is not in PATH", "apt-get install git")
+    (await shell("run", "--until-idle", PATH=str(empty))).failed(1, "git: not in PATH", "apt-get install git")
     doctor = await shell("doctor", PATH=str(empty))
     assert doctor.code == 1
     assert "bad     git: not in PATH" in doctor.out

@@ -21,7 +21,6 @@ import codelupe_search
 import codelupe_trainer
 from codelupe import Database, FileRule, Repository, RepositorySource, SourceFile, hookimpl
 from codelupe.log import EventLog
-from codelupe.views.trace import trace_model
 from codelupe_dataset.forgetting import forget
 from codelupe_events import (
     FilesExtracted,
@@ -33,6 +32,7 @@ from codelupe_events import (
     TaskDeadLettered,
 )
 from codelupe_trainer.exports import read_files
+from codelupe_trainer.views import trace_model
 from tests.conftest import RunUntilIdle
 from tests.git_server import make_repository
 from tests.integration.stored_files import add_batch, add_file, add_repository

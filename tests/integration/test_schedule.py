@@ -12,6 +12,7 @@ import pytest
 
 from codelupe import Database, HandlerContext, Job, JobContext, Reject, RetryPolicy, Service, Subscription
 from codelupe.daemon import Daemon
+from codelupe.host.extensions import Extensions
 from codelupe.log import EventLog
 from codelupe.views.pipeline import read_status
 from codelupe.work.timings import Timings
@@ -71,7 +72,7 @@ async def test_an_error_of_a_job_is_reported_and_the_other_jobs_run(
     assert outcome.failed_jobs == {"test.a": "ValueError: no batch today", "test.b": "SystemExit: 4"}
     assert not outcome.interrupted
     assert ran == ["test.c"]
-    states = {job["name"]: job for job in (await read_status(database))["jobs"]}
+    states = {job["name"]: job for job in (await read_status(database, Extensions()))["jobs"]}
     assert [states[name]["error"] for name in ("test.a", "test.b", "test.c")] == [*outcome.failed_jobs.values(), None]
     assert all(job["finished_at"] >= job["started_at"] for job in states.values())
 

@@ -6,17 +6,24 @@ import msgspec
 import pytest
 
 from codelupe import Database, HandlerContext, Reject, Subscription
-from codelupe.views.pipeline import read_models, read_status, read_subscriptions
+from codelupe.host.extensions import Extensions
+from codelupe.views.pipeline import read_status, read_subscriptions
+from codelupe_crawler import codelupe_status_sections as of_repositories
 from codelupe_events import BatchReady, RepoEmpty
+from codelupe_filters import codelupe_status_sections as of_files
+from codelupe_trainer import codelupe_status_sections as of_models
+from codelupe_trainer.views import read_models
 from tests.conftest import RunUntilIdle
 from tests.integration.test_trace import add_batch, add_model, add_repository
 from tests.plugins import batch, empty, make_plugin
 
 pytestmark = pytest.mark.anyio
 
+EXTENSIONS = Extensions(status_sections=[*of_repositories(), *of_files(), *of_models()])
+
 
 async def test_the_status_of_nothing_is_complete(database: Database) -> None:
-    assert await read_status(database) == {
+    assert await read_status(database, EXTENSIONS) == {
         "subscriptions": [],
         "jobs": [],
         "repositories": {"total": 0, "by_state": {}, "rejected_by": {}},
@@ -87,7 +94,7 @@ async def test_repositories_and_files_are_counted_with_the_reasons_against_them(
         " ('local:good', 'c1', 'z', 1, 'too-long')"
     )
     await database.execute("update processed_files set quality_score = 40 where file_path = 'src/0.py'")
-    status = await read_status(database)
+    status = await read_status(database, EXTENSIONS)
     assert status["repositories"] == {
         "total": 3,
         "by_state": {"rejected": 2, "scored": 1},
@@ -108,7 +115,7 @@ async def test_repositories_and_files_are_counted_with_the_reasons_against_them(
 async def test_batches_and_models_know_each_other(database: Database) -> None:
     first, second = await add_batch(database), await add_batch(database)
     await add_model(database, "m", first)
-    status = await read_status(database)
+    status = await read_status(database, EXTENSIONS)
     assert [(one["id"], one["model"], one["files"]) for one in status["batches"]] == [
         (first, "m", 3),
         (second, None, 3),

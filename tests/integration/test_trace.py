@@ -8,7 +8,7 @@ import pytest
 
 from codelupe import Database, HandlerContext, Reject, Subscription
 from codelupe.log import EventLog
-from codelupe.views.trace import trace_event, trace_model
+from codelupe.views.trace import trace_event
 from codelupe_events import (
     BatchReady,
     FilesExtracted,
@@ -18,6 +18,7 @@ from codelupe_events import (
     RepoEmpty,
     TaskDeadLettered,
 )
+from codelupe_trainer.views import trace_model
 from tests.conftest import RunUntilIdle
 from tests.plugins import batch, empty, make_plugin
 

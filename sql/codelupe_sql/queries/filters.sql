@@ -142,3 +142,16 @@ where repository_id = $1 and commit = $2 group by rejected_by order by rejected_
 -- A repository whose files are scored already stays there.
 update repositories set state = 'extracted'
 where id = $1 and coalesce(commit, $2) = $2 and state <> 'scored'
+
+-- name: count_files
+select count(*) as seen,
+       count(*) filter (where content is not null) as stored,
+       count(*) filter (where rejected_by is not null) as rejected,
+       count(*) filter (where quality_score is not null) as scored,
+       count(*) filter (where quality_score >= 70) as good,
+       avg(quality_score)::float as mean_score
+from processed_files
+
+-- name: count_rejections
+select rejected_by as rule, count(*) as n from processed_files
+where rejected_by is not null group by rule order by n desc, rule

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from codelupe import Database, Directories
 from codelupe.config.sources import Layer, RawSettings, validate
-from codelupe.host.discovery import Plugin, discover_plugins
+from codelupe.host.discovery import Plugin, load_plugins
 from codelupe.host.extensions import Extensions
 from codelupe.host.host import Host
 
@@ -122,7 +122,7 @@ def assert_isolated(host: Host, name: str, cause: str) -> Extensions:
 
 def test_a_third_party_s_plugin_is_found_and_asked(install: Install) -> None:
     install("zz_sound")
-    host = Host(discover_plugins())
+    host = Host(load_plugins())
     plugin = find(host, "zz_sound")
     assert (plugin.distribution, plugin.version, plugin.error) == ("codelupe-zz_sound", "1.2", None)
     assert plugin.hooks == ("codelupe_jobs", "codelupe_settings", "codelupe_subscriptions")
@@ -141,7 +141,7 @@ def test_a_plugin_may_be_an_object_within_a_module(install: Install) -> None:
     plugin = Plugin()
     """
     install("objects", code, target=":plugin")
-    assert "objects.inner" in [stage.name for stage in gather(Host(discover_plugins())).subscriptions]
+    assert "objects.inner" in [stage.name for stage in gather(Host(load_plugins())).subscriptions]
 
 
 def test_a_plugin_without_a_settings_model_gets_none(install: Install) -> None:
@@ -152,13 +152,13 @@ def test_a_plugin_without_a_settings_model_gets_none(install: Install) -> None:
         return [Subscription(name="s", events=(BatchReady,), handler=handle)]
     """
     install("bare", code)
-    host = Host(discover_plugins())
+    host = Host(load_plugins())
     assert "bare.s" in [stage.name for stage in gather(host).subscriptions]
     assert host.settings_models()["bare"] is BaseModel
 
 
 def test_codelupe_s_own_plugins_come_the_same_way() -> None:
-    host = Host(discover_plugins())
+    host = Host(load_plugins())
     assert {plugin.distribution for plugin in host.plugins} == {"codelupe"}
     assert [plugin.error for plugin in host.broken] == []
     assert {"crawler", "downloader", "filters", "scorers", "search", "trainer"} <= {one.name for one in host.active}
@@ -184,7 +184,7 @@ def test_plugins_bring_commands_and_migrations(install: Install, tmp_path: Path)
     def codelupe_migrations(): return Path({str(tmp_path / "migrations")!r})
     """
     install("painter", code)
-    host = Host(discover_plugins())
+    host = Host(load_plugins())
     assert list(host.commands()["painter"]) == ["paint"]
     assert [(one.owner, one.number, one.name) for one in host.migrations()] == [("painter", 1, "paint")]
 
@@ -210,7 +210,7 @@ def test_plugins_bring_commands_and_migrations(install: Install, tmp_path: Path)
 def test_a_plugin_that_cannot_be_loaded_stands_alone(install: Install, code: str, cause: str) -> None:
     install("broken", code)
     install("zz_sound")
-    host = Host(discover_plugins())
+    host = Host(load_plugins())
     assert_isolated(host, "broken", cause)
     assert host.settings_models()["broken"] is None
 
@@ -221,26 +221,26 @@ def test_a_plugin_that_cannot_be_loaded_stands_alone(install: Install, code: str
 def test_an_entry_point_that_leads_nowhere(install: Install, target: str, cause: str) -> None:
     install("broken", "NOTHING = None\n", target=target)
     install("zz_sound")
-    assert_isolated(Host(discover_plugins()), "broken", cause)
+    assert_isolated(Host(load_plugins()), "broken", cause)
 
 
 def test_two_names_for_one_object(install: Install) -> None:
     module = install("zz_sound")
     install("zz_twin", entry_points=f"[codelupe]\nzz_twin = {module}\n")
-    assert_isolated(Host(discover_plugins()), "zz_twin", "already registered")
+    assert_isolated(Host(load_plugins()), "zz_twin", "already registered")
 
 
 def test_a_distribution_whose_entry_points_are_garbage_hides_nobody(install: Install, quiet_logs: list[Any]) -> None:
     install("zz_sound")
     install("broken", distribution="aa-garbage", entry_points="[codelupe]\nno equals sign\n")
-    host = Host(discover_plugins())
+    host = Host(load_plugins())
     assert "zz_sound.s" in [stage.name for stage in gather(host).subscriptions]
     assert [one["distribution"] for one in quiet_logs if one["event"] == "entry_points_unreadable"] == ["aa-garbage"]
 
 
 def test_what_is_broken_is_logged_by_name(install: Install, quiet_logs: list[Any]) -> None:
     install("broken", "1 / 0\n")
-    Host(discover_plugins())
+    Host(load_plugins())
     [record] = [one for one in quiet_logs if one["event"] == "plugin_broken"]
     assert (record["plugin"], record["distribution"]) == ("broken", "codelupe-broken")
     assert "ZeroDivisionError" in record["error"]
@@ -253,7 +253,7 @@ def test_a_name_claimed_by_two_distributions_belongs_to_neither(install: Install
     install("twice", distribution="first-dist")
     install("twice", distribution="second-dist")
     install("zz_sound")
-    host = Host(discover_plugins())
+    host = Host(load_plugins())
     claims = [(plugin.distribution, plugin.error) for plugin in host.broken]
     why = "two distributions claim this name; choose one in plugin_distributions"
     assert claims == [("first-dist", why), ("second-dist", why)]
@@ -264,7 +264,7 @@ def test_a_name_claimed_by_two_distributions_belongs_to_neither(install: Install
 def test_a_setting_chooses_between_two_distributions(install: Install, chosen: str) -> None:
     install("twice", "1 / 0\n", distribution="first-dist")
     install("twice", distribution="second-dist")
-    host = Host(discover_plugins(chosen={"twice": chosen}))
+    host = Host(load_plugins(chosen={"twice": chosen}))
     assert (find(host, "twice").distribution, find(host, "twice").error) == ("second-dist", None)
     assert "twice.s" in [stage.name for stage in gather(host).subscriptions]
 
@@ -272,12 +272,12 @@ def test_a_setting_chooses_between_two_distributions(install: Install, chosen: s
 def test_a_choice_that_is_not_installed_is_reported(install: Install) -> None:
     install("zz_sound")
     install("broken", distribution="first-dist")
-    assert_isolated(Host(discover_plugins(chosen={"broken": "other-dist"})), "broken", "chooses 'other-dist'")
+    assert_isolated(Host(load_plugins(chosen={"broken": "other-dist"})), "broken", "chooses 'other-dist'")
 
 
 def test_a_disabled_plugin_is_not_even_imported(install: Install) -> None:
     module = install("unwanted", "raise RuntimeError('imported')\n")
-    host = Host(discover_plugins(disabled=frozenset({"unwanted"})))
+    host = Host(load_plugins(disabled=frozenset({"unwanted"})))
     assert module not in sys.modules
     plugin = find(host, "unwanted")
     assert (plugin.disabled, plugin.error, plugin.is_active) == (True, None, False)
@@ -300,7 +300,7 @@ def test_a_disabled_plugin_is_not_even_imported(install: Install) -> None:
 def test_a_plugin_for_another_codelupe_is_not_loaded(install: Install, requirement: str, error: str | None) -> None:
     module = install("picky", requires=[requirement])
     install("zz_sound")
-    host = Host(discover_plugins())
+    host = Host(load_plugins())
     assert find(host, "picky").error == error
     assert (module in sys.modules) == (error is None)
     assert "zz_sound.s" in [stage.name for stage in gather(host).subscriptions]
@@ -309,14 +309,14 @@ def test_a_plugin_for_another_codelupe_is_not_loaded(install: Install, requireme
 def test_a_requirement_that_nobody_can_read(install: Install) -> None:
     install("broken", requires=["codelupe ==== 1"])
     install("zz_sound")
-    assert_isolated(Host(discover_plugins()), "broken", "InvalidRequirement")
+    assert_isolated(Host(load_plugins()), "broken", "InvalidRequirement")
 
 
 @pytest.mark.parametrize("name", ["Capital", "with-dash", "with.dot", "9lives", "schema", "model_config", "_x"])
 def test_a_bad_name_is_refused(install: Install, name: str) -> None:
     install(name, distribution="bad-name")
     install("zz_sound")
-    assert_isolated(Host(discover_plugins()), name, f"the name {name!r}")
+    assert_isolated(Host(load_plugins()), name, f"the name {name!r}")
 
 
 # --- plugins that break when asked ---
@@ -361,7 +361,7 @@ def test_a_bad_name_is_refused(install: Install, name: str) -> None:
 def test_a_plugin_that_breaks_its_contract_stands_alone(install: Install, hook: str, cause: str) -> None:
     install("broken", f"{IMPORTS}\n    @hookimpl\n    {hook}\n")
     install("zz_sound")
-    assert_isolated(Host(discover_plugins()), "broken", cause)
+    assert_isolated(Host(load_plugins()), "broken", cause)
 
 
 def test_a_plugin_that_fails_at_one_hook_offers_nothing_at_all(install: Install) -> None:
@@ -371,7 +371,7 @@ def test_a_plugin_that_fails_at_one_hook_offers_nothing_at_all(install: Install)
     """
     install("broken", code)
     install("zz_sound")
-    extensions = assert_isolated(Host(discover_plugins()), "broken", "half-way")
+    extensions = assert_isolated(Host(load_plugins()), "broken", "half-way")
     assert [job.name for job in extensions.jobs if job.name.startswith("broken.")] == []
 
 
@@ -389,7 +389,7 @@ def test_a_plugin_that_fails_at_one_hook_offers_nothing_at_all(install: Install)
 def test_broken_commands_and_migrations_stand_alone(install: Install, code: str, cause: str) -> None:
     install("broken", f"{IMPORTS}\n    @hookimpl\n    {code}\n")
     install("zz_sound")
-    host = Host(discover_plugins())
+    host = Host(load_plugins())
     assert host.commands()["broken"] == {}
     assert host.migrations() == []
     assert_isolated(host, "broken", cause)

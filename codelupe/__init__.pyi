@@ -1,0 +1,77 @@
+from .config.directories import Directories
+from .contracts.files import FileRule, Objection, Score, Scorer, SourceFile
+from .contracts.repositories import Repository, RepositoryRule, RepositorySource
+from .contracts.search import SearchHit, SearchIndex
+from .errors import CodelupeError, ConfigurationError, LeaseLost, Reject, RetryLater
+from .executor import ProcessExecutor
+from .executor.contract import Executor, WorkerLost
+from .host.checks import Finding
+from .host.hookspecs import hookimpl
+from .host.status_sections import StatusSection, Table, listing
+from .log import Entry, EventLog, Recorded
+from .observability.progress import Progress
+from .postgres import Connection, Database
+from .postgres.queries import Queries, load_queries
+from .postgres.spool import Spool, encode_row
+from .postgres.text import storable
+from .storage.atomic import AtomicFile, atomic_folder, move_into_place, remove_tree, sync_folder, write_file, write_link
+from .storage.locks import FileLock, open_lock
+from .work.context import BatchContext, HandlerContext, JobContext
+from .work.retry import RetryPolicy
+from .work.subscriptions import BatchSubscription, Job, Service, Subscription
+
+__all__ = [
+    "AtomicFile",
+    "BatchContext",
+    "BatchSubscription",
+    "CodelupeError",
+    "ConfigurationError",
+    "Connection",
+    "Database",
+    "Directories",
+    "Entry",
+    "EventLog",
+    "Executor",
+    "FileLock",
+    "FileRule",
+    "Finding",
+    "HandlerContext",
+    "Job",
+    "JobContext",
+    "LeaseLost",
+    "Objection",
+    "ProcessExecutor",
+    "Progress",
+    "Queries",
+    "Recorded",
+    "Reject",
+    "Repository",
+    "RepositoryRule",
+    "RepositorySource",
+    "RetryLater",
+    "RetryPolicy",
+    "Score",
+    "Scorer",
+    "SearchHit",
+    "SearchIndex",
+    "Service",
+    "SourceFile",
+    "Spool",
+    "StatusSection",
+    "Subscription",
+    "Table",
+    "WorkerLost",
+    "atomic_folder",
+    "encode_row",
+    "hookimpl",
+    "listing",
+    "load_queries",
+    "move_into_place",
+    "open_lock",
+    "remove_tree",
+    "storable",
+    "sync_folder",
+    "write_file",
+    "write_link",
+]
+__version__: str

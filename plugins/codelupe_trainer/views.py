@@ -1,0 +1,81 @@
+"""What there is of batches and models, as data: for the status, the list of models, and the way back from a model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from codelupe import Database, EventLog, StatusSection, Table, listing, load_queries
+
+_SQL = load_queries("codelupe_sql", "trainer")
+
+
+async def read_batches(database: Database) -> list[dict[str, Any]]:
+    """Every batch with its size and its model, oldest first."""
+    return [dict(row) for row in await database.fetch(_SQL.batches)]
+
+
+async def read_models(database: Database) -> list[dict[str, Any]]:
+    """Every model with its state, base, batch and losses, oldest first."""
+    return [dict(row) for row in await database.fetch(_SQL.models)]
+
+
+async def trace_model(database: Database, log: EventLog, model_id: str) -> dict[str, Any] | None:
+    """The model, its events, its batch, and every repository of it with commit, licence and files; None if unknown."""
+    model = await database.fetchrow(_SQL.model, model_id)
+    if model is None:
+        return None
+    batch = await database.fetchrow(_SQL.batch, model["batch"])
+    return {
+        "model": dict(model),
+        "batch": dict(batch) if batch else None,
+        "events": [event.as_dict() async for event in log.read(stream=f"batch/{model['batch']}")],
+        "repositories": await _repositories(database, log, model["batch"]),
+    }
+
+
+async def _repositories(database: Database, log: EventLog, batch_id: int) -> list[dict[str, Any]]:
+    files: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in await database.fetch(_SQL.batch_file_list, batch_id):
+        file = dict(row)
+        files.setdefault((file.pop("repository_id"), file.pop("commit")), []).append(file)
+    return [
+        {
+            **{name: row[name] for name in ("id", "full_name", "url", "licence", "commit")},
+            "events": [event.as_dict() async for event in log.read(stream=f"repo/{row['id']}")],
+            "files": files[row["id"], row["commit"]],
+        }
+        for row in await database.fetch(_SQL.batch_repositories, batch_id)
+    ]
+
+
+def status_sections() -> list[StatusSection]:
+    """Batches and models."""
+    return [
+        StatusSection(name="batches", read=read_batches, counts=_count_batches),
+        StatusSection(name="models", read=read_models, counts=_count_models, tables=_tables),
+    ]
+
+
+def _count_batches(batches: list[dict[str, Any]]) -> list[tuple[str, int, str]]:
+    return [("batches", len(batches), f"{sum(batch['files'] for batch in batches):,} files")]
+
+
+def _count_models(models: list[dict[str, Any]]) -> list[tuple[str, int, str]]:
+    states = Counter(model["state"] for model in models)
+    return [("models", len(models), listing(dict(sorted(states.items()))))]
+
+
+def _tables(models: list[dict[str, Any]]) -> list[Table]:
+    columns = ("model", "state", "batch", "steps", "train", "validation", "held-out current", "candidate")
+    rows = [
+        (
+            model["id"],
+            model["state"],
+            model["batch"],
+            model["steps"],
+            *(model["losses"].get(name) for name in ("train", "validation", "current", "candidate")),
+        )
+        for model in models
+    ]
+    return [Table(title="models (losses in nats a token)", columns=columns, rows=rows)] if rows else []
