@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Annotated, Any
 
 import anyio
@@ -11,7 +12,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from codelupe.cli.output import err, out, print_json, print_table
-from codelupe.cli.session import AsJson, ConfigFile, Profile, Setup, load, open_session, require_schema
+from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, load, open_session, require_schema
 from codelupe.config.directories import create_directories, retention_policy
 from codelupe.daemon import open_database
 from codelupe.errors import ConfigurationError
@@ -19,7 +20,6 @@ from codelupe.log.archive import Report
 from codelupe.log.partitions import Partition, list_partitions
 from codelupe.log.retention import RetentionPolicy, Retired, apply_retention, due
 from codelupe.observability.logs import configure_logging
-from codelupe.postgres import Database
 from codelupe.postgres.migrate import migrate as apply_migrations
 from codelupe.postgres.migrate import own_migrations, pending_migrations
 from codelupe.postgres.queries import load_queries
@@ -33,8 +33,9 @@ _SQL = load_queries("codelupe_sql", "database")
 def migrate(config: ConfigFile = None, profile: Profile = None) -> None:
     """Bring the database's tables up to date; it is made if need be."""
 
-    async def do(setup: Setup, database: Database) -> None:
-        applied = await apply_migrations(database, [*own_migrations(), *setup.host.migrations()])
+    async def do(session: Session) -> None:
+        database = session.database
+        applied = await apply_migrations(database, [*own_migrations(), *session.host.migrations()])
         for one in applied:
             out.print(f"applied {one.owner} {one.number:04}_{one.name}", highlight=False)
         if not applied:
@@ -47,8 +48,8 @@ def migrate(config: ConfigFile = None, profile: Profile = None) -> None:
 def status(config: ConfigFile = None, profile: Profile = None, as_json: AsJson = False) -> None:
     """Show the server, the migrations, the tables' sizes and the log's partitions."""
 
-    async def do(setup: Setup, database: Database) -> None:
-        data = await _read_status(setup, database)
+    async def do(session: Session) -> None:
+        data = await _read_status(session)
         if as_json:
             print_json(data)
         else:
@@ -70,8 +71,9 @@ def archive(
 ) -> None:
     """Let old events go now, as the settings under retention say: into Parquet files, or for good."""
 
-    async def do(setup: Setup, database: Database) -> None:
-        policy = _required_policy(setup)
+    async def do(session: Session) -> None:
+        database = session.database
+        policy = _required_policy(session)
         partitions = await list_partitions(database)
         going = due(partitions, policy)
         if not as_json:
@@ -86,21 +88,21 @@ def archive(
             _print_retired(retired)
 
     async def run() -> None:
-        setup = load(config, profile, {"retention": {"keep": keep}} if keep else None)
-        async with open_session(setup) as session:
+        overrides = {"retention": {"keep": keep}} if keep else None
+        async with open_session(load(config, profile, overrides)) as session:
             await require_schema(session)
-            await do(setup, session.database)
+            await do(session)
 
     configure_logging("warning", "auto")
     anyio.run(run)
 
 
-def _with_database(config: ConfigFile, profile: Profile, action: Callable[[Setup, Database], Awaitable[None]]) -> None:
+def _with_database(config: ConfigFile, profile: Profile, action: Callable[[Session], Awaitable[None]]) -> None:
     async def run() -> None:
-        setup = load(config, profile)
-        create_directories(setup.directories)
-        async with open_database(setup.settings, setup.directories) as database:
-            await action(setup, database)
+        session = load(config, profile)
+        create_directories(session.directories)
+        async with open_database(session.settings, session.directories) as database:
+            await action(replace(session, database=database))
 
     configure_logging("warning", "auto")
     anyio.run(run)
@@ -109,8 +111,9 @@ def _with_database(config: ConfigFile, profile: Profile, action: Callable[[Setup
 # --- status ---
 
 
-async def _read_status(setup: Setup, database: Database) -> dict[str, Any]:
-    missing = await pending_migrations(database, [*own_migrations(), *setup.host.migrations()])
+async def _read_status(session: Session) -> dict[str, Any]:
+    database = session.database
+    missing = await pending_migrations(database, [*own_migrations(), *session.host.migrations()])
     has_log = not any(one.owner == "codelupe" for one in missing)
     return {
         "where": database.where,
@@ -118,11 +121,11 @@ async def _read_status(setup: Setup, database: Database) -> dict[str, Any]:
         "size_bytes": await database.fetchval(_SQL.database_size),
         "pending_migrations": [f"{one.owner} {one.number:04}_{one.name}" for one in missing],
         "tables": [dict(row) for row in await database.fetch(_SQL.table_sizes)],
-        "partitions": [_partition(one, setup) for one in await list_partitions(database)] if has_log else [],
+        "partitions": [_partition(one, session) for one in await list_partitions(database)] if has_log else [],
     }
 
 
-def _partition(partition: Partition, setup: Setup) -> dict[str, Any]:
+def _partition(partition: Partition, session: Session) -> dict[str, Any]:
     return {
         "name": partition.name,
         "first_position": partition.first,
@@ -132,7 +135,7 @@ def _partition(partition: Partition, setup: Setup) -> dict[str, Any]:
         "bytes": partition.bytes,
         "oldest": partition.oldest,
         "newest": partition.newest,
-        "held_by": partition.held_by(setup.settings.retention.keep),
+        "held_by": partition.held_by(session.settings.retention.keep),
     }
 
 
@@ -150,8 +153,8 @@ def _print_status(data: dict[str, Any]) -> None:
 # --- archive ---
 
 
-def _required_policy(setup: Setup) -> RetentionPolicy:
-    policy = retention_policy(setup.settings)
+def _required_policy(session: Session) -> RetentionPolicy:
+    policy = retention_policy(session.settings)
     if policy is None:
         raise ConfigurationError(
             "nothing says how long events are kept", hint="Give --keep P365D, or set retention.keep."

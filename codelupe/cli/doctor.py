@@ -12,7 +12,7 @@ import anyio
 import typer
 
 from codelupe.cli.output import out, plain, print_json
-from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, Setup, load, open_session
+from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, load, open_session
 from codelupe.config.directories import create_directories
 from codelupe.errors import CodelupeError
 from codelupe.host.checks import Finding, Verdict
@@ -36,8 +36,14 @@ _NEWEST_EVENTS = 1000
 def doctor(config: ConfigFile = None, profile: Profile = None, as_json: AsJson = False) -> None:
     """Look for whatever keeps CodeLupe from working; ends with 1 if something does."""
     configure_logging("critical", "auto")
-    setup = load(config, profile)
-    findings = [_state(setup), _disk(setup), *_plugins(setup), *setup.host.checks(), *anyio.run(_database, setup)]
+    session = load(config, profile)
+    findings = [
+        _state(session),
+        _disk(session),
+        *_plugins(session),
+        *session.host.checks(),
+        *anyio.run(_database, session),
+    ]
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
@@ -53,8 +59,8 @@ def _print(finding: Finding) -> None:
         out.print(f"        {plain(finding.hint)}", highlight=False, soft_wrap=True)
 
 
-def _state(setup: Setup) -> Finding:
-    folders = setup.directories
+def _state(session: Session) -> Finding:
+    folders = session.directories
     try:
         create_directories(folders)
     except CodelupeError as error:
@@ -62,8 +68,10 @@ def _state(setup: Setup) -> Finding:
     return Finding("state directory", "good", str(folders.state))
 
 
-def _disk(setup: Setup) -> Finding:
-    place = next(folder for folder in (setup.directories.state, *setup.directories.state.parents) if folder.exists())
+def _disk(session: Session) -> Finding:
+    place = next(
+        folder for folder in (session.directories.state, *session.directories.state.parents) if folder.exists()
+    )
     free = shutil.disk_usage(place).free
     detail = f"{free / 1024**3:.1f} GiB free"
     if free < _LEAST_FREE_BYTES:
@@ -71,24 +79,24 @@ def _disk(setup: Setup) -> Finding:
     return Finding("disk", "good", detail)
 
 
-def _plugins(setup: Setup) -> list[Finding]:
-    setup.host.gather(setup.settings.plugins, Database("postgresql:///unused"), setup.directories)
-    active = Finding("plugins", "good", ", ".join(plugin.name for plugin in setup.host.active) or "none")
+def _plugins(session: Session) -> list[Finding]:
+    session.gather()
+    active = Finding("plugins", "good", ", ".join(plugin.name for plugin in session.host.active) or "none")
     return [
         active,
         *(
             Finding(f"plugin {plugin.name}", "warning", str(plugin.error), f"Mend or disable {plugin.distribution}.")
-            for plugin in setup.host.broken
+            for plugin in session.host.broken
         ),
     ]
 
 
-async def _database(setup: Setup) -> list[Finding]:
+async def _database(session: Session) -> list[Finding]:
     try:
-        async with open_session(setup) as session:
-            found = [await _server(session.database), await _schema(session.database)]
+        async with open_session(session) as opened:
+            found = [await _server(opened.database), await _schema(opened.database)]
             is_usable = all(finding.verdict == "good" for finding in found)
-            return [*found, *(await _event_log(session) if is_usable else [])]
+            return [*found, *(await _event_log(opened) if is_usable else [])]
     except CodelupeError as error:
         verdict: Verdict = "warning" if "no database" in error.message else "bad"
         return [Finding("database", verdict, error.message, error.hint or "")]

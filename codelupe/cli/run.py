@@ -10,7 +10,7 @@ import typer
 
 from codelupe.cli.live import make_view
 from codelupe.cli.output import err, out
-from codelupe.cli.session import ConfigFile, Profile, Setting, Setup, load, parse_overrides
+from codelupe.cli.session import ConfigFile, Profile, Session, Setting, load, parse_overrides
 from codelupe.daemon import Daemon
 from codelupe.errors import CheckFailed
 from codelupe.host.host import Host
@@ -33,11 +33,11 @@ def run(
     from there.
     """
     configure_logging("warning", "auto")
-    setup = load(config, profile, parse_overrides(settings or []), sources=[_existing(one) for one in source or []])
+    session = load(config, profile, parse_overrides(settings or []), sources=[_existing(one) for one in source or []])
     is_watched = until_idle or err.is_terminal
-    _configure_logging(setup, is_watched=is_watched)
-    _require_what_plugins_need(setup.host)
-    daemon = Daemon(setup.settings, setup.host, until_idle=until_idle)
+    _configure_logging(session, is_watched=is_watched)
+    _require_what_plugins_need(session.host)
+    daemon = Daemon(session.settings, session.host, until_idle=until_idle)
     view = make_view(err, summary=out if until_idle else None) if is_watched else None
     outcome = anyio.run(daemon.run, view)
     if outcome.interrupted:
@@ -47,10 +47,12 @@ def run(
     raise typer.Exit(1 if outcome.failed_jobs and not outcome.interrupted else 0)
 
 
-def _configure_logging(setup: Setup, *, is_watched: bool) -> None:
+def _configure_logging(session: Session, *, is_watched: bool) -> None:
     """Beside a live view the log says only what goes wrong, unless settings ask for more."""
-    is_default = "log_level" not in setup.configuration.origins
-    configure_logging("warning" if is_watched and is_default else setup.settings.log_level, setup.settings.log_format)
+    is_default = "log_level" not in session.configuration.origins
+    configure_logging(
+        "warning" if is_watched and is_default else session.settings.log_level, session.settings.log_format
+    )
 
 
 def _require_what_plugins_need(host: Host) -> None:

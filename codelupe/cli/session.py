@@ -6,7 +6,8 @@ import signal
 import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,11 +42,12 @@ Setting = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setup:
-    """Validated settings and the plugins that they apply to."""
+class Session:
+    """Validated settings, the plugins that they apply to, and the database, once :func:`open_session` connects it."""
 
     configuration: Configuration
     host: Host
+    database: Database = field(default_factory=lambda: Database("postgresql:///not-connected"))
 
     @property
     def settings(self) -> Settings:
@@ -55,13 +57,10 @@ class Setup:
     def directories(self) -> Directories:
         return locate_directories(self.settings)
 
-
-@dataclass(frozen=True, kw_only=True)
-class Session(Setup):
-    """A set-up with the database open."""
-
-    database: Database
-    log: EventLog
+    @cached_property
+    def log(self) -> EventLog:
+        """The event log in the database."""
+        return EventLog(self.database)
 
     def gather(self) -> Extensions:
         """What all active plugins offer."""
@@ -70,7 +69,7 @@ class Session(Setup):
 
 def load(
     config: Path | None, profile: str | None, overrides: dict[str, Any] | None = None, *, sources: Sequence[str] = ()
-) -> Setup:
+) -> Session:
     """Read the settings, load the plugins, validate. ``sources`` are given to the plugins that take some.
 
     Raises:
@@ -83,7 +82,7 @@ def load(
     host = Host(plugins)
     if sources:
         raw = _with_sources(raw, host, sources)
-    return Setup(configuration=validate(raw, host.settings_models()), host=host)
+    return Session(configuration=validate(raw, host.settings_models()), host=host)
 
 
 def choose(raw: RawSettings) -> list[Plugin]:
@@ -145,20 +144,20 @@ def _toml_value(text: str) -> Any:
 
 
 @asynccontextmanager
-async def open_session(setup: Setup) -> AsyncIterator[Session]:
+async def open_session(session: Session) -> AsyncIterator[Session]:
     """The database, for a command that looks at what a daemon has made.
 
     Raises:
         DatabaseUnavailable: it cannot be reached, or nothing has been made yet.
     """
-    folders = setup.directories
-    if setup.settings.database_url is None and not (folders.state / "postgres").exists():
+    folders = session.directories
+    if session.settings.database_url is None and not (folders.state / "postgres").exists():
         raise DatabaseUnavailable(
             f"there is no database in {folders.state} yet",
             hint="`codelupe run` makes it; CODELUPE_STATE_DIR or CODELUPE_DATABASE_URL name another place.",
         )
-    async with open_database(setup.settings, folders) as database:
-        yield Session(configuration=setup.configuration, host=setup.host, database=database, log=EventLog(database))
+    async with open_database(session.settings, folders) as database:
+        yield replace(session, database=database)
 
 
 async def require_schema(session: Session) -> None:
@@ -177,8 +176,7 @@ def with_session(config: Path | None, profile: str | None, action: Callable[[Ses
     """Run a reading command on an open, migrated database."""
 
     async def run() -> None:
-        setup = load(config, profile)
-        async with open_session(setup) as session:
+        async with open_session(load(config, profile)) as session:
             await require_schema(session)
             await action(session)
 

@@ -72,16 +72,16 @@ def test_a_wrong_override_is_named() -> None:
 
 
 def test_a_plugin_that_an_override_disables_is_not_loaded() -> None:
-    setup = load(None, None, parse_overrides(['disabled_plugins=["trainer"]', "plugins.trainer.nonsense=1"]))
-    assert "trainer" not in [plugin.name for plugin in setup.host.active]
-    assert "filters" in [plugin.name for plugin in setup.host.active]
+    session = load(None, None, parse_overrides(['disabled_plugins=["trainer"]', "plugins.trainer.nonsense=1"]))
+    assert "trainer" not in [plugin.name for plugin in session.host.active]
+    assert "filters" in [plugin.name for plugin in session.host.active]
 
 
 @pytest.mark.anyio
 async def test_reading_commands_make_no_database(tmp_path: Path) -> None:
-    setup = load(None, None, {"state_dir": str(tmp_path / "state")})
+    session = load(None, None, {"state_dir": str(tmp_path / "state")})
     with pytest.raises(DatabaseUnavailable, match="there is no database") as caught:
-        async with open_session(setup):
+        async with open_session(session):
             pass
     assert "codelupe run" in (caught.value.hint or "")
     assert not (tmp_path / "state").exists()
