@@ -63,6 +63,10 @@ class Outcome:
 class Watcher(Protocol):
     """Observes a running daemon."""
 
+    def stopping(self, *, at_once: bool) -> None:
+        """A signal asked the daemon to stop: when running work has ended, or ``at_once``."""
+        ...
+
     async def watch(self, runtime: Runtime, extensions: Extensions) -> None:
         """Runs beside the work and is cancelled at its end."""
         ...
@@ -123,10 +127,12 @@ class Daemon:
         self._timings = timings
         self._signals = 0
         self._stop: Callable[[], None] = lambda: None
+        self._watcher: Watcher | None = None
 
     async def run(self, watcher: Watcher | None = None) -> Outcome:
         """Work until a signal comes or, with ``until_idle``, until there is nothing left to do."""
         systemd.hide_service_manager()
+        self._watcher = watcher
         failed_jobs: dict[str, str] = {}
         async with anyio.create_task_group() as group:
             self._stop = group.cancel_scope.cancel
@@ -217,6 +223,8 @@ class Daemon:
             async for received in signals:
                 self._signals += 1
                 log.info("stopping", signal=received.name, at_once=self._signals > 1)
+                if self._watcher is not None:
+                    self._watcher.stopping(at_once=self._signals > 1)
                 systemd.notify("STOPPING=1")
                 self._stop()
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import anyio
 import structlog
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
@@ -19,13 +20,17 @@ from codelupe.cli.output import printable
 from codelupe.cli.summary import show_summary
 from codelupe.errors import DatabaseUnavailable
 from codelupe.host.extensions import Extensions
-from codelupe.observability.progress import Progress
+from codelupe.observability.progress import Progress, ProgressTracker, Work
 from codelupe.views.flow_order import flow_order
 from codelupe.views.pipeline import read_status, read_subscriptions
 from codelupe.work.runtime import Runtime
 
 _REFRESH_SECONDS = 0.25
 _LINE_SECONDS = 10.0
+_LONG_SECONDS = 5.0
+"""Work that takes longer is shown with its time."""
+_ROOMY, _NARROW = 100, 70
+"""Columns from which on there is room for a long bar, and for a short one."""
 
 log = structlog.get_logger("codelupe")
 
@@ -39,7 +44,7 @@ def make_view(console: Console, *, summary: Console | None) -> View:
 
 
 class View(ABC):
-    """Reads the stages again and again; a subclass shows them."""
+    """Reads the subscriptions again and again; a subclass shows them."""
 
     interval: float
 
@@ -47,6 +52,10 @@ class View(ABC):
         self.console = console
         self._summary = summary
         self._began = time.monotonic()
+
+    def stopping(self, *, at_once: bool) -> None:
+        """Answer a request to stop while running work still ends."""
+        self.console.print("stopping now" if at_once else "stopping; again to stop now", highlight=False)
 
     async def conclude(self, runtime: Runtime, extensions: Extensions) -> None:
         if self._summary is not None:
@@ -60,77 +69,114 @@ class View(ABC):
         order = flow_order(extensions.subscriptions)
         active = set(order)
         while True:
-            stages: States | None = None
+            states: States | None = None
             try:
-                stages = [one for one in await read_subscriptions(runtime.log.database, order) if one["name"] in active]
+                states = [one for one in await read_subscriptions(runtime.log.database, order) if one["name"] in active]
             except DatabaseUnavailable:
                 log.debug("database_away")
-            self.show(stages, runtime, extensions)
+            self.show(states, runtime, extensions)
             await anyio.sleep(self.interval)
 
     @abstractmethod
-    def show(self, stages: States | None, runtime: Runtime, extensions: Extensions) -> None:
+    def show(self, states: States | None, runtime: Runtime, extensions: Extensions) -> None:
         """Show these; None means that the database is away."""
 
 
 class _LiveView(View):
-    """One line a stage, with a bar and what it works on right now."""
+    """A line for each subscription that has had something, with a bar and what it works on right now."""
 
     interval = _REFRESH_SECONDS
 
     async def watch(self, runtime: Runtime, extensions: Extensions) -> None:
+        self._width = self.console.width
         with Live(console=self.console, transient=True, refresh_per_second=8, redirect_stderr=True) as live:
             self._live = live
             await super().watch(runtime, extensions)
 
-    def show(self, stages: States | None, runtime: Runtime, extensions: Extensions) -> None:
-        if stages is None:
+    def show(self, states: States | None, runtime: Runtime, extensions: Extensions) -> None:
+        if self.console.width != self._width:  # terminals break the old lines anew, each in its own way
+            self._width = self.console.width
+            self.console.clear()
+        if states is None:
             self._live.update(Spinner("dots", "the database is away; waiting for it"))
         else:
-            self._live.update(_picture(stages, runtime, extensions))
+            self._live.update(_Picture(states, runtime.progress, [job.name for job in extensions.jobs]))
 
 
-def _picture(stages: States, runtime: Runtime, extensions: Extensions) -> RenderableType:
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for width in (26, 24, 12):
-        table.add_column(width=width)
-    table.add_column(no_wrap=True, ratio=1)
-    for stage in stages:
-        work = runtime.progress.of(stage["name"])
-        total = stage["waiting"] + stage["running"] + stage["done"] + stage["dead_lettered"]
-        done = stage["done"] + sum(_share(progress) for _, progress in work)
-        table.add_row(
-            Text(stage["name"], style="bold" if work else "dim" if not total else ""),
-            ProgressBar(total=max(total, 1), completed=done, width=24),
-            f"{stage['done']:,}/{total:,}",
-            Text(_now(stage, work), style="cyan"),
-        )
-    jobs = [_job_line(job.name, runtime) for job in extensions.jobs if runtime.progress.of(job.name)]
-    return Group(table, *jobs)
+class _Picture:
+    """Fits the width that the console has when it is drawn. Counts are never cut; names and bars give way to them."""
+
+    def __init__(self, states: States, progress: ProgressTracker, jobs: Sequence[str]) -> None:
+        self._jobs = [(name, work) for name in jobs if (work := progress.of(name))]
+        lines = [_Line(state, progress.of(state["name"])) for state in states]
+        self._lines = [line for line in lines if line.work or line.total]
+        self._idle = [line.name for line in lines if not (line.work or line.total)]
+
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+        width = options.max_width
+        bar = 24 if width >= _ROOMY else 10 if width >= _NARROW else 0
+        table = Table(box=None, pad_edge=False, show_header=False, expand=True)
+        table.add_column(no_wrap=True, width=min(max((len(line.name) for line in self._lines), default=0), width // 3))
+        if bar:
+            table.add_column(width=bar)
+        table.add_column(no_wrap=True, width=max((len(line.counts) for line in self._lines), default=0))
+        table.add_column(no_wrap=True, ratio=1)
+        for line in self._lines:
+            table.add_row(*line.cells(bar))
+        yield table
+        for name, work in self._jobs:
+            yield Text(printable(f"{name}: {_describe(work[0])}"), style="cyan", no_wrap=True, overflow="ellipsis")
+        if self._idle:
+            names = f"{len(self._idle)} idle: {', '.join(self._idle)}"
+            yield Text(names, style="dim", no_wrap=True, overflow="ellipsis")
+
+
+class _Line:
+    """A subscription in the picture."""
+
+    def __init__(self, state: dict[str, Any], work: list[Work]) -> None:
+        self.name: str = state["name"]
+        self.work = work
+        self.total: int = state["waiting"] + state["running"] + state["done"] + state["dead_lettered"]
+        self.counts = f"{state['done']:,}/{self.total:,}"
+        self._state = state
+
+    def cells(self, bar: int) -> Iterator[RenderableType]:
+        yield Text(self.name, style="bold" if self.work else "", overflow="ellipsis")
+        if bar:
+            done = self._state["done"] + sum(_share(one.progress) for one in self.work)
+            yield ProgressBar(total=max(self.total, 1), completed=done, width=bar)
+        yield Text(self.counts, justify="right")
+        yield Text(_now(self._state, self.work), style="cyan", overflow="ellipsis")
 
 
 def _share(progress: Progress | None) -> float:
-    """From 0 to 1; 0 where nobody knows."""
+    """From 0 to 1; 0 where it is not known."""
     return min(1.0, progress.done / progress.total) if progress and progress.total else 0.0
 
 
-def _now(stage: dict[str, Any], work: list[tuple[str, Progress | None]]) -> str:
-    dead_letters = f"{stage['dead_lettered']} dead letters  " if stage["dead_lettered"] else ""
+def _now(state: dict[str, Any], work: list[Work]) -> str:
+    dead_letters = f"{state['dead_lettered']} dead letters  " if state["dead_lettered"] else ""
     if not work:
         return dead_letters
-    stream, progress = max(work, key=lambda one: one[1] is not None)
+    chosen = max(work, key=lambda one: one.progress is not None)
     others = f" and {len(work) - 1} more" if len(work) > 1 else ""
-    return printable(f"{dead_letters}{stream} {_describe(progress)}".rstrip() + others)
+    return printable(f"{dead_letters}{_describe(chosen)}{others} ({chosen.stream})")
 
 
-def _job_line(name: str, runtime: Runtime) -> Text:
-    [(_, progress), *_] = runtime.progress.of(name)
-    return Text(printable(f"{name}: {_describe(progress)}"), style="cyan")
+def _describe(work: Work) -> str:
+    """For example ``converting the base model, 12 s`` or ``8/24 steps loss=1.94, 40 s, 1:20 to go``."""
+    parts = [_steps(work.progress)] if work.progress is not None else []
+    if work.elapsed >= _LONG_SECONDS:
+        parts.append(_duration(work.elapsed))
+    if work.to_go is not None and work.elapsed >= _LONG_SECONDS:
+        parts.append(f"{_duration(work.to_go)} to go")
+    return ", ".join(parts) or "working"
 
 
-def _describe(progress: Progress | None) -> str:
-    if progress is None:
-        return ""
+def _steps(progress: Progress) -> str:
+    if progress.activity is not None:
+        return progress.activity
     figures = " ".join(f"{name}={_figure(value)}" for name, value in progress.figures.items())
     total = "" if progress.total is None else f"/{progress.total:,.0f}"
     return f"{progress.done:,.0f}{total} {progress.unit} {figures}".rstrip()
@@ -140,8 +186,18 @@ def _figure(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:.4g}"
 
 
+def _duration(seconds: float) -> str:
+    """``12 s``, ``3:20`` or ``1:03:20``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 class _LineView(View):
-    """A line for each stage that moved, at most every ten seconds."""
+    """A line for each subscription that moved, at most every ten seconds."""
 
     interval = 1.0
 
@@ -150,14 +206,14 @@ class _LineView(View):
         self._last: dict[str, str] = {}
         self._spoke_at: dict[str, float] = {}
 
-    def show(self, stages: States | None, runtime: Runtime, extensions: Extensions) -> None:  # noqa: ARG002
-        for stage in stages or []:
-            name = stage["name"]
-            keys = [key for key in ("done", "running", "waiting", "dead_lettered") if stage[key]]
-            counts = ", ".join(f"{stage[key]:,} {key.replace('_', '-')}" for key in keys)
-            work = _now({**stage, "dead_lettered": 0}, runtime.progress.of(name)) if stage["running"] else ""
+    def show(self, states: States | None, runtime: Runtime, extensions: Extensions) -> None:  # noqa: ARG002
+        for state in states or []:
+            name = state["name"]
+            keys = [key for key in ("done", "running", "waiting", "dead_lettered") if state[key]]
+            counts = ", ".join(f"{state[key]:,} {key.replace('_', '-')}" for key in keys)
+            work = _now({**state, "dead_lettered": 0}, runtime.progress.of(name)) if state["running"] else ""
             line = f"{counts}  {work}".rstrip()
             is_due = time.monotonic() - self._spoke_at.get(name, -_LINE_SECONDS) >= _LINE_SECONDS
-            if line and line != self._last.get(name) and (is_due or not stage["waiting"] + stage["running"]):
+            if line and line != self._last.get(name) and (is_due or not state["waiting"] + state["running"]):
                 self._last[name], self._spoke_at[name] = line, time.monotonic()
                 self.console.print(f"{name}: {line}", highlight=False, soft_wrap=True, markup=False)

@@ -1,4 +1,4 @@
-"""What this process is doing right now, and how far it is."""
+"""What this process is doing right now, how far it is, and how long it will take."""
 
 from __future__ import annotations
 
@@ -13,39 +13,83 @@ from dataclasses import dataclass, field
 class Progress:
     """How far a long piece of work has come: ``done`` of ``total`` in ``unit``, with a few figures beside it.
 
-    ``total`` is None when it is not known.
+    ``total`` is None when it is not known. Where there is nothing to count, ``activity`` says in words what goes on.
     """
 
     done: float
     total: float | None
     unit: str
     figures: Mapping[str, float | str] = field(default_factory=dict)
+    activity: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """A piece of work under way: for how many seconds, how far, and how many seconds it will still take, if known."""
+
+    stream: str
+    elapsed: float
+    progress: Progress | None
+    to_go: float | None
 
 
 class ProgressTracker:
     """The latest progress of each piece of work under way, by subscription (or job) and stream."""
 
     def __init__(self) -> None:
-        self._work: dict[tuple[str, str], Progress | None] = {}
+        self._work: dict[tuple[str, str], _Tracked] = {}
         self.seconds: defaultdict[str, float] = defaultdict(float)
         """How long each subscription's handlers have run in this process, all together."""
 
     @contextmanager
     def working(self, name: str, stream: str) -> Iterator[None]:
         """Work on the stream goes on inside this block."""
-        self._work[name, stream] = None
-        began = time.monotonic()
+        tracked = self._work[name, stream] = _Tracked(time.monotonic())
         try:
             yield
         finally:
-            self.seconds[name] += time.monotonic() - began
+            self.seconds[name] += time.monotonic() - tracked.began
             self._work.pop((name, stream), None)
 
     def report(self, name: str, stream: str, progress: Progress) -> None:
         """Take note, unless the work is over."""
-        if (name, stream) in self._work:
-            self._work[name, stream] = progress
+        if (tracked := self._work.get((name, stream))) is not None:
+            tracked.take(progress)
 
-    def of(self, name: str) -> list[tuple[str, Progress | None]]:
-        """The streams under way, each with its latest progress."""
-        return [(stream, progress) for (one, stream), progress in self._work.items() if one == name]
+    def of(self, name: str) -> list[Work]:
+        """The work under way, each with its latest progress."""
+        return [tracked.as_work(stream) for (one, stream), tracked in self._work.items() if one == name]
+
+
+class _Tracked:
+    def __init__(self, began: float) -> None:
+        self.began = began
+        self._progress: Progress | None = None
+        self._counting_since: tuple[float, float] | None = None
+        """The time and the count at which the present counting began; its pace tells how long the rest takes."""
+
+    def take(self, progress: Progress) -> None:
+        before, self._progress = self._progress, progress
+        if progress.activity is not None or progress.total is None:
+            self._counting_since = None
+        elif (
+            self._counting_since is None
+            or before is None
+            or (progress.total, progress.unit)
+            != (
+                before.total,
+                before.unit,
+            )
+        ):
+            self._counting_since = time.monotonic(), progress.done
+
+    def as_work(self, stream: str) -> Work:
+        now = time.monotonic()
+        return Work(stream=stream, elapsed=now - self.began, progress=self._progress, to_go=self._to_go(now))
+
+    def _to_go(self, now: float) -> float | None:
+        if self._progress is None or self._progress.total is None or self._counting_since is None:
+            return None
+        since, first = self._counting_since
+        gained = self._progress.done - first
+        return None if gained <= 0 else (now - since) * (self._progress.total - self._progress.done) / gained

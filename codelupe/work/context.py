@@ -135,6 +135,11 @@ class HandlerContext(_Context):
         if not await self.database.fetchval(SQL.save_checkpoint, *self._task.key, encoded):
             raise self._task.lost()
 
+    def activity(self, what: str) -> None:
+        """Show what goes on where there is nothing to count, such as ``loading the model``."""
+        progress = Progress(done=0, total=None, unit="", activity=what)
+        self._progress.report(self.name, self.recorded.stream, progress)
+
     def progress(self, done: float, total: float | None, unit: str, **figures: float | str) -> None:
         """Show how far this is. Cheap; call it as often as it changes."""
         progress = Progress(done=done, total=total, unit=unit, figures=figures)

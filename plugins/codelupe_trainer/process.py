@@ -50,7 +50,7 @@ def shown_in(context: HandlerContext, unit: str) -> OnReport:
 
     def show(report: Activity | Step) -> None:
         if isinstance(report, Activity):
-            context.progress(0, 1, unit, doing=report.what)
+            context.activity(report.what)
         else:
             context.progress(report.done, report.total, unit, **report.figures)
 

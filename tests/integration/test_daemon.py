@@ -5,18 +5,22 @@ from __future__ import annotations
 import os
 import signal
 import types
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 import anyio
 import pytest
 
-from codelupe import HandlerContext, Job, JobContext, Subscription, hookimpl
+from codelupe import Database, EventLog, HandlerContext, Job, JobContext, Subscription, hookimpl
 from codelupe.config.sources import Layer, RawSettings, validate
 from codelupe.daemon import Daemon
 from codelupe.host.discovery import Plugin
+from codelupe.host.extensions import Extensions
 from codelupe.host.host import Host
+from codelupe.work.runtime import Runtime
 from codelupe_events import BatchReady, RepoEmpty
+from tests.plugins import batch, make_plugin
 
 pytestmark = pytest.mark.anyio
 
@@ -61,3 +65,51 @@ async def test_a_killed_embedded_server_comes_back_and_the_work_goes_on(open_dir
     assert not outcome.failed_jobs
     assert set(attempts) == {1}, "the server's death uses up no attempt"
     assert handled == ["a"]
+
+
+class Observer:
+    """A watcher that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.answers: list[str] = []
+        self.told = anyio.Event()
+
+    def stopping(self, *, at_once: bool) -> None:
+        self.answers.append("at once" if at_once else "soon")
+        self.told.set()
+        self.told = anyio.Event()
+
+    async def watch(self, runtime: Runtime, extensions: Extensions) -> None:
+        await anyio.sleep_forever()
+
+    async def conclude(self, runtime: Runtime, extensions: Extensions) -> None:
+        self.answers.append("concluded")
+
+
+async def test_a_signal_is_answered_while_work_still_runs_and_a_second_one_ends_it(
+    make_daemon: Callable[..., Daemon], database: Database
+) -> None:
+    await EventLog(database).publish(batch(1))
+    started, ended = anyio.Event(), []
+    observer = Observer()
+
+    async def handle(event: BatchReady, context: HandlerContext) -> None:
+        started.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.append(list(observer.answers))
+
+    it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
+    daemon = make_daemon({"test": it}, until_idle=False, drain_seconds=600)
+    async with anyio.create_task_group() as group:
+        group.start_soon(daemon.run, observer)
+        with anyio.fail_after(60):
+            await started.wait()
+            for _ in range(2):
+                told = observer.told
+                os.kill(os.getpid(), signal.SIGINT)
+                await told.wait()
+    assert observer.answers == ["soon", "at once"]
+    assert ended == [["soon", "at once"]], "the first answer came before the work ended"
+    assert await database.fetchval("select state from tasks") == "ready"

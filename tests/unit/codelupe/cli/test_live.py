@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
+import os
 import re
+import struct
+import subprocess
+import sys
+import termios
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import anyio
 import pytest
 from rich.console import Console
 
 from codelupe import Database, Directories, Job, JobContext, ProcessExecutor, Progress, Subscription
-from codelupe.cli.live import _picture, make_view
+from codelupe.cli.live import _Picture, make_view
 from codelupe.host.extensions import Extensions
 from codelupe.log import EventLog
 from codelupe.log.event_log import SQL
@@ -60,7 +66,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 3.0
-        monkeypatch.setattr("codelupe.cli.live.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("time.monotonic", lambda: self.now)
 
 
 @pytest.fixture
@@ -124,27 +130,34 @@ def test_a_line_tells_what_is_worked_on_whatever_its_name(running: Running) -> N
         running.runtime.progress.report("d.clone", f"repo/{name}", Progress(done=1200, total=4800.0, unit="objects"))
         make_view(console, summary=None).show([counts("d.clone", running=1)], *running)
     shown = name.replace("\x1b", "\N{REPLACEMENT CHARACTER}")
-    assert text(console) == f"d.clone: 1 running  repo/{shown} 1,200/4,800 objects\n"
+    assert text(console) == f"d.clone: 1 running  1,200/4,800 objects (repo/{shown})\n"
 
 
 # --- the live picture ---
 
 
-def picture(running: Running, *stages: dict[str, Any], width: int = 120) -> list[str]:
-    console = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=width)
-    console.print(_picture(list(stages), *running))
-    return text(console).splitlines()
+def picture(running: Running, *states: dict[str, Any], width: int = 120, colours: bool = False) -> list[str]:
+    colour_system: Literal["truecolor"] | None = "truecolor" if colours else None
+    console = Console(file=io.StringIO(), force_terminal=True, color_system=colour_system, width=width)
+    jobs = [job.name for job in running.extensions.jobs]
+    console.print(_Picture(list(states), running.runtime.progress, jobs))
+    return [line.rstrip() for line in text(console).splitlines()]
 
 
-def test_each_stage_has_a_line_with_its_counts(running: Running) -> None:
-    first, second = picture(running, counts("d.clone", waiting=2, running=1, done=1500), counts("t.train"))
-    assert first.startswith("d.clone ")
-    assert "1,500/1,503" in first
-    assert second.startswith("t.train ")
-    assert "0/0" in second
+def test_a_subscription_that_has_had_something_has_a_line_with_its_counts(running: Running) -> None:
+    [line] = picture(running, counts("d.clone", waiting=2, running=1, done=1500))
+    assert line.startswith("d.clone ")
+    assert "1,500/1,503" in line
 
 
-def test_the_current_work_is_named_with_its_progress_and_figures(running: Running) -> None:
+def test_what_has_had_nothing_shows_no_bar_and_is_folded_away(running: Running) -> None:
+    lines = picture(running, counts("d.clone", done=1), counts("t.train"), counts("t.gate"), counts("e.export"))
+    assert len(lines) == 2
+    assert lines[1] == "3 idle: t.train, t.gate, e.export"
+    assert "━" not in lines[1]
+
+
+def test_the_current_work_is_told_with_its_progress_and_figures(running: Running) -> None:
     with running.runtime.progress.working("t.train", "batch/1"):
         running.runtime.progress.report(
             "t.train",
@@ -152,40 +165,67 @@ def test_the_current_work_is_named_with_its_progress_and_figures(running: Runnin
             Progress(done=30, total=120, unit="steps", figures={"loss": 1.23456, "phase": "train"}),
         )
         [line] = picture(running, counts("t.train", running=1))
-    assert line.rstrip().endswith("1 30/120 steps loss=1.235 phase=train")
+    assert line.endswith("30/120 steps loss=1.235 phase=train (batch/1)")
 
 
-def test_work_whose_end_nobody_knows_shows_how_much_is_done(running: Running) -> None:
+def test_what_cannot_be_counted_is_told_in_words_with_its_time(running: Running, clock: Clock) -> None:
+    with running.runtime.progress.working("t.train", "batch/1"):
+        activity = Progress(done=0, total=None, unit="", activity="converting the base model")
+        running.runtime.progress.report("t.train", "batch/1", activity)
+        clock.now += 4
+        [line] = picture(running, counts("t.train", running=1), width=80)
+        assert line.endswith("converting the base model (batch/1)")
+        clock.now += 71
+        [line] = picture(running, counts("t.train", running=1), width=80)
+    assert line.endswith("converting the base model, 1:15 (batch/1)")
+
+
+def test_long_work_tells_how_long_it_will_take(running: Running, clock: Clock) -> None:
+    with running.runtime.progress.working("t.train", "batch/1"):
+        for done in (0, 6):
+            running.runtime.progress.report("t.train", "batch/1", Progress(done=done, total=24, unit="steps"))
+            clock.now += 15
+        clock.now -= 15
+        [line] = picture(running, counts("t.train", running=1))
+        assert line.endswith("6/24 steps, 15 s, 45 s to go (batch/1)")
+        clock.now += 15
+        [line] = picture(running, counts("t.train", running=1))
+    assert line.endswith("6/24 steps, 30 s, 1:30 to go (batch/1)")
+
+
+def test_work_whose_end_is_not_known_shows_how_much_is_done(running: Running) -> None:
     with running.runtime.progress.working("d.clone", "repo/a"):
         running.runtime.progress.report("d.clone", "repo/a", Progress(done=7, total=None, unit="files"))
         [line] = picture(running, counts("d.clone", running=1))
-    assert line.rstrip().endswith("a 7 files")
+    assert line.endswith("7 files (repo/a)")
 
 
 def test_several_pieces_of_work_are_counted(running: Running) -> None:
-    board = running.runtime.progress
-    with board.working("d.clone", "repo/a"), board.working("d.clone", "repo/b"), board.working("d.clone", "repo/c"):
-        board.report("d.clone", "repo/b", Progress(done=1, total=2, unit="files"))
+    progress = running.runtime.progress
+    with (
+        progress.working("d.clone", "repo/a"),
+        progress.working("d.clone", "repo/b"),
+        progress.working("d.clone", "repo/c"),
+    ):
+        progress.report("d.clone", "repo/b", Progress(done=1, total=2, unit="files"))
         [line] = picture(running, counts("d.clone", running=3))
-    assert line.rstrip().endswith("b 1/2 files and 2 more")
+    assert line.endswith("1/2 files and 2 more (repo/b)")
 
 
-def test_parked_events_are_shown(running: Running) -> None:
+def test_dead_letters_are_shown(running: Running) -> None:
     [line] = picture(running, counts("d.clone", done=1, dead_lettered=2))
-    assert line.rstrip().endswith("2 dead letters")
+    assert line.endswith("2 dead letters")
 
 
 def test_the_bar_grows_with_work_that_is_done_and_with_work_under_way(running: Running) -> None:
+    progress = running.runtime.progress
+
     def bar(done: int, share: float | None) -> str:
-        console = Console(file=io.StringIO(), force_terminal=True, color_system="truecolor", width=120)
-        with (
-            running.runtime.progress.working("d.clone", "repo/a"),
-            running.runtime.progress.working("d.clone", "repo/b"),
-        ):
+        with progress.working("d.clone", "repo/a"), progress.working("d.clone", "repo/b"):
             if share is not None:
-                running.runtime.progress.report("d.clone", "repo/a", Progress(done=share, total=1, unit="x"))
-            console.print(_picture([counts("d.clone", running=2, done=done)], *running))
-        return re.split(r"\d+/\d+", text(console))[0]
+                progress.report("d.clone", "repo/a", Progress(done=share, total=1, unit="x"))
+            [line] = picture(running, counts("d.clone", running=2, done=done), colours=True)
+        return re.split(r"\d+/\d+", line)[0]
 
     bars = [bar(0, None), bar(0, 0.5), bar(0, 1.0), bar(4, None), bar(4, 1.0)]
     assert len(set(bars)) == len(bars)
@@ -193,10 +233,10 @@ def test_the_bar_grows_with_work_that_is_done_and_with_work_under_way(running: R
 
 
 def test_jobs_are_shown_while_they_run(running: Running) -> None:
-    assert len(picture(running, counts("d.clone"))) == 1
+    assert picture(running) == []
     with running.runtime.progress.working("c.crawl", "c.crawl"):
         running.runtime.progress.report("c.crawl", "c.crawl", Progress(done=3, total=25, unit="repositories"))
-        assert picture(running, counts("d.clone"))[-1].rstrip() == "c.crawl: 3/25 repositories"
+        assert picture(running) == ["c.crawl: 3/25 repositories"]
 
 
 def test_names_are_no_markup_and_cannot_steer_the_terminal(running: Running) -> None:
@@ -206,11 +246,87 @@ def test_names_are_no_markup_and_cannot_steer_the_terminal(running: Running) -> 
     assert "\x1b]0;" not in line
 
 
-def test_a_narrow_terminal_gets_one_line_a_stage(running: Running) -> None:
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_counts_are_whole_at_any_width(running: Running, width: int) -> None:
     with running.runtime.progress.working("d.clone", "repo/" + "long" * 50):
-        lines = picture(running, counts("d.clone", running=1), counts("t.train"), width=80)
-    assert len(lines) == 2
-    assert all(len(line) <= 80 for line in lines)
+        lines = picture(
+            running,
+            counts("d.clone", waiting=1_234_567, running=1, done=7_654_321),
+            counts("third-party.with-a-long-name-of-a-subscription", done=12),
+            *(counts(f"idle.number-{number}") for number in range(20)),
+            width=width,
+        )
+    assert len(lines) == 3
+    assert all(len(line) <= width for line in lines)
+    assert "7,654,321/8,888,889" in lines[0]
+    assert "12/12" in lines[1]
+    assert lines[1].startswith("third-party.with")
+    assert lines[2].startswith("20 idle: ")
+
+
+RESIZED = """
+import os, sys
+from rich.console import Console
+from codelupe.cli.live import make_view
+from codelupe.host.extensions import Extensions
+from codelupe.observability.progress import ProgressTracker
+from types import SimpleNamespace
+from rich.live import Live
+
+view = make_view(Console(), summary=None)
+runtime = SimpleNamespace(progress=ProgressTracker())
+state = {"name": "d.clone", "waiting": 1000000, "running": 0, "done": 2000000, "dead_lettered": 0}
+with Live(console=view.console, transient=True, auto_refresh=False) as live:
+    view._live, view._width = live, view.console.width
+    for line in sys.stdin:
+        view.show([state], runtime, Extensions())
+        live.refresh()
+        os.write(2, f"SHOWN {line.strip()}\\n".encode())
+"""
+
+
+def test_the_picture_survives_a_resize(tmp_path: Path) -> None:
+    leader, follower = os.openpty()
+
+    def resize(columns: int) -> None:
+        fcntl.ioctl(leader, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+
+    resize(120)
+    environment = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES", "NO_COLOR"}}
+    with subprocess.Popen(
+        [sys.executable, "-c", RESIZED],
+        stdin=subprocess.PIPE,
+        stdout=follower,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**environment, "TERM": "xterm"},
+    ) as process:
+        os.close(follower)
+        assert process.stdin is not None
+        assert process.stderr is not None
+        shown = {}
+        for columns in (120, 60, 100):
+            resize(columns)
+            process.stdin.write(f"{columns}\n")
+            process.stdin.flush()
+            assert process.stderr.readline() == f"SHOWN {columns}\n"
+            shown[columns] = os.read(leader, 65536).decode()
+        process.stdin.close()
+    os.close(leader)
+    for columns, drawn in shown.items():
+        last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn.rpartition("\x1b[2J")[2]).strip("\r\n")
+        assert "2,000,000/3,000,000" in last
+        assert max(map(len, last.splitlines())) <= columns
+    assert "\x1b[2J" in shown[60], "lines of another width are cleared away"
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_request_to_stop_is_answered_at_once(terminal: bool) -> None:
+    console = Console(file=io.StringIO(), force_terminal=terminal, color_system=None, width=80)
+    view = make_view(console, summary=None)
+    view.stopping(at_once=False)
+    view.stopping(at_once=True)
+    assert text(console).splitlines() == ["stopping; again to stop now", "stopping now"]
 
 
 # --- both, on a real log ---
@@ -234,6 +350,9 @@ async def test_the_stages_of_this_daemon_are_watched_in_the_order_of_the_flow(
     database: Database, running: Running, terminal: bool
 ) -> None:
     running = await register(database, running)
+    cloned = RepoCloned(repository_id="a:1", commit="c", path="a/b", size_bytes=1, seconds=1)
+    await running.runtime.log.publish(cloned)
+    await TaskQueue(database).feed([FeedRequest(subscription=each) for each in running.extensions.subscriptions])
     console = Console(file=io.StringIO(), force_terminal=terminal, color_system=None, width=120)
     view = make_view(console, summary=None)
     async with anyio.create_task_group() as group:
@@ -249,7 +368,7 @@ async def test_the_stages_of_this_daemon_are_watched_in_the_order_of_the_flow(
         assert "0/1" in shown
         assert shown.rstrip().endswith("\x1b[2K"), "nothing of the picture is left behind"
     else:
-        assert shown == "t.train: 1 waiting\n"
+        assert shown == "d.clone: 1 waiting\nt.train: 1 waiting\n"
 
 
 @pytest.mark.anyio
