@@ -60,7 +60,7 @@ class LocalSource:
 
     def _origins(self) -> Iterator[Origin]:
         if self._settings.installed_packages:
-            yield from installed_packages()
+            yield from installed_packages(self._settings.installed_for)
         for text in self._settings.sources:
             yield named_source(text, self._settings.remote_timeout.total_seconds())
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
-from importlib.metadata import Distribution, PackagePath, distributions
+from importlib.metadata import Distribution, PackageNotFoundError, PackagePath, distributions
+from importlib.metadata import distribution as find_distribution
 from pathlib import Path, PurePosixPath
 
 import anyio.to_thread
 import msgspec
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from codelupe import Repository
@@ -23,14 +25,42 @@ _METADATA_FOLDER = re.compile(r".*\.(dist|egg)-info")
 _LICENCE_FOLDERS = {"licenses", "license_files"}
 
 
-def installed_packages() -> Iterator[InstalledPackage]:
-    """Every package that Python finds, the first of each name, but for CodeLupe itself and editable ones."""
+def installed_packages(needed_for: Sequence[str] = ()) -> Iterator[InstalledPackage]:
+    """Every package that Python finds, the first of each name, but for CodeLupe itself and editable ones.
+
+    With ``needed_for`` only those that these requirements need, whatever else is installed beside them.
+    """
+    wanted = required_by(needed_for) if needed_for else None
     seen = set(_LEFT_OUT)
     for distribution in distributions():
         name = _name(distribution)
-        if name is not None and name not in seen and not _is_editable(distribution):
+        if name is None or (wanted is not None and name not in wanted):
+            continue
+        if name not in seen and not _is_editable(distribution):
             seen.add(name)
             yield InstalledPackage(name, distribution)
+
+
+def required_by(requirements: Sequence[str]) -> set[str]:
+    """The normalised names of all that these requirements need, themselves included, as far as it is installed."""
+    waiting = [Requirement(text) for text in requirements]
+    needed: dict[str, set[str]] = {}
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        extras = {"", *requirement.extras} - needed.setdefault(name, set())
+        needed[name] |= extras
+        try:
+            below = [Requirement(text) for text in (find_distribution(name).requires or ())] if extras else []
+        except PackageNotFoundError:
+            del needed[name]
+            continue
+        waiting += [each for each in below if any(_applies(each, extra) for extra in extras)]
+    return set(needed)
+
+
+def _applies(requirement: Requirement, extra: str) -> bool:
+    return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
 
 
 def _name(distribution: Distribution) -> str | None:

