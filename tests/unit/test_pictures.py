@@ -6,6 +6,7 @@ import ast
 import re
 import tomllib
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ import grimp
 import pytest
 
 from codelupe.config.directories import locate_directories
-from codelupe.config.settings import settings_model
+from codelupe.config.sources import Layer, RawSettings, validate
 from codelupe.host.extensions import Extensions
 from codelupe.postgres import Database
 from scripts.reference import first_party_plugins
@@ -131,7 +132,7 @@ def test_the_table_of_the_rooms_has_the_layers_of_the_contract(graph: grimp.Impo
 def extensions() -> Extensions:
     """What CodeLupe's own plugins offer with the default settings."""
     host = first_party_plugins()
-    settings = settings_model(host.settings_models())()
+    settings = validate(RawSettings([Layer("", {})]), host.settings_models(), environment={}).settings
     return host.gather(settings.plugins, Database("postgresql:///unused"), locate_directories(settings))
 
 
@@ -165,9 +166,7 @@ def test_the_table_of_the_flow_describes_nothing_that_is_not_there(extensions: E
 def test_each_hop_of_an_events_way_leads_to_the_next() -> None:
     way = _LINKED_NAME.findall(section("An event's way to its handler"))
     assert 1 <= len(way) - 1 <= MOST_HOPS
-    missing = [
-        (here, there) for (here, path), (there, _) in zip(way, way[1:], strict=False) if not _calls(path, here, there)
-    ]
+    missing = [(here, there) for (here, path), (there, _) in pairwise(way) if not _calls(path, here, there)]
     assert missing == []
 
 
