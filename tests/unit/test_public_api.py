@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import tomllib
 import typing
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,3 +57,8 @@ def test_hooks_are_annotated_with_what_exists() -> None:
     for name, hook in vars(hookspecs).items():
         if name.startswith("codelupe_"):
             assert "return" in typing.get_type_hints(hook, localns={"typer": typer, "Database": Database})
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert codelupe.__version__ == project["version"]
