@@ -37,13 +37,8 @@ def doctor(config: ConfigFile = None, profile: Profile = None, as_json: AsJson =
     """Look for whatever keeps CodeLupe from working; ends with 1 if something does."""
     configure_logging("critical", "auto")
     session = load(config, profile)
-    findings = [
-        _state(session),
-        _disk(session),
-        *_plugins(session),
-        *session.host.checks(),
-        *anyio.run(_database, session),
-    ]
+    checks = session.host.checks()  # before plugins are asked for more, since a broken one is asked no more
+    findings = [_state(session), _disk(session), *_plugins(session), *checks, *anyio.run(_database, session)]
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:

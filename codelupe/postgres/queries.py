@@ -20,7 +20,10 @@ class Queries:
     def __init__(self, origin: str, text: str) -> None:
         self._origin = origin
         parts = _HEADER.split(text)
-        self._queries = {name: body.strip() for name, body in zip(parts[1::2], parts[2::2], strict=True)}
+        names = parts[1::2]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"{origin} has two queries with the name {min(twice)}")
+        self._queries = {name: body.strip() for name, body in zip(names, parts[2::2], strict=True)}
 
     def __getattr__(self, name: str) -> str:
         try:

@@ -49,7 +49,7 @@ class CloneStore:
         """Remove what earlier attempts of the same handling have left unfinished."""
         left = list(self.root.glob(f".tmp/{key}.*"))
         if left:
-            end_processes(f"{key}.")
+            end_processes(f"{self.root}/.tmp/{key}.")
         for folder in left:
             remove_tree(folder)
 

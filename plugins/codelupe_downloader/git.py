@@ -59,9 +59,9 @@ async def clone(url: str, folder: Path, protocols: Iterable[str], watch: Watch) 
     """
     allowed = list(protocols)
     cloning = ("clone", "--quiet", *_CLONE_OPTIONS, "--", url, str(folder))
-    _require_success(await _run_watched(*cloning, protocols=allowed, mark=folder.name, watch=watch))
+    _require_success(await _run_watched(*cloning, protocols=allowed, mark=str(folder), watch=watch))
     naming = ("-C", str(folder), "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
-    named = await process.run(*naming, protocols=allowed, mark=folder.name)
+    named = await process.run(*naming, protocols=allowed, mark=str(folder))
     if named.status == _NO_SUCH_REVISION:
         return None
     _require_success(named)

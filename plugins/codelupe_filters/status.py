@@ -11,7 +11,7 @@ SQL = load_queries("codelupe_sql", "filters")
 
 async def read_files(database: Database) -> dict[str, Any]:
     """Counts of files seen, stored, rejected (also by rule), scored and good (70 or more), and the mean score."""
-    row = await database.fetchrow(SQL.count_files)
+    row = await database.fetchrow(SQL.summarise_files)
     rejections = {row["rule"]: row["n"] for row in await database.fetch(SQL.count_rejections)}
     return {**dict(row or {}), "rejected_by": rejections}
 

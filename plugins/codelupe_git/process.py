@@ -80,8 +80,11 @@ def start(
 def end_processes(mark: str) -> None:
     """Kill every process of git whose mark begins like this, whoever started it, and see them gone.
 
-    A daemon that is killed leaves its git behind; without ``/proc`` that one is left to itself.
+    A daemon that is killed leaves its git behind; without ``/proc`` that one is left to itself. An empty mark names
+    none: git that was started without a mark has its process group only.
     """
+    if not mark:
+        return
     for _ in range(_PATIENCE):
         found = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/environ") if _is_marked(path, mark)]
         if not found:

@@ -27,7 +27,7 @@ from tests.plugins import batch, make_plugin
 pytestmark = pytest.mark.anyio
 
 COMMAND = [sys.executable, "-m", "codelupe"]
-NO_PLUGINS = 'disabled_plugins=["crawler", "downloader", "filters", "ray", "scorers", "search", "trainer"]'
+NO_PLUGINS = 'disabled_plugins=["crawler", "dataset", "downloader", "filters", "ray", "scorers", "search", "trainer"]'
 NOBODY_THERE = "postgresql://user:hidden-away@127.0.0.1:1/db"
 
 

@@ -272,13 +272,13 @@ async def test_a_daemon_killed_in_the_middle_of_a_clone_loses_nothing(
         assert await anyio.to_thread.run_sync(server.stalled.wait, 60)
         [left_over] = unfinished(clones)
         os.kill(child.pid, signal.SIGKILL)
-    assert processes_with(f"CODELUPE_GIT={left_over}"), "git outlives its daemon"
+    assert processes_with(f"CODELUPE_GIT={clones}/.tmp/{left_over}"), "git outlives its daemon"
     server.stall_after = None
     events = await run_until_idle({"downloader": codelupe_downloader}, OVER_HTTP)
     assert len(of_type(events, RepoCloned)) == 1
     assert (clones / "owner/repo/a.py").read_bytes() == b"a = 1\n"
     assert unfinished(clones) == []
-    assert processes_with(f"CODELUPE_GIT={left_over}") == []
+    assert processes_with(f"CODELUPE_GIT={clones}/.tmp/{left_over}") == []
     assert await database.fetchval("select count(*) from tasks") == 0
 
 
@@ -297,7 +297,7 @@ async def test_stopping_in_the_middle_of_a_clone_cleans_up_and_goes_on_later(
         [working] = unfinished(clones)
         group.cancel_scope.cancel()
     assert unfinished(clones) == []
-    assert processes_with(f"CODELUPE_GIT={working}") == []
+    assert processes_with(f"CODELUPE_GIT={clones}/.tmp/{working}") == []
     server.stall_after = None
     assert len(of_type(await run_until_idle(plugins, OVER_HTTP), RepoCloned)) == 1
 

@@ -143,7 +143,7 @@ where repository_id = $1 and commit = $2 group by rejected_by order by rejected_
 update repositories set state = 'extracted'
 where id = $1 and coalesce(commit, $2) = $2 and state <> 'scored'
 
--- name: count_files
+-- name: summarise_files
 select count(*) as seen,
        count(*) filter (where content is not null) as stored,
        count(*) filter (where rejected_by is not null) as rejected,

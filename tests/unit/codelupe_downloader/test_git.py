@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +15,7 @@ from codelupe_downloader.git import CloneFailed, RepositoryRefused, Watch, clone
 from codelupe_git.process import end_processes
 from tests.git_server import GitServer, git_server, make_repository, open_pipes, processes_with
 
-# They end processes by the name of their clone, which is the same in all of them.
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("clones")]
+pytestmark = pytest.mark.anyio
 
 ALLOWED = ("file", "http")
 
@@ -191,7 +191,7 @@ async def test_a_clone_is_ended_while_it_grows(tmp_path: Path, server: GitServer
         await fetch(server.url("origin/.git"), tmp_path / "clone", watch)
     assert server.stalled.is_set()
     assert not server.go_on.is_set()
-    assert processes_with("CODELUPE_GIT=clone") == []
+    assert processes_with(f"CODELUPE_GIT={tmp_path}/clone") == []
 
 
 async def test_cancelling_leaves_no_process(tmp_path: Path, server: GitServer) -> None:
@@ -201,9 +201,9 @@ async def test_cancelling_leaves_no_process(tmp_path: Path, server: GitServer) -
         group.start_soon(fetch, server.url("origin/.git"), tmp_path / "clone")
         with anyio.fail_after(30):
             await anyio.to_thread.run_sync(server.stalled.wait)
-        assert processes_with("CODELUPE_GIT=clone")
+        assert processes_with(f"CODELUPE_GIT={tmp_path}/clone")
         group.cancel_scope.cancel()
-    assert processes_with("CODELUPE_GIT=clone") == []
+    assert processes_with(f"CODELUPE_GIT={tmp_path}/clone") == []
 
 
 async def test_a_clone_that_is_cancelled_before_it_is_read_leaves_no_pipe_open(tmp_path: Path, origin: Repo) -> None:
@@ -218,8 +218,10 @@ async def test_strays_of_an_earlier_process_are_found_and_ended() -> None:
     def stray(name: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(["sleep", "60"], env={"CODELUPE_GIT": name}, start_new_session=True)
 
-    with stray("key.1") as first, stray("key.2") as second, stray("key2.1") as other:
-        await anyio.to_thread.run_sync(end_processes, "key.")
+    mark = uuid.uuid4().hex
+    with stray(f"{mark}.1") as first, stray(f"{mark}.2") as second, stray(f"{mark}2.1") as other:
+        await anyio.to_thread.run_sync(end_processes, f"{mark}.")
+        await anyio.to_thread.run_sync(end_processes, "")
         assert (first.wait(5), second.wait(5), other.poll()) == (-9, -9, None)
         other.kill()
 
