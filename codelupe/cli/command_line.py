@@ -81,13 +81,12 @@ def _load_own(name: str) -> Any:
 
 def _of_plugins() -> Iterator[tuple[str, dict[str, _Line]]]:
     """Each plugin with its commands. Settings that are wrong are reported by the command itself, when it runs."""
-    from codelupe.cli.session import choose
     from codelupe.config.sources import read_settings
     from codelupe.errors import ConfigurationError, PluginError
-    from codelupe.host.discovery import find_plugins
+    from codelupe.host.discovery import chosen_plugins, find_plugins
 
     try:
-        plugins = choose(read_settings())
+        plugins = chosen_plugins(read_settings())
     except ConfigurationError:
         plugins = find_plugins()
     for plugin in plugins:

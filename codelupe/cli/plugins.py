@@ -8,11 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from codelupe.cli.output import print_json, print_table
-from codelupe.cli.session import AsJson, ConfigFile, Profile, choose
+from codelupe.cli.session import AsJson, ConfigFile, Profile
 from codelupe.config.directories import locate_directories
 from codelupe.config.sources import read_settings, validate
 from codelupe.errors import PluginError
-from codelupe.host.discovery import Plugin
+from codelupe.host.discovery import Plugin, chosen_plugins
 from codelupe.host.host import Host
 from codelupe.host.manifest import Manifest, Stage, find_manifest
 from codelupe.observability.logs import configure_logging
@@ -36,7 +36,7 @@ def list_(
     """
     configure_logging("critical", "auto")
     raw = read_settings(profile=profile, file=config)
-    plugins = choose(raw)
+    plugins = chosen_plugins(raw)
     manifests = {} if check else {plugin.name: it for plugin in plugins if (it := _manifest(plugin)) is not None}
     unknown = [plugin for plugin in plugins if plugin.name not in manifests]
     for plugin in unknown:

@@ -17,10 +17,10 @@ import typer
 
 from codelupe.config.directories import Directories, locate_directories
 from codelupe.config.settings import Settings
-from codelupe.config.sources import Configuration, RawSettings, choose_plugins, read_settings, validate
+from codelupe.config.sources import Configuration, RawSettings, read_settings, validate
 from codelupe.daemon import open_database
 from codelupe.errors import CodelupeError, ConfigurationError, DatabaseUnavailable
-from codelupe.host.discovery import Plugin, find_plugins
+from codelupe.host.discovery import chosen_plugins
 from codelupe.host.extensions import Extensions
 from codelupe.host.host import Host
 from codelupe.log import EventLog
@@ -76,23 +76,13 @@ def load(
         ConfigurationError: anything about the settings is wrong, or no plugin takes sources.
     """
     raw = read_settings(profile=profile, file=config, overrides=overrides)
-    plugins = choose(raw)
+    plugins = chosen_plugins(raw)
     for plugin in plugins:
         plugin.load()
     host = Host(plugins)
     if sources:
         raw = _with_sources(raw, host, sources)
     return Session(configuration=validate(raw, host.settings_models()), host=host)
-
-
-def choose(raw: RawSettings) -> list[Plugin]:
-    """The plugins that these settings let in; none is imported.
-
-    Raises:
-        ConfigurationError: the settings about plugins are wrong.
-    """
-    choice = choose_plugins(raw)
-    return find_plugins(disabled=choice.disabled_plugins, chosen=choice.plugin_distributions)
 
 
 def _with_sources(raw: RawSettings, host: Host, sources: Sequence[str]) -> RawSettings:

@@ -14,6 +14,7 @@ from packaging.utils import canonicalize_name
 from pydantic import BaseModel
 
 import codelupe
+from codelupe.config.sources import RawSettings, choose_plugins
 
 GROUP = "codelupe"
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -63,6 +64,16 @@ def find_plugins(*, disabled: frozenset[str] = frozenset(), chosen: Mapping[str,
         claims = [entry for entry in found if entry.name == name]
         plugins += _admit(claims, disabled=name in disabled, chosen=(chosen or {}).get(name))
     return plugins
+
+
+def chosen_plugins(raw: RawSettings) -> list[Plugin]:
+    """The plugins that these settings let in; none is imported.
+
+    Raises:
+        ConfigurationError: the settings about plugins are wrong.
+    """
+    choice = choose_plugins(raw)
+    return find_plugins(disabled=choice.disabled_plugins, chosen=choice.plugin_distributions)
 
 
 def load_plugins(*, disabled: frozenset[str] = frozenset(), chosen: Mapping[str, str] | None = None) -> list[Plugin]:
