@@ -18,7 +18,7 @@ LOG_TESTS := $(patsubst %,tests/integration/test_%.py,append batches dead_letter
 
 TREE ?= $(error Name a folder with git repositories in it: make bench-files TREE=folder)
 
-.PHONY: demo test test-postgres-15 lint format docs startup manifests api bench bench-eventlog bench-files bench-quality chaos lock lock-check clean
+.PHONY: demo test test-postgres-15 lint format docs demo-pages startup manifests api bench bench-eventlog bench-files bench-quality chaos lock lock-check clean
 
 demo: $(VENV)/.demo
 	$(BIN)/codelupe run --profile demo --until-idle $(foreach source,$(SOURCE),--source $(source))
@@ -43,6 +43,10 @@ format: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	$(BIN)/python scripts/reference.py
+
+# Runs the demo and writes what it prints into README.md and the tutorial; on an idle machine.
+demo-pages: $(VENV)/.demo
+	$(BIN)/python -m scripts.demo_pages
 
 # What the command line's start costs, in CPU-seconds.
 startup: $(VENV)/.dev

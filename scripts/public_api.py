@@ -75,7 +75,7 @@ def _signature(function: Any) -> str:
 
 
 def _foreign(value: Any) -> str:
-    """Where a name of somebody else's comes from."""
+    """Where a name from another package comes from."""
     named = value if inspect.isclass(value) else type(value)
     return f"{named.__module__}.{named.__qualname__}"
 

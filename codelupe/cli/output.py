@@ -19,7 +19,7 @@ _WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140
 
 
 class ReaderLeft(Exception):
-    """Whoever read the output, such as ``head``, has enough; that is no failure."""
+    """The reader of the output, such as ``head``, has enough; that is no failure."""
 
 
 class _Output(Console):

@@ -29,7 +29,7 @@ def locate_directories(settings: Settings) -> Directories:
     """Where things lie, as absolute paths; nothing is created.
 
     Raises:
-        StateDirectoryError: one lies in the home of somebody unknown, or in a circle of links.
+        StateDirectoryError: one lies in the home of an unknown user, or in a circle of links.
     """
     state = _absolute(settings.state_dir)
     return Directories(
@@ -44,7 +44,7 @@ def retention_policy(settings: Settings) -> RetentionPolicy | None:
     """What becomes of old events; None if they stay.
 
     Raises:
-        StateDirectoryError: the archive lies in the home of somebody unknown.
+        StateDirectoryError: the archive lies in the home of an unknown user.
     """
     retention = settings.retention
     if retention.keep is None:

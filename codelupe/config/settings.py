@@ -91,7 +91,7 @@ class Settings(PluginChoice):
         None, ge=1, le=65535, description="Port on which metrics are served to Prometheus; unset, none are."
     )
     metrics_host: str = Field(
-        "127.0.0.1", description="Address on which metrics are served; nobody is asked who he is."
+        "127.0.0.1", description="Address on which metrics are served; there is no authentication."
     )
     retention: RetentionSettings = Field(default_factory=RetentionSettings, description="What becomes of old events.")
     plugins: PluginSettings = Field(default_factory=PluginSettings, description="Each plugin's own settings.")
@@ -108,7 +108,7 @@ class Settings(PluginChoice):
 def settings_model(plugin_models: Mapping[str, type[BaseModel] | None]) -> type[Settings]:
     """:class:`Settings` with one field under ``plugins`` for each plugin.
 
-    What a plugin without a model is given stays hidden, for nobody knows what of it is secret.
+    What a plugin without a model is given stays hidden, since what of it is secret is not known.
     """
     fields: dict[str, Any] = {}
     for name, plugin_model in plugin_models.items():

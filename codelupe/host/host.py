@@ -54,7 +54,7 @@ class Host:
         return [plugin for plugin in self.plugins if plugin.error is not None]
 
     def settings_models(self) -> dict[str, type[BaseModel] | None]:
-        """Each plugin's settings model; None for one that could not be loaded, whose settings nobody can check."""
+        """Each plugin's settings model; None for one that could not be loaded, whose settings cannot be checked."""
         models: dict[str, type[BaseModel] | None] = {}
         for plugin in self.plugins:
             if not is_good_name(plugin.name):

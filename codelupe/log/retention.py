@@ -1,4 +1,4 @@
-"""Letting old events go: whole partitions, into Parquet files or for good, never what somebody may still come back to.
+"""Letting old events go: whole partitions, into Parquet files or for good, never what a cursor may still come back to.
 
 A partition goes in three steps, each of which a crash may end; the next run goes on. Its file is written under a
 temporary name, verified and renamed. Then it is *retired*: in a transaction during which no cursor moves, it is made
@@ -29,7 +29,7 @@ from codelupe.postgres.retry import retry_while_unavailable
 
 _EVERY_SECONDS = 600.0
 _PATIENCE_MS = (100, 500, 2000)
-"""How long a try waits for a lock, and everybody who wants it next with it; then it is tried again after as long."""
+"""How long a try waits for a lock, and all that want it next with it; then it is tried again after as long."""
 
 log = structlog.get_logger("codelupe")
 
@@ -41,7 +41,7 @@ class RetentionBusy(CodelupeError):
 
 
 class EventsRetired(CodelupeError):
-    """Events that somebody wants are no longer in the log."""
+    """Events that are asked for are no longer in the log."""
 
     code = "events-retired"
 
@@ -150,7 +150,7 @@ async def _alone(database: Database) -> AsyncIterator[Connection]:
 async def _let_go(
     connection: Connection, partition: Partition, policy: RetentionPolicy, report: Report
 ) -> Retired | None:
-    """None if somebody came back to it meanwhile; then its file stays for the next time."""
+    """None if a cursor came back to it meanwhile; then its file stays for the next time."""
     contents = await contents_of(connection, partition)
     path = None
     if policy.archive is not None and contents.events:

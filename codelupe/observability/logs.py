@@ -127,7 +127,7 @@ _OUTPUTS = {"console": _to_console, "json": _to_json, "journal": _to_journal}
 
 
 def _print(rendered: str) -> None:
-    """Write to what stderr is now, for a live display may have taken its place. A broken pipe stops nobody's work."""
+    """Write to what stderr is now, for a live display may have taken its place. A broken pipe stops no work."""
     with suppress(OSError, ValueError):
         sys.stderr.write(f"{rendered}\n")
         sys.stderr.flush()

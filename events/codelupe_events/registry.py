@@ -111,7 +111,7 @@ def encode(event: Event) -> bytes:
     """The event's data as JSON.
 
     Raises:
-        InvalidEventData: a value does not fit its field, so that nobody could read the event (JSON has no NaN), or
+        InvalidEventData: a value does not fit its field, so that the event could not be read (JSON has no NaN), or
             would be read back as another one (bytes as a text).
         UnicodeEncodeError: a text holds a lone surrogate.
     """

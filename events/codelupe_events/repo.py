@@ -27,7 +27,7 @@ class RepoEvent(Event, frozen=True, kw_only=True):
 
 @event(version=1)
 class CrawlRequested(Event, frozen=True, kw_only=True):
-    """Somebody asked for a crawl now; no ``source`` means all of them."""
+    """A person or a program asked for a crawl now; no ``source`` means all of them."""
 
     source: str | None = None
 
@@ -106,7 +106,7 @@ class RepoEmpty(RepoEvent, frozen=True, kw_only=True):
 
 @event(version=1)
 class RepoForgotten(RepoEvent, frozen=True, kw_only=True):
-    """Somebody wanted it out, and it does not come back: its files and their contents are removed for good.
+    """It was to leave, and does not come back: its files and their contents are removed for good.
 
     Clone and search entry follow. What left the database before is not changed by this: models trained on it (those
     that are named here) and data sets that were exported earlier.

@@ -137,7 +137,7 @@ def _is_mailbox(address: bytes) -> bool:
 
 
 def _is_public_address(text: bytes) -> bool:
-    """Whether it is an address that somebody may have.
+    """Whether it is an address that a person may have.
 
     Four numbers below 32 are rather the number of a section or a version.
     """

@@ -34,7 +34,7 @@ class JudgeRepositories:
 
 async def _check_memory(event: RepoDiscovered, context: HandlerContext) -> Reason | None:
     if await context.database.fetchval(SQL.is_forgotten, event.repository_id, event.full_name, event.url):
-        return Reason(rule="forgotten", detail="somebody wanted it out; see `codelupe forget --list`")
+        return Reason(rule="forgotten", detail="it was forgotten on request; see `codelupe forget --list`")
     return None
 
 

@@ -78,7 +78,7 @@ def start(
 
 
 def end_processes(mark: str) -> None:
-    """Kill every process of git whose mark begins like this, whoever started it, and see them gone.
+    """Kill every process of git whose mark begins like this, whichever process started it, and see them gone.
 
     A daemon that is killed leaves its git behind; without ``/proc`` that one is left to itself. An empty mark names
     none: git that was started without a mark has its process group only.

@@ -63,7 +63,7 @@ async def run_child(job: TrainJob | CompareJob, on_report: OnReport) -> Trained 
     Raises:
         CannotSucceed: for a reason that stays.
         ChildFailed: for any other, with the end of the child's log.
-        RetryLater: somebody else told the child to stop.
+        RetryLater: the child was told to stop, not by this process.
     """
     log = job.folder / LOG_FILE
     write_file(job.folder / JOB_FILE, job.model_dump_json(indent=2))

@@ -34,7 +34,7 @@ class Trainer:
 
         Raises:
             ChildFailed: training broke off; the next attempt resumes.
-            RetryLater: somebody stopped the child.
+            RetryLater: the child was stopped from outside.
         """
         base = self._settings.base
         model = await context.database.fetchval(SQL.start_model, model_id(base, event.batch_id), event.batch_id, base)

@@ -91,7 +91,7 @@ def _type(info: FieldInfo) -> str:
 
 
 def _in_words(annotation: Any) -> str:
-    """The type as somebody who writes TOML thinks of it."""
+    """The type in the terms of TOML."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return " or ".join(f"`{value}`" for value in arguments)

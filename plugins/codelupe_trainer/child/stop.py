@@ -13,7 +13,7 @@ from types import FrameType
 
 
 class Stopped(BaseException):
-    """Work ends here, because somebody asked for it. Not an Exception: no library should take it for an error."""
+    """Work ends here, because it was asked to stop. Not an Exception: no library should take it for an error."""
 
 
 class StopRequest:

@@ -40,7 +40,7 @@ def train(job: TrainJob, on_report: OnReport, stop: StopRequest) -> Trained:
 
     Raises:
         Unusable: there is no usable sample, or the loss is no number.
-        Stopped: a checkpoint was saved because somebody asked to stop.
+        Stopped: a checkpoint was saved because it was asked to stop.
     """
     began = time.monotonic()
     base = prepare(job.settings, job.bases, on_report)

@@ -17,7 +17,7 @@ where id = $1 and revision = $2
 select licence, (select key from redaction_key) as redaction_key from repositories where id = $1
 
 -- name: was_forgotten
--- Whether the repository was forgotten; nobody can forget it before this transaction ends.
+-- Whether the repository was forgotten; it cannot be forgotten before this transaction ends.
 select state = 'forgotten' from repositories where id = $1 for share
 
 -- name: keep_rule_set
@@ -35,7 +35,7 @@ create temporary table incoming_files (
 ) on commit drop
 
 -- name: store_first_copies
--- The kept files whose content nobody stored before, of several copies in the clone the one under the better licence.
+-- The kept files whose content is not stored yet, of several copies in the clone the one under the better licence.
 -- In the order of their hashes, so that two clones with files in common wait for one another instead of locking each
 -- other out.
 insert into processed_files (
@@ -49,7 +49,7 @@ order by content_hash, is_permissive desc, file_path
 on conflict do nothing
 
 -- name: lock_stored_copies
--- Those of which the clone may have a better copy: nobody else exchanges them from here on. In the order of their
+-- Those of which the clone may have a better copy: no other transaction exchanges them from here on. In the order of their
 -- hashes, too.
 select from processed_files as stored
 join repositories as theirs on theirs.id = stored.repository_id

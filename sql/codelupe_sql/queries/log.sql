@@ -232,7 +232,7 @@ update subscriptions set delivered = delivered + (select count(*) from made) whe
 returning (select count(*) from made)
 
 -- name: notify_without_waiting_for_the_disk
--- For this session: a notification that a crash takes away is one of a log that everybody reads again anyway.
+-- For this session: a notification that a crash takes away is one of a log that is read again anyway.
 set synchronous_commit = off
 
 -- name: notify
