@@ -39,6 +39,7 @@ max_steps = 4
 held_out_share = {held_out_share}
 eval_every = 2
 max_validation_files = 2
+threads = 1
 
 [plugins.trainer.gate]
 max_files = 4

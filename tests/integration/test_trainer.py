@@ -51,6 +51,7 @@ SMALL: dict[str, Any] = {
     "learning_rate": 1e-3,
     "eval_every": 2,
     "max_validation_files": 2,
+    "threads": 1,  # tests run beside each other
     "lora": {"rank": 4, "alpha": 8, "dropout": 0.1},
     "gate": {"max_files": 6, "generations": 2, "generated_tokens": 8},
 }
