@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -157,8 +157,8 @@ async def test_named_sources_and_real_packages_arrive(
     from codelupe_crawler import local
     from codelupe_crawler.packages import installed_packages
 
-    def few() -> list[local.Origin]:
-        return [package for package in installed_packages() if package.label in {"pluggy", "anyio", "rich"}]
+    def few(roots: Sequence[str]) -> list[local.Origin]:
+        return [package for package in installed_packages(roots) if package.label in {"pluggy", "anyio", "rich"}]
 
     monkeypatch.setattr(local, "installed_packages", few)
     commit = make_repository(tmp_path / "mine" / "project", {"a.py": b"a = 1\n"}).head.commit.hexsha

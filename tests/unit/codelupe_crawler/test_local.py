@@ -58,7 +58,7 @@ async def test_crawling_the_same_environment_again_is_quick(tmp_path: Path, monk
         from codelupe_crawler import local, packages
 
         patched.setattr(
-            local, "installed_packages", lambda: [p for p in packages.installed_packages() if p.label in small]
+            local, "installed_packages", lambda _: [p for p in packages.installed_packages() if p.label in small]
         )
         source = LocalSource(CrawlerSettings(installed_packages=True), tmp_path)
         first = await everything(source)
