@@ -18,6 +18,10 @@ _WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140
 """A pipe or a file has no width of its own; tables need one."""
 
 
+_NAME_WIDTH = 32
+"""What a row is called stays in one piece up to here, to be copied; the other columns give way."""
+
+
 class ReaderLeft(Exception):
     """The reader of the output, such as ``head``, has enough; that is no failure."""
 
@@ -53,7 +57,8 @@ def make_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: 
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
         is_figure = bool(rows) and all(isinstance(row[index], int | float | None) for row in rows)
-        table.add_column(column, justify="right" if is_figure else "left", overflow="fold")
+        is_name = index == 0 and all(len(str(row[0])) <= _NAME_WIDTH for row in rows)
+        table.add_column(column, justify="right" if is_figure else "left", overflow="fold", no_wrap=is_name)
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     return table

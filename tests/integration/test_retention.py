@@ -435,11 +435,13 @@ async def test_a_daemon_works_on_while_partitions_go(
     went: list[str] = []
     monkeypatch.setattr(retention, "_PATIENCE_MS", (20, 20, 20))
     async with anyio.create_task_group() as beside:
-        beside.start_soon(_apply_always, log.database, went)
         for number in range(1, 600):
             await log.publish(batch(number))
             if number == 100:
                 beside.start_soon(make_daemon({"test": it}, until_idle=False).run)
+                # Before there are subscriptions the first events have no reader, and may go.
+                await until(log.database, "select count(*) = 2 from subscriptions")
+                beside.start_soon(_apply_always, log.database, went)
         await until(log.database, "select count(*) = 600 from seen")
         await until(log.database, "select bool_and(position >= 1190) from subscriptions")
         with anyio.fail_after(30):
