@@ -82,7 +82,9 @@ chaos: $(VENV)/.dev
 	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(EVENTS),--events $(EVENTS))
 
 # Pins stay as they are unless pyproject.toml asks for something else; UPGRADE=1 takes the newest of all but torch.
-lock: $(VENV)/.dev
+# Without the pins installed, which pyproject.toml may contradict by now.
+lock: | $(BIN)/python
+	$(BIN)/pip install --quiet packaging
 	$(BIN)/python scripts/lock.py $(if $(UPGRADE),--upgrade)
 
 lock-check: $(VENV)/.dev

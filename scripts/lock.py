@@ -13,8 +13,11 @@ import json
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
 LOCK = ROOT / "requirements.lock"
@@ -29,13 +32,26 @@ def main() -> None:
     parser.add_argument("--upgrade", action="store_true", help="take the newest versions")
     arguments = parser.parse_args()
     pinned = LOCK.read_text().splitlines()
-    kept = [line for line in pinned if line.startswith("torch==")] if arguments.upgrade else pinned
+    kept = [line for line in pinned if line.startswith("torch==")] if arguments.upgrade else still_allowed(pinned)
     wanted = resolve(kept)
     if not arguments.check:
         LOCK.write_text("\n".join(wanted) + "\n")
     elif wanted != pinned:
         changes = sorted(set(wanted) ^ set(pinned))
         sys.exit(f"requirements.lock is stale: {', '.join(changes)}\nRun `make lock` and commit it.")
+
+
+def still_allowed(pins: Sequence[str]) -> list[str]:
+    """The pins but for those that pyproject.toml rules out by now."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    stated = [project["dependencies"], *project["optional-dependencies"].values()]
+    wanted = [Requirement(text) for texts in stated for text in texts]
+
+    def is_allowed(pin: str) -> bool:
+        name, _, version = pin.partition("==")
+        return all(each.specifier.contains(version) for each in wanted if each.name.lower() == name)
+
+    return [pin for pin in pins if is_allowed(pin)]
 
 
 def resolve(constraints: Sequence[str]) -> list[str]:

@@ -18,6 +18,7 @@ import structlog
 from filelock import FileLock
 from structlog.testing import capture_logs
 
+import codelupe_filters
 from codelupe import Repository
 from codelupe.config.sources import Layer, RawSettings, validate
 from codelupe.daemon import Daemon, Outcome
@@ -43,6 +44,13 @@ CRAWLER = load_queries("codelupe_sql", "crawler")
 COMPILE_RULES = "import sys; from codelupe_filters.redaction import compile_rules; compile_rules(sys.argv[1])"
 
 _numbers = itertools.count(1)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse to run where the groups of pytest-xdist are not heeded, which it does not say."""
+    for item in session.items if session.config.getoption("loadgroup", default=False) else ():
+        if item.get_closest_marker("xdist_group") and "@" not in item.nodeid:
+            raise pytest.UsageError("this pytest-xdist takes no notice of xdist_group with this pytest")
 
 
 @pytest.fixture(scope="session")
@@ -145,8 +153,11 @@ class RunUntilIdle(Protocol):
 
 
 @pytest.fixture
-def make_daemon(database_url: str, tmp_path: Path) -> Callable[..., Daemon]:
-    """Builds a daemon of these plugins on the test's database, with its state under ``tmp_path / "state"``."""
+def make_daemon(request: pytest.FixtureRequest, database_url: str, tmp_path: Path) -> Callable[..., Daemon]:
+    """Builds a daemon of these plugins on the test's database, with its state under ``tmp_path / "state"``.
+
+    The filters find their rules for secrets compiled.
+    """
 
     def make(
         plugins: Mapping[str, object],
@@ -156,6 +167,9 @@ def make_daemon(database_url: str, tmp_path: Path) -> Callable[..., Daemon]:
         timings: Timings = DEFAULT,
         **core: Any,
     ) -> Daemon:
+        if codelupe_filters in plugins.values():
+            compiled: Path = request.getfixturevalue("compiled_rules")
+            shutil.copytree(compiled, tmp_path / "state" / "work" / "secret-rules", dirs_exist_ok=True)
         host = Host([Plugin(name=name, distribution="test", version="0", target=it) for name, it in plugins.items()])
         values = {
             "state_dir": str(tmp_path / "state"),

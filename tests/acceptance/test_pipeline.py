@@ -36,6 +36,8 @@ installed_packages = false
 [plugins.trainer]
 min_files = 20
 max_steps = 4
+batch_size = 2
+max_length = 128
 held_out_share = {held_out_share}
 eval_every = 2
 max_validation_files = 2

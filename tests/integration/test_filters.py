@@ -66,12 +66,6 @@ def clones(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def known_rules(compiled_rules: Path, tmp_path: Path) -> None:
-    """Spares every daemon three seconds of compiling them."""
-    shutil.copytree(compiled_rules, tmp_path / "state" / "work" / "secret-rules")
-
-
 async def files_of(database: Database, name: str) -> dict[str, Any]:
     rows = await database.fetch("select * from processed_files where repository_id = $1", f"test:{name}")
     return {row["file_path"]: {**row, **{name: row[name] or {} for name in JSON}} for row in rows}

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import resource
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,9 +35,8 @@ GIGABYTE = 1024**3
 
 
 @pytest.fixture
-def clone(compiled_rules: Path, tmp_path: Path) -> Path:
+def clone(tmp_path: Path) -> Path:
     """A clone of one file in the folder where the daemon expects it, to be made worse."""
-    shutil.copytree(compiled_rules, tmp_path / "state" / "work" / "secret-rules")
     make_repository(tmp_path / "state" / "repos" / "r", {"good.py": CODE})
     return tmp_path / "state" / "repos" / "r"
 

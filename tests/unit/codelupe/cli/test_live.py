@@ -307,10 +307,10 @@ def test_the_picture_survives_a_resize(tmp_path: Path) -> None:
             resize(columns)
             process.stdin.write(f"{columns}\n")
             process.stdin.flush()
-            title, drawn = f"\x1b]2;{columns}\x07".encode(), b""
-            while title not in drawn:
-                drawn += os.read(leader, 65536)
-            shown[columns] = drawn.replace(title, b"").decode()
+            title, read = f"\x1b]2;{columns}\x07".encode(), b""
+            while title not in read:
+                read += os.read(leader, 65536)
+            shown[columns] = read.replace(title, b"").decode()
         process.stdin.close()
     os.close(leader)
     for columns, drawn in shown.items():
