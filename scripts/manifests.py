@@ -9,7 +9,7 @@ import msgspec
 
 from codelupe.config.directories import locate_directories
 from codelupe.config.sources import Layer, RawSettings, validate
-from codelupe.host.manifest import FILE_NAME, Manifest, Stage
+from codelupe.host.manifest import FILE_NAME, Manifest, ManifestEntry
 from codelupe.postgres import Database
 from scripts.reference import first_party_plugins
 
@@ -30,8 +30,8 @@ def to_toml(manifest: Manifest) -> str:
     if manifest.commands:
         lines = "".join(f"{name} = {_text(text)}\n" for name, text in manifest.commands.items())
         parts.append(f"[commands]\n{lines}")
-    parts += [f"[[subscriptions]]\n{_stage(each)}" for each in manifest.subscriptions]
-    parts += [f"[[jobs]]\n{_stage(each)}" for each in manifest.jobs]
+    parts += [f"[[subscriptions]]\n{_entry(each)}" for each in manifest.subscriptions]
+    parts += [f"[[jobs]]\n{_entry(each)}" for each in manifest.jobs]
     return "\n".join(parts)
 
 
@@ -40,10 +40,10 @@ def path_of(package: str) -> Path:
     return Path(str(files(package))) / FILE_NAME
 
 
-def _stage(stage: Stage) -> str:
-    lines = [f"name = {_text(stage.name)}"]
+def _entry(entry: ManifestEntry) -> str:
+    lines = [f"name = {_text(entry.name)}"]
     lines += [
-        f"{key} = {_list(names)}" for key, names in (("consumes", stage.consumes), ("emits", stage.emits)) if names
+        f"{key} = {_list(names)}" for key, names in (("consumes", entry.consumes), ("emits", entry.emits)) if names
     ]
     return "\n".join(lines) + "\n"
 

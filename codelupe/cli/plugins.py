@@ -14,7 +14,7 @@ from codelupe.config.sources import read_settings, validate
 from codelupe.errors import PluginError
 from codelupe.host.discovery import Plugin, chosen_plugins
 from codelupe.host.host import Host
-from codelupe.host.manifest import Manifest, Stage, find_manifest
+from codelupe.host.manifest import Manifest, ManifestEntry, find_manifest
 from codelupe.observability.logs import configure_logging
 from codelupe.postgres import Database
 
@@ -53,7 +53,10 @@ def list_(
         return
     print_table(
         ["plugin", "from", "version", "state", "subscriptions and jobs"],
-        [(row["name"], row["distribution"], row["version"], row["state"], _stages(row)) for row in rows],
+        [
+            (row["name"], row["distribution"], row["version"], row["state"], _subscriptions_and_jobs(row))
+            for row in rows
+        ],
     )
     _explain_broken(plugins)
 
@@ -82,11 +85,11 @@ def _row(plugin: Plugin, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _full(plugin: Plugin, stage: Stage) -> dict[str, Any]:
-    return {"name": f"{plugin.name}.{stage.name}", "consumes": stage.consumes, "emits": stage.emits}
+def _full(plugin: Plugin, entry: ManifestEntry) -> dict[str, Any]:
+    return {"name": f"{plugin.name}.{entry.name}", "consumes": entry.consumes, "emits": entry.emits}
 
 
-def _stages(row: dict[str, Any]) -> str:
+def _subscriptions_and_jobs(row: dict[str, Any]) -> str:
     return ", ".join(each["name"].partition(".")[2] for each in [*row["jobs"], *row["subscriptions"]])
 
 

@@ -163,7 +163,7 @@ async def require_schema(session: Session) -> None:
 
 
 def with_session(config: Path | None, profile: str | None, action: Callable[[Session], Awaitable[None]]) -> None:
-    """Run a reading command on an open, migrated database."""
+    """Run a reading command on an open, migrated database. SIGTERM ends it as Ctrl-C does, by cancelling it."""
 
     async def run() -> None:
         async with open_session(load(config, profile)) as session:
@@ -171,7 +171,7 @@ def with_session(config: Path | None, profile: str | None, action: Callable[[Ses
             await action(session)
 
     configure_logging("warning", "auto")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         anyio.run(run)
     except asyncpg.DataError as error:  # an argument with a lone surrogate, a number beyond 64 bits

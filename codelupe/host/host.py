@@ -24,7 +24,7 @@ from codelupe.host import hookspecs
 from codelupe.host.checks import Finding
 from codelupe.host.discovery import GROUP, Plugin, is_good_name
 from codelupe.host.extensions import Extensions
-from codelupe.host.manifest import Manifest, Stage
+from codelupe.host.manifest import Manifest, ManifestEntry
 from codelupe.host.status_sections import StatusSection
 from codelupe.postgres import Database
 from codelupe.postgres.migrate import Migration, read_migrations
@@ -93,8 +93,8 @@ class Host:
         return Manifest(
             hooks=plugin.hooks,
             commands={name: command.get_short_help_str(1000) for name, command in commands.items()},
-            subscriptions=tuple(_stage(it, prefix) for it in offered.subscriptions if it.name.startswith(prefix)),
-            jobs=tuple(_stage(it, prefix) for it in offered.jobs if it.name.startswith(prefix)),
+            subscriptions=tuple(_entry(it, prefix) for it in offered.subscriptions if it.name.startswith(prefix)),
+            jobs=tuple(_entry(it, prefix) for it in offered.jobs if it.name.startswith(prefix)),
         )
 
     def gather(self, settings: BaseModel, database: Database, directories: Directories) -> Extensions:
@@ -198,9 +198,9 @@ def _named(plugin: Plugin, offered: Iterable[Any], *kinds: type[Any]) -> list[An
     return list(found.values())
 
 
-def _stage(offered: Subscribed | Job, prefix: str) -> Stage:
+def _entry(offered: Subscribed | Job, prefix: str) -> ManifestEntry:
     consumes = offered.events if isinstance(offered, Subscribed) else ()
-    return Stage(
+    return ManifestEntry(
         name=offered.name.removeprefix(prefix),
         consumes=tuple(event.__name__ for event in consumes),
         emits=tuple(event.__name__ for event in offered.emits),

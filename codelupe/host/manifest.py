@@ -18,7 +18,7 @@ from codelupe.errors import PluginError
 FILE_NAME = "codelupe.toml"
 
 
-class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ManifestEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A subscription or a job: its name within the plugin, and the types of events that it consumes and emits."""
 
     name: str
@@ -31,8 +31,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     hooks: tuple[str, ...] = ()
     commands: dict[str, str] = {}
-    subscriptions: tuple[Stage, ...] = ()
-    jobs: tuple[Stage, ...] = ()
+    subscriptions: tuple[ManifestEntry, ...] = ()
+    jobs: tuple[ManifestEntry, ...] = ()
 
 
 def find_manifest(entry: EntryPoint) -> Manifest | None:

@@ -63,7 +63,7 @@ class Retired:
     path: Path | None
 
 
-def _to_nobody(_: Partition, __: int) -> None: ...
+def _say_nothing(_: Partition, __: int) -> None: ...
 
 
 def due(partitions: Iterable[Partition], policy: RetentionPolicy) -> list[Partition]:
@@ -86,7 +86,7 @@ async def keep_retention(database: Database, policy: RetentionPolicy) -> None:
         await anyio.sleep(_EVERY_SECONDS)
 
 
-async def apply_retention(database: Database, policy: RetentionPolicy, report: Report = _to_nobody) -> list[Retired]:
+async def apply_retention(database: Database, policy: RetentionPolicy, report: Report = _say_nothing) -> list[Retired]:
     """Let go of everything that is due, the oldest first; returns what went.
 
     Raises:

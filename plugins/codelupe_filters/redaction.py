@@ -27,7 +27,7 @@ _EXAMPLE_HOST = re.compile(rb"(?:.+[.@])?(?:example\.(?:com|org|net|edu)|example
 _NO_HOST = re.compile(
     rb".+\.(?:png|jpe?g|gif|svg|webp|ico|js|ts|css|json|html?|py|rs|go|dart|java|md|txt|sh|ya?ml|toml|xml|lock|self)"
 )
-_NOBODY = {b"git", b"svn", b"hg"}
+_NO_PERSON = {b"git", b"svn", b"hg"}
 _VERSION_BEFORE = re.compile(
     rb"(?:version|release|section|\bver|\brev|\boid|\bsec|\bv|\xa7|[=<>~^!]=|[<>~^]|[-.\\])[\s\"'`=:(]*\Z",
     re.IGNORECASE,
@@ -133,7 +133,7 @@ def _is_meant(data: bytes, span: _Span) -> bool:
 
 def _is_mailbox(address: bytes) -> bool:
     name, _, host = address.lower().partition(b"@")
-    return name not in _NOBODY and not _EXAMPLE_HOST.fullmatch(host) and not _NO_HOST.fullmatch(host)
+    return name not in _NO_PERSON and not _EXAMPLE_HOST.fullmatch(host) and not _NO_HOST.fullmatch(host)
 
 
 def _is_public_address(text: bytes) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 from codelupe.cli import build_app
 from codelupe.errors import PluginError
-from codelupe.host.manifest import FILE_NAME, Manifest, Stage, find_manifest, read_manifest
+from codelupe.host.manifest import FILE_NAME, Manifest, ManifestEntry, find_manifest, read_manifest
 from scripts.manifests import own_manifests, path_of, to_toml
 
 
@@ -30,8 +30,8 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     manifest = Manifest(
         hooks=("codelupe_jobs",),
         commands={"paint-it": 'Paint it "black".'},
-        subscriptions=(Stage(name="s", consumes=("BatchReady",), emits=("RepoEmpty", "BatchReady")),),
-        jobs=(Stage(name="j"),),
+        subscriptions=(ManifestEntry(name="s", consumes=("BatchReady",), emits=("RepoEmpty", "BatchReady")),),
+        jobs=(ManifestEntry(name="j"),),
     )
     (tmp_path / FILE_NAME).write_text(to_toml(manifest))
     assert read_manifest(tmp_path / FILE_NAME) == manifest
