@@ -73,6 +73,8 @@ class Case:
     indexes: str
     pages: int
     scans: str = ""
+    pages_before_17: int = 0
+    """Where older servers need more: they go down the index once for each of the values of an array."""
 
 
 def entries(count: int, first_key: int | None = None) -> tuple[list[Any], ...]:
@@ -125,7 +127,9 @@ CASES = {
     "batch beside tasks": Case(LOG.open_batch, lambda _: ("test.strict", TYPES, 1000, 16), BATCHES, 100),
     "batch of a rare type": Case(LOG.open_batch, lambda _: ("test.batch", ["BatchReady"], 100, 16), BATCHES, 400),
     "a long batch": Case(LOG.read_batch, lambda _: (500_000, 550_000, TYPES, 1000), BY_POSITION, 80),
-    "a batch's events": Case(LOG.events_at, lambda _: ([*range(500_000, 500_100)],), BY_POSITION, 400),
+    "a batch's events": Case(
+        LOG.events_at, lambda _: ([*range(500_000, 500_100)],), BY_POSITION, 400, pages_before_17=1000
+    ),
     "streams with tasks": Case(LOG.streams_with_tasks, lambda _: ("test.strict", STREAMS, True), "tasks_pkey", 700),
     "streams at work": Case(LOG.streams_with_tasks, lambda _: ("test.lenient", STREAMS, False), "tasks_pkey", 700),
     "new tasks": Case(LOG.make_tasks, lambda _: ("test.batch", STREAMS, [*range(990_001, 990_101)]), "", 2_000),
@@ -258,8 +262,11 @@ async def explainer(large_log: str) -> AsyncIterator[Explainer]:
 
 @pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
 @pytest.mark.parametrize("it", CASES.values(), ids=CASES)
-async def test_a_statement_uses_its_indexes_and_reads_little(explainer: Explainer, it: Case, mode: str) -> None:
+async def test_a_statement_uses_its_indexes_and_reads_little(
+    explainer: Explainer, it: Case, mode: str, chosen_postgres: int | None
+) -> None:
     plans = await explainer.explain(it, mode)
     assert plans.scans <= set(it.scans.split())
     assert plans.indexes <= set(it.indexes.split())
-    assert plans.pages <= it.pages
+    is_old = chosen_postgres is not None and chosen_postgres < 17
+    assert plans.pages <= (it.pages_before_17 if is_old and it.pages_before_17 else it.pages)

@@ -292,7 +292,8 @@ async def test_a_partition_waits_for_the_tasks_that_refer_to_it(
     await fill(log, 25)
     await log.database.execute(
         "insert into tasks (subscription, stream, position, state, worker, token)"
-        " select 'test.s', 'batch/9', 9, $1, id, id from (select case when $1 = 'running' then $2::uuid end as id)",
+        " select 'test.s', 'batch/9', 9, $1, id, id"
+        " from (select case when $1 = 'running' then $2::uuid end as id) as drawn",
         state,
         uuid4(),
     )
