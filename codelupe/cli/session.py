@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -166,13 +167,17 @@ def with_session(config: Path | None, profile: str | None, action: Callable[[Ses
     """Run a reading command on an open, migrated database. SIGTERM ends it as Ctrl-C does, by cancelling it."""
 
     async def run() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         async with open_session(load(config, profile)) as session:
             await require_schema(session)
             await action(session)
 
     configure_logging("warning", "auto")
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         anyio.run(run)
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
     except asyncpg.DataError as error:  # an argument with a lone surrogate, a number beyond 64 bits
         raise CodelupeError(f"the database cannot look for that: {error}") from error

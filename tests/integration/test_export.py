@@ -152,10 +152,16 @@ async def test_a_killed_export_goes_on_from_its_last_whole_shard_and_ends_the_sa
     assert again.json()["complete"] is True
 
 
-async def test_an_interrupted_export_leaves_whole_shards_only_and_goes_on(shell: Shell, database: Database) -> None:
+@pytest.mark.parametrize("ctrl_c", [signal.default_int_handler, signal.SIG_IGN], ids=["from a terminal", "in a script"])
+async def test_an_interrupted_export_leaves_whole_shards_only_and_goes_on(
+    shell: Shell, database: Database, ctrl_c: Any
+) -> None:
+    """A script's background commands ignore SIGINT; SIGTERM ends them all the same."""
     await add_many(database, 1000)
     out = shell.folder / "out"
+    ours = signal.signal(signal.SIGINT, ctrl_c)
     with shell.start("export", "--format", "jsonl", "--shard-files", "5", str(out)) as process:
+        signal.signal(signal.SIGINT, ours)
         _wait_for(out / "part-00003.jsonl", process)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 130
