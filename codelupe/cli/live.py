@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import anyio
-import structlog
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -18,9 +17,9 @@ from rich.text import Text
 
 from codelupe.cli.output import printable
 from codelupe.cli.summary import show_summary
-from codelupe.errors import DatabaseUnavailable
 from codelupe.host.extensions import Extensions
 from codelupe.observability.progress import Progress, ProgressTracker, Work
+from codelupe.postgres.retry import RetryWhileUnavailable
 from codelupe.views.flow_order import flow_order
 from codelupe.views.pipeline import read_status, read_subscriptions
 from codelupe.work.runtime import Runtime
@@ -31,8 +30,6 @@ _LONG_SECONDS = 5.0
 """Work that takes longer is shown with its time."""
 _ROOMY, _NARROW = 100, 70
 """Columns from which on there is room for a long bar, and for a short one."""
-
-log = structlog.get_logger("codelupe")
 
 States = list[dict[str, Any]]
 
@@ -68,14 +65,16 @@ class View(ABC):
     async def watch(self, runtime: Runtime, extensions: Extensions) -> None:
         order = flow_order(extensions.subscriptions)
         active = set(order)
+        attempt = RetryWhileUnavailable("display", quiet=True, pause_seconds=self.interval)
         while True:
-            states: States | None = None
-            try:
-                states = [one for one in await read_subscriptions(runtime.log.database, order) if one["name"] in active]
-            except DatabaseUnavailable:
-                log.debug("database_away")
-            self.show(states, runtime, extensions)
-            await anyio.sleep(self.interval)
+            is_away = True
+            async with attempt:
+                states = await read_subscriptions(runtime.log.database, order)
+                is_away = False
+                self.show([one for one in states if one["name"] in active], runtime, extensions)
+                await anyio.sleep(self.interval)
+            if is_away:
+                self.show(None, runtime, extensions)
 
     @abstractmethod
     def show(self, states: States | None, runtime: Runtime, extensions: Extensions) -> None:

@@ -18,6 +18,13 @@ T = TypeVar("T")
 log = structlog.get_logger("codelupe")
 
 
+def is_unavailable(error: BaseException, *also: type[Exception]) -> bool:
+    """Whether the error says that the database is away, itself or through all that a task group raised together."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(is_unavailable(one, *also) for one in error.exceptions)
+    return isinstance(error, (DatabaseUnavailable, *also))
+
+
 class RetryWhileUnavailable:
     """Around each round of a loop: a round that fails because the database is away ends quietly, after a pause.
 
@@ -44,7 +51,7 @@ class RetryWhileUnavailable:
         pause_seconds: float = PAUSE_SECONDS,
     ) -> None:
         self._activity = activity
-        self._absence: tuple[type[Exception], ...] = (DatabaseUnavailable, *also)
+        self._also = also
         self._stop = stop or anyio.Event()
         self._quiet = quiet
         self._pause_seconds = pause_seconds
@@ -58,7 +65,7 @@ class RetryWhileUnavailable:
         if error is None:
             self.record_success()
             return False
-        if not isinstance(error, self._absence):
+        if not is_unavailable(error, *self._also):
             return False
         self._record_failure(error)
         with anyio.move_on_after(self._pause_seconds):
@@ -66,6 +73,8 @@ class RetryWhileUnavailable:
         return True
 
     def _record_failure(self, error: BaseException) -> None:
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
         is_new = self._away_since is None and not self._quiet
         (log.warning if is_new else log.debug)(
             "database_unavailable", activity=self._activity, error=getattr(error, "message", str(error))

@@ -14,12 +14,11 @@ import anyio.lowlevel
 import asyncpg
 import structlog
 
-from codelupe.errors import DatabaseUnavailable
 from codelupe.log.entries import FEW
 from codelupe.log.event_log import SQL
 from codelupe.log.notifier import Signal
 from codelupe.postgres import Connection
-from codelupe.postgres.retry import RetryWhileUnavailable
+from codelupe.postgres.retry import RetryWhileUnavailable, is_unavailable
 from codelupe.work.context import BatchContext, HandlerContext
 from codelupe.work.runtime import Runtime
 from codelupe.work.subscriptions import BatchSubscription, Handler
@@ -71,9 +70,9 @@ class BatchReader:
         while True:
             try:
                 more = await self._read_one()
-            except DatabaseUnavailable:
-                raise
             except (Exception, SystemExit) as error:
+                if is_unavailable(error):
+                    raise
                 more = True
                 await self._after_failure(error)
             else:

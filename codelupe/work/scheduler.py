@@ -8,9 +8,8 @@ from functools import partial
 import anyio
 import structlog
 
-from codelupe.errors import DatabaseUnavailable
 from codelupe.postgres.queries import load_queries
-from codelupe.postgres.retry import RetryWhileUnavailable, retry_while_unavailable
+from codelupe.postgres.retry import RetryWhileUnavailable, is_unavailable, retry_while_unavailable
 from codelupe.work.attempt import describe
 from codelupe.work.context import JobContext
 from codelupe.work.leadership import leading
@@ -91,28 +90,40 @@ class Scheduler:
         try:
             with self._runtime.progress.working(job.name, job.name):
                 await job.run(context)
-        except DatabaseUnavailable:
-            raise
         except (Exception, SystemExit) as error:
+            if is_unavailable(error):
+                raise
             context.log.error("job_failed", error=describe(error), exc_info=error)
             self.failed[job.name] = describe(error)
         return self.failed.get(job.name)
 
     async def _keep_up(self, service: Service) -> None:
-        restarts, failures = self._timings.restarts, 0
-        while True:
+        """Run the service until it ends, again after a failure and after an outage of the database."""
+        restarts, failures, has_ended = self._timings.restarts, 0, False
+        # Without a leader nothing here asks the database, so nothing could tell that it is back.
+        attempt = RetryWhileUnavailable(service.name, quiet=not service.leader)
+        while not has_ended:
             began = anyio.current_time()
-            try:
-                async with leading(self._database, service.name, needed=service.leader) as leads:
-                    if leads:
-                        await service.run(JobContext(service.name, self._runtime))
-                        return
-                await anyio.sleep(self._timings.leader_poll)
-            except (Exception, SystemExit) as error:
-                ran_well = anyio.current_time() - began > restarts.cap.total_seconds()
-                failures = 1 if ran_well else failures + 1
-                pause = backoff(restarts, failures).total_seconds()
-                log.error(
-                    "service_failed", stage=service.name, error=describe(error), restart_in_seconds=round(pause, 1)
-                )
-                await anyio.sleep(pause)
+            async with attempt:
+                try:
+                    has_ended = await self._serve(service, attempt)
+                except (Exception, SystemExit) as error:
+                    if is_unavailable(error):
+                        raise
+                    ran_well = anyio.current_time() - began > restarts.cap.total_seconds()
+                    failures = 1 if ran_well else failures + 1
+                    await self._pause_after_failure(service, error, backoff(restarts, failures).total_seconds())
+
+    async def _serve(self, service: Service, attempt: RetryWhileUnavailable) -> bool:
+        """Run the service if this process may; whether it has ended by itself."""
+        async with leading(self._database, service.name, needed=service.leader) as leads:
+            if leads:
+                attempt.record_success()
+                await service.run(JobContext(service.name, self._runtime))
+                return True
+        await anyio.sleep(self._timings.leader_poll)
+        return False
+
+    async def _pause_after_failure(self, service: Service, error: BaseException, seconds: float) -> None:
+        log.error("service_failed", stage=service.name, error=describe(error), restart_in_seconds=round(seconds, 1))
+        await anyio.sleep(seconds)

@@ -12,14 +12,26 @@ from pathlib import Path
 import anyio
 import pytest
 
-from codelupe import Database, EventLog, HandlerContext, Job, JobContext, Subscription, hookimpl
+from codelupe import (
+    Database,
+    EventLog,
+    HandlerContext,
+    Job,
+    JobContext,
+    RetryPolicy,
+    Service,
+    Subscription,
+    hookimpl,
+)
 from codelupe.config.sources import Layer, RawSettings, validate
 from codelupe.daemon import Daemon
 from codelupe.host.discovery import Plugin
 from codelupe.host.extensions import Extensions
 from codelupe.host.host import Host
 from codelupe.work.runtime import Runtime
+from codelupe.work.timings import Timings
 from codelupe_events import BatchReady, RepoEmpty
+from tests.logged import Logged
 from tests.plugins import batch, make_plugin
 
 pytestmark = pytest.mark.anyio
@@ -65,6 +77,33 @@ async def test_a_killed_embedded_server_comes_back_and_the_work_goes_on(open_dir
     assert not outcome.failed_jobs
     assert set(attempts) == {1}, "the server's death uses up no attempt"
     assert handled == ["a"]
+
+
+async def test_a_killed_embedded_server_is_no_failure_of_a_service(open_directory: Path, logged: Logged) -> None:
+    state = open_directory / "killed-under-a-service"
+    starts, goes_on = list[int](), anyio.Event()
+
+    async def serve(context: JobContext) -> None:
+        starts.append(len(starts))
+        if len(starts) == 1:
+            pid = (state / "postgres" / "data" / "postmaster.pid").read_text().split("\n")[0]
+            os.kill(int(pid), signal.SIGKILL)
+        else:
+            goes_on.set()
+        await anyio.sleep_forever()
+
+    plugin = make_plugin(services=[Service(name="s", run=serve, leader=True)])
+    host = Host([Plugin(name="test", distribution="test", version="0", target=plugin)])
+    raw = RawSettings([Layer("command line", {"state_dir": str(state), "drain_seconds": 1})])
+    settings = validate(raw, host.settings_models(), environment={}).settings
+    timings = Timings(restarts=RetryPolicy(base=timedelta(hours=2), cap=timedelta(hours=2)))
+    async with anyio.create_task_group() as group:
+        group.start_soon(Daemon(settings, host, timings=timings).run)
+        with anyio.fail_after(60):
+            await goes_on.wait()
+        group.cancel_scope.cancel()
+    assert logged.count("service_failed") == 0
+    assert logged.count("database_available", activity="test.s") == 1
 
 
 class Observer:

@@ -12,6 +12,7 @@ import pytest
 
 from codelupe import Database, HandlerContext, Job, JobContext, Reject, RetryPolicy, Service, Subscription
 from codelupe.daemon import Daemon
+from codelupe.errors import DatabaseUnavailable
 from codelupe.host.extensions import Extensions
 from codelupe.log import EventLog
 from codelupe.views.pipeline import read_status
@@ -48,6 +49,8 @@ QUICK = Timings(
     leader_poll=0.05, restarts=RetryPolicy(base=timedelta(milliseconds=20), cap=timedelta(milliseconds=100))
 )
 """A process that does not lead asks again at once, and a service is started again at once."""
+AFTER_AN_HOUR = Timings(restarts=RetryPolicy(base=timedelta(hours=2), cap=timedelta(hours=2)))
+"""A service that has failed is not seen again in this test."""
 
 
 # --- jobs ---
@@ -219,6 +222,50 @@ async def test_a_service_that_fails_is_started_again(make_daemon: MakeDaemon) ->
         others.clear()
         await until(lambda: len(others) == 5)
     assert starts == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("leader", [True, False])
+@pytest.mark.parametrize(
+    "error", [DatabaseUnavailable("gone"), ExceptionGroup("tasks", [DatabaseUnavailable("gone")])], ids=["bare", "group"]
+)
+async def test_an_outage_that_a_service_meets_is_no_failure_of_it(
+    make_daemon: MakeDaemon, logged: Logged, leader: bool, error: Exception
+) -> None:
+    starts, errors = list[int](), [error, error]
+
+    async def serve(context: JobContext) -> None:
+        starts.append(len(starts))
+        if errors:
+            raise errors.pop()
+        await anyio.sleep_forever()
+
+    plugin = make_plugin(services=[Service(name="s", run=serve, leader=leader)])
+    async with at_work(make_daemon({"test": plugin}, until_idle=False, timings=AFTER_AN_HOUR)):
+        await until(lambda: len(starts) == 3)
+    assert logged.count("service_failed") == 0
+    assert logged.count("database_unavailable", activity="test.s", error="gone") == 2
+
+
+async def test_a_service_whose_leadership_breaks_off_leads_again_at_once(
+    make_daemon: MakeDaemon, database: Database, logged: Logged
+) -> None:
+    starts = list[int]()
+
+    async def serve(context: JobContext) -> None:
+        starts.append(len(starts))
+        await anyio.sleep_forever()
+
+    plugin = make_plugin(services=[Service(name="s", run=serve, leader=True)])
+    async with at_work(make_daemon({"test": plugin}, until_idle=False, timings=AFTER_AN_HOUR)):
+        for turn in (1, 2):
+            await until(lambda turn=turn: len(starts) == turn)  # type: ignore[misc]
+            await database.fetch(
+                "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and classid = 20261"
+            )
+        await until(lambda: len(starts) == 3)
+    assert logged.count("service_failed") == 0
+    assert logged.count("database_unavailable", activity="test.s", log_level="warning") == 2
+    assert logged.count("database_available", activity="test.s") == 2
 
 
 async def test_a_service_that_ends_is_left_in_peace(make_daemon: MakeDaemon) -> None:

@@ -133,6 +133,23 @@ def test_a_line_tells_what_is_worked_on_whatever_its_name(running: Running) -> N
     assert text(console) == f"d.clone: 1 running  1,200/4,800 objects (repo/{shown})\n"
 
 
+@pytest.mark.anyio
+async def test_a_view_goes_on_while_the_database_is_away(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    view = make_view(plain_console(), summary=None)
+    shown: list[object] = []
+
+    def show(states: object, *_: object) -> None:
+        shown.append(states)
+        if len(shown) == 3:
+            scope.cancel()
+
+    monkeypatch.setattr(view, "show", show)
+    monkeypatch.setattr(view, "interval", 0)
+    with anyio.CancelScope() as scope:
+        await view.watch(*running)
+    assert shown == [None, None, None]
+
+
 # --- the live picture ---
 
 

@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from codelupe.errors import DatabaseUnavailable
-from codelupe.postgres.retry import RetryWhileUnavailable, retry_while_unavailable
+from codelupe.postgres.retry import RetryWhileUnavailable, is_unavailable, retry_while_unavailable
 
 pytestmark = pytest.mark.anyio
 
@@ -61,6 +61,23 @@ async def test_other_errors_pass_through_unless_they_count() -> None:
     with pytest.raises(LookupError):
         await retry_while_unavailable(Step(LookupError("mine")), "feed")
     assert await retry_while_unavailable(Step(LookupError("mine")), "feed", also=(LookupError,)) == 7
+
+
+@pytest.mark.parametrize(
+    ("errors", "is_absence"),
+    [
+        ([DatabaseUnavailable("gone")], True),
+        ([DatabaseUnavailable("gone"), ExceptionGroup("inner", [DatabaseUnavailable("gone")])], True),
+        ([DatabaseUnavailable("gone"), ValueError("mine")], False),
+    ],
+)
+async def test_what_a_task_group_raises_is_absence_if_all_of_it_is(errors: list[Exception], is_absence: bool) -> None:
+    group = ExceptionGroup("tasks", errors)
+    assert is_unavailable(group) is is_absence
+    if is_absence:
+        with capture_logs() as lines:
+            assert await retry_while_unavailable(Step(group), "feed", pause_seconds=0) == 7
+        assert lines[0]["error"] == "gone"
 
 
 async def test_the_pause_ends_when_it_is_told_to_stop() -> None:
