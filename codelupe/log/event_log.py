@@ -162,7 +162,7 @@ async def _advance(connection: Connection, rows: Sequence[Row], expected: Mappin
 async def _take_back(
     connection: Connection, rows: Sequence[Row], appended: Sequence[Appended], expected: Mapping[str, int]
 ) -> None:
-    """What a known key kept out does not count."""
+    """Duplicates do not count towards the stream's version."""
     known = Counter(row[0] for row, one in zip(rows, appended, strict=True) if one.duplicate and row[0] in expected)
     if known:
         await connection.execute(SQL.take_back_streams, list(known), list(known.values()))

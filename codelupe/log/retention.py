@@ -35,7 +35,7 @@ log = structlog.get_logger("codelupe")
 
 
 class RetentionBusy(CodelupeError):
-    """Another process is at it."""
+    """Another process is applying retention."""
 
     code = "retention-busy"
 

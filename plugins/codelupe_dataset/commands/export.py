@@ -42,7 +42,7 @@ def export(
     shard_files: Annotated[int, typer.Option("--shard-files", min=1, help="How many files go into a shard.")] = 50_000,
     as_json: AsJson = False,
 ) -> None:
-    """Write the curated data set with its provenance; the same command again goes on with a broken-off one."""
+    """Write the curated data set with its provenance; the same command again resumes an interrupted export."""
     selection = Selection(repository=repository, language=language, licence=licence, min_score=min_score)
     options = Options(format=format_.value, selection=selection, shard_files=shard_files)
 
