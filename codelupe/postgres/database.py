@@ -66,7 +66,7 @@ _CLOSE_SECONDS = 5.0
 _SESSION = {
     "application_name": "codelupe",
     "timezone": "UTC",
-    # Each statement must see its own moment: an older snapshot than the horizon would lose events.
+    # Each statement must see its own moment: an older snapshot than the high-water mark would lose events.
     "default_transaction_isolation": "read committed",
     # Readers of the log wait for a transaction that has appended; a frozen process must not hold them up for ever.
     "idle_in_transaction_session_timeout": "300s",

@@ -34,7 +34,7 @@ class RayUnavailable(CodelupeError):
     exit_code = 69
 
 
-class Seat:
+class WorkerSlot:
     """The actor: one worker process, somewhere in the cluster."""
 
     def __init__(self, item_seconds: float, memory_mib: int) -> None:
@@ -54,21 +54,21 @@ class RayExecutor:
 
     def __init__(self, settings: RaySettings) -> None:
         self._settings = settings
-        self._seats: list[Any] = []
+        self._slots: list[Any] = []
         self._free = anyio.Semaphore(0)
         # Ray's calls that block. Its processes on this machine die with the thread that started them, so it is kept.
         # In a thread Ray leaves the daemon's signals alone, too.
         self._thread = ThreadPoolExecutor(1, "ray")
 
     async def __aenter__(self) -> Self:
-        self._seats = await self._blocking(_connect, self._settings)
-        for _ in self._seats:
+        self._slots = await self._blocking(_connect, self._settings)
+        for _ in self._slots:
             self._free.release()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         with anyio.CancelScope(shield=True):
-            await self._blocking(_disconnect, self._seats)
+            await self._blocking(_disconnect, self._slots)
         self._thread.shutdown()
 
     async def run(self, function: Callable[..., T], *arguments: object) -> T:
@@ -101,13 +101,13 @@ class RayExecutor:
         import ray
 
         async with self._free:
-            seat = self._seats.pop()
+            slot = self._slots.pop()
             try:
-                return await _outcome(getattr(seat, method).remote(*arguments))
+                return await _outcome(getattr(slot, method).remote(*arguments))
             except ray.exceptions.RayTaskError as error:
                 raise error.cause from None
             finally:
-                self._seats.append(seat)
+                self._slots.append(slot)
 
 
 async def _outcome(reference: Any) -> Any:
@@ -140,13 +140,13 @@ def _connect(settings: RaySettings) -> list[Any]:
         raise RayUnavailable(f"Ray at {settings.address or 'this machine'}: {error}", hint=hint) from error
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     workers = settings.workers or int(resources["CPU"])
-    actor: Any = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=_RETRIES)(Seat)
+    actor: Any = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=_RETRIES)(WorkerSlot)
     return [actor.remote(settings.file_seconds, settings.worker_mib) for _ in range(workers)]
 
 
-def _disconnect(seats: Sequence[Any]) -> None:
+def _disconnect(slots: Sequence[Any]) -> None:
     import ray
 
-    for seat in seats:
-        ray.kill(seat)
+    for slot in slots:
+        ray.kill(slot)
     ray.shutdown()

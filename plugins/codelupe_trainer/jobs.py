@@ -53,7 +53,7 @@ class CompareJob(_Job):
 class Activity(Message):
     """What goes on before there are steps to count."""
 
-    kind: Literal["doing"] = "doing"
+    kind: Literal["activity"] = "activity"
     what: str
 
 

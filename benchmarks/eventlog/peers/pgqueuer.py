@@ -120,7 +120,7 @@ class Pgqueuer(_Queue):
         return await self._handle_all(count, self._write_one, managers=_MANAGERS, batch_size=1)
 
     async def handle_batches(self, count: int, size: int) -> float:
-        write = Together(self._write_many).write
+        write = GroupCommit(self._write_many).write
         return await self._handle_all(count, write, managers=1, batch_size=size)
 
     @asynccontextmanager
@@ -145,7 +145,7 @@ class PgqueuerJobByJob(_Queue):
         return await self._handle_all(count, self._write_one, managers=1, batch_size=size)
 
 
-class Together:
+class GroupCommit:
     """Writes what handlers running at once have to write: whatever came while the last write went on, in one."""
 
     def __init__(self, write_many: Callable[[Sequence[Payload]], Awaitable[None]]) -> None:

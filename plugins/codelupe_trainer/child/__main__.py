@@ -44,10 +44,10 @@ def _take_over_output() -> Callable[[Message], None]:
     reports = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", errors="replace")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
-    def say(said: Message) -> None:
+    def say(message: Message) -> None:
         # A daemon that is gone asks for nothing more, and the end of standard input says so.
         with suppress(BrokenPipeError):
-            reports.write(said.model_dump_json() + "\n")
+            reports.write(message.model_dump_json() + "\n")
             reports.flush()
 
     return say
