@@ -5,9 +5,9 @@ from __future__ import annotations
 import traceback
 from datetime import timedelta
 
-from codelupe.errors import DatabaseUnavailable, LeaseLost, Reject, RetryLater
+from codelupe.errors import LeaseLost, Reject, RetryLater
 from codelupe.log import Entry
-from codelupe.postgres.retry import retry_while_unavailable
+from codelupe.postgres.retry import is_unavailable, retry_while_unavailable
 from codelupe.postgres.text import storable
 from codelupe.work.context import HandlerContext
 from codelupe.work.retry import backoff
@@ -59,7 +59,7 @@ class Attempt:
         match error:
             case LeaseLost():
                 log.warning("result_discarded", reason=error.message)
-            case DatabaseUnavailable():
+            case _ if is_unavailable(error):
                 return await self._retry(error, timedelta(seconds=1), counts=False)
             case RetryLater():
                 log.warning("retry_later", reason=str(error), after_seconds=error.after.total_seconds())
