@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
-from git import InvalidGitRepositoryError, Repo
 
 import codelupe_filters
 import codelupe_scorers
 from benchmarks.files.usage import MemoryWatch, cpu_seconds
-from codelupe import Database, load_queries
+from codelupe import Database, Reject, load_queries
 from codelupe.config.sources import Layer, RawSettings, validate
 from codelupe.daemon import Daemon
 from codelupe.host.discovery import Plugin
@@ -22,6 +21,7 @@ from codelupe.log import Entry, EventLog
 from codelupe.postgres.embedded import embedded_server
 from codelupe.postgres.migrate import migrate, own_migrations
 from codelupe_events import RepoCloned
+from codelupe_filters.clone import head_commit
 
 SQL = load_queries("benchmarks", "files")
 _PLUGINS = {"filters": codelupe_filters, "scorers": codelupe_scorers}
@@ -69,9 +69,8 @@ def find_clones(tree: Path, at_most: int | None = None) -> list[Clone]:
     clones = []
     for root in roots[:at_most]:
         try:
-            with Repo(root) as repository:
-                clones.append(Clone(str(root.relative_to(tree)), repository.head.commit.hexsha))
-        except (InvalidGitRepositoryError, ValueError):
+            clones.append(Clone(str(root.relative_to(tree)), head_commit(root)))
+        except Reject:
             continue
     if not clones:
         raise LookupError(f"no git repository with a commit lies below {tree}")
