@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from codelupe.storage.atomic import move_into_place
+
 _SECONDS = 300
 
 
@@ -64,16 +66,14 @@ def fetch(package: Package, cache: Path) -> Path:
         FetchError: its registry cannot be reached, or has no such package.
     """
     home = cache / package.registry / quote(f"{package.name}@{package.version}", safe="@")
-    if not home.exists():
+    kept = next(home.glob("*"), None)
+    if kept is None:
         home.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=home.parent) as folder:
             archive = _download(package, Path(folder))
-            half = Path(folder) / "whole"
-            half.mkdir()
-            archive.rename(half / archive.name)
-            if not home.exists():
-                half.rename(home)
-    return next(home.iterdir())
+            kept = home / archive.name
+            move_into_place(archive, kept, replace=True)
+    return kept
 
 
 def _download(package: Package, folder: Path) -> Path:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.quality import agreement, distribution
+from benchmarks.quality import agreement, distribution, registries
 from benchmarks.quality.agreement import Scored, auc
 from benchmarks.quality.labels import ChangedError, Label, Labelled, fetch_labelled, load_labels
 from benchmarks.quality.registries import FetchError, Package, fetch, read
@@ -147,6 +147,17 @@ def test_what_a_registry_does_not_give_is_one_clear_error_and_leaves_nothing_beh
     with pytest.raises(FetchError, match=r"small 1.0 \(pypi\) cannot be fetched: .*No matching distribution"):
         fetch(WHEEL, tmp_path)
     assert list((tmp_path / "pypi").iterdir()) == []
+
+
+def test_what_a_client_fetches_is_kept_and_not_fetched_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clients = {"npm": lambda *_: ["sh", "-c", "echo content > left-pad.tgz"]}
+    monkeypatch.setattr(registries, "_CLIENTS", clients)
+    package = Package("npm", "left-pad", "1.3.0")
+    archive = fetch(package, tmp_path)
+    assert (archive.name, archive.read_text()) == ("left-pad.tgz", "content\n")
+    clients.clear()
+    assert fetch(package, tmp_path) == archive
+    assert list((tmp_path / "npm").iterdir()) == [archive.parent]
 
 
 def test_a_client_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
