@@ -226,7 +226,9 @@ async def test_a_service_that_fails_is_started_again(make_daemon: MakeDaemon) ->
 
 @pytest.mark.parametrize("leader", [True, False])
 @pytest.mark.parametrize(
-    "error", [DatabaseUnavailable("gone"), ExceptionGroup("tasks", [DatabaseUnavailable("gone")])], ids=["bare", "group"]
+    "error",
+    [DatabaseUnavailable("gone"), ExceptionGroup("tasks", [DatabaseUnavailable("gone")])],
+    ids=["bare", "group"],
 )
 async def test_an_outage_that_a_service_meets_is_no_failure_of_it(
     make_daemon: MakeDaemon, logged: Logged, leader: bool, error: Exception
