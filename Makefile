@@ -1,5 +1,5 @@
 # make demo    the whole pipeline, once, on real repositories      make demo SOURCE=/path/to/a/repository
-# make test    all tests, on all cores                             make test PYTEST_ARGS='tests/unit -x'
+# make test    all tests, in parallel                             make test PYTEST_ARGS='tests/unit -x'
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

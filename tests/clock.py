@@ -23,6 +23,6 @@ class Clock:
         )
 
     async def advance(self, by: timedelta) -> None:
-        """Let time pass; whoever waits for it hears of it at once."""
+        """Let time pass; what waits for it hears of it at once."""
         await self._database.execute("update test_clock set at = at + $1::interval", by)
         await self._database.execute("notify codelupe_log, 'tasks'")

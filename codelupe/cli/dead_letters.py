@@ -39,7 +39,7 @@ def list_(
     stream: Stream = None,
     error: Error = None,
 ) -> None:
-    """List them, the oldest first."""
+    """List the dead letters, the oldest first."""
     selection = Selection(subscription=subscription, type=type_name, stream=stream, error=error)
 
     async def show(session: Session) -> None:
@@ -67,7 +67,7 @@ def show_(
     profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print one whole, with its traceback."""
+    """Print one dead letter in full, with its traceback."""
 
     async def show(session: Session) -> None:
         [letter] = await list_dead_letters(session.database, Selection(ids=[number]))

@@ -1,7 +1,7 @@
 """Takes secrets and personal data out of a text and leaves typed placeholders in their places.
 
 Kingfisher looks for them, by its own rules and by those in ``secret_rules.yaml``, in one pass and without asking
-anybody on the network. What it takes for an address but no person could be reached at is left as it is.
+any client on the network. What it takes for an address but no person could be reached at is left as it is.
 """
 
 from __future__ import annotations

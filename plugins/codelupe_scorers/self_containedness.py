@@ -15,8 +15,8 @@ class SelfContainedness:
     """What can be understood without the files around it.
 
     ================  =============================================================================================
-    own rows, 60      the share of rows that import or export other modules' things: all points up to 15%, none from
-                      50% on (OpenCoder throws Python files away where more than 30% of the lines import)
+    own code, 60      the share of the code that imports or exports other modules' things: all points up to 20%, none
+                      from 60% on (OpenCoder throws Python files away where more than 30% of the lines import)
     known names, 20   whether names come in without being named, by wildcards: none of the points where half of the
                       imports are such
     done, 20          the share of functions with an empty body: all points up to 5%, none from 50% on

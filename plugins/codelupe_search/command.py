@@ -15,7 +15,7 @@ app = typer.Typer()
 
 @app.command()
 def search(
-    query: Annotated[list[str], typer.Argument(help='Words, "a phrase", or, -without.')],
+    query: Annotated[list[str], typer.Argument(help='Words; "a phrase"; or between two; -word to leave one out.')],
     config: ConfigFile = None,
     profile: Profile = None,
     as_json: AsJson = False,

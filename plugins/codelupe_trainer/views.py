@@ -78,4 +78,4 @@ def _tables(models: list[dict[str, Any]]) -> list[Table]:
         )
         for model in models
     ]
-    return [Table(title="models (losses in nats a token)", columns=columns, rows=rows)] if rows else []
+    return [Table(title="models (losses in nats per token)", columns=columns, rows=rows)] if rows else []

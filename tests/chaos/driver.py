@@ -97,7 +97,7 @@ class Report:
 
 
 class Stuck(AssertionError):
-    """Work is left and nobody does it."""
+    """Work is left and no process does it."""
 
 
 async def run(plan: Plan, folder: Path) -> Report:

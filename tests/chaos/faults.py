@@ -61,13 +61,13 @@ class Faults:
         self.happened["freeze"] += 1
 
     async def cut(self) -> None:
-        """``pg_terminate_backend`` for some connections of anybody."""
+        """``pg_terminate_backend`` for some connections of any process."""
         backends = [row["pid"] for row in await self._database.fetch(SQL.client_backends)]
         chosen = self._random.sample(backends, min(len(backends), self._random.randint(1, _MOST_CUTS)))
         self.happened["cut"] += bool(await self._database.fetchval(SQL.terminate_backends, chosen))
 
     async def restart(self) -> None:
-        """Postgres stops without a word to anybody, stays away for a moment and recovers."""
+        """Postgres stops without a word, stays away for a moment and recovers."""
         before = await patiently(self._database, SQL.server_started)
         os.kill(await patiently(self._database, SQL.postmaster_pid), signal.SIGQUIT)
         await anyio.sleep(self._random.random())

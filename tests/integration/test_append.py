@@ -195,7 +195,7 @@ async def test_what_a_handler_emits_is_appended_once_with_its_effect_or_not_at_a
 
 
 async def test_notifications_come_after_the_commit_and_few_for_many(log: EventLog, database_url: str) -> None:
-    """An append that nobody announces notifies nobody: NOTIFY has no part in its transaction."""
+    """An append that is not announced notifies no process: NOTIFY has no part in its transaction."""
     heard: list[str] = []
     listener = await asyncpg.connect(database_url)
     try:

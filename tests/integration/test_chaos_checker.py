@@ -58,4 +58,4 @@ async def test_an_append_that_never_ends_is_found(finished: Database) -> None:
     log = EventLog(finished)
     async with finished.transaction() as connection:
         await log.append(connection, [Entry(event=Root(number=3, batch=1).event())])
-        assert await kinds(finished) == {"open_fence"}
+        assert await kinds(finished) == {"open_barrier"}

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Shop:
-    """A third party's source whose shelves change."""
+    """A third party's source whose repositories change."""
 
     def __init__(self, name: str, *repositories: Repository, fails: bool = False) -> None:
         self.name = name

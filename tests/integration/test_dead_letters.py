@@ -39,7 +39,7 @@ def logs_as_in_production() -> Iterator[None]:
 
 
 class Stubborn:
-    """A handler that rejects events until somebody mends it."""
+    """A handler that rejects events until it is mended."""
 
     def __init__(self) -> None:
         self.mended = False

@@ -61,6 +61,14 @@ def test_it_is_found_with_its_hooks_and_its_stage(installed: Path) -> None:
     assert ours["subscriptions"] == [{"name": "optout.report", "consumes": ["RepoRejected"], "emits": []}]
 
 
+def test_the_tutorial_shows_the_list_that_is_printed(installed: Path) -> None:
+    page = (EXAMPLE.parent / "first-plugin.md").read_text(encoding="utf-8")
+    shown = page.partition("codelupe plugins list\n\n")[2].partition("\n\n")[0]
+    wide = environment(installed, COLUMNS="200")
+    printed = [line.rstrip() for line in codelupe("plugins", "list", env=wide).splitlines()]
+    assert [line.removeprefix("    ") for line in shown.splitlines()] == printed
+
+
 def test_a_misspelt_setting_is_refused(installed: Path) -> None:
     message = codelupe(
         "config", "check", "--set", 'plugins.optout.owner=["mallory"]', env=environment(installed), exit_code=78

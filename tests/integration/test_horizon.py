@@ -1,4 +1,4 @@
-"""No reader passes a position that a slower transaction may still commit, and nobody waits for anybody else."""
+"""No reader passes a position that a slower transaction may still commit, and neither waits for the other."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SQL = load_queries("tests.integration", "horizon")
 POOLS = 4
 APPENDERS = 200
 WRAP = 2**31
-"""Fences are advisory locks, whose keys have 31 bits."""
+"""Append barriers are advisory locks, whose keys have 31 bits."""
 
 Label = tuple[int, int]
 """What tells the events of these tests apart: the stream, and the number in the stream."""
@@ -43,7 +43,7 @@ def entries(labels: list[Label], *, keyed: bool = False) -> list[Entry]:
 
 
 class Reader:
-    """Whoever reads on from where it stopped, up to what ``limit`` allows."""
+    """A reader that goes on from where it stopped, up to what ``limit`` allows."""
 
     def __init__(self, database: Database, limit: Callable[[], Awaitable[int]], start: int = 0) -> None:
         self._database = database
@@ -245,7 +245,7 @@ async def test_several_open_appends_hold_readers_back_until_the_last_of_them_end
 
 
 async def test_every_statement_sees_its_own_moment_whatever_the_server_would_rather(database_url: str) -> None:
-    """In REPEATABLE READ the horizon would be newer than what its reader sees, and events between them lost."""
+    """In REPEATABLE READ the high-water mark would be newer than what its reader sees, and events between them lost."""
     async with Database(database_url) as database:
         name = await database.fetchval("select current_database()")
         await database.execute(f"alter database {name} set default_transaction_isolation = 'repeatable read'")
@@ -405,7 +405,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def look_twice(database: Database) -> None:
-    """Wait until the daemon has asked for the horizon twice more: once after it used the answer before."""
+    """Wait until the daemon has asked for the high-water mark twice more: once after it used the answer before."""
     looks = await database.fetchval(SQL.looks)
     with anyio.fail_after(30):
         while await database.fetchval(SQL.looks) < looks + 2:

@@ -52,13 +52,13 @@ Handed = tuple[str, int]
 """A subscription and the position of an event that was handed to it."""
 
 
-async def nobody(event: Event, context: HandlerContext) -> None:
+async def never_called(event: Event, context: HandlerContext) -> None:
     raise AssertionError("the test handles events itself")
 
 
 def stage(name: str, events: tuple[type[Event], ...], *, dead_letter_blocks_stream: bool) -> Subscription:
     return Subscription(
-        name=f"model.{name}", events=events, handler=nobody, dead_letter_blocks_stream=dead_letter_blocks_stream
+        name=f"model.{name}", events=events, handler=never_called, dead_letter_blocks_stream=dead_letter_blocks_stream
     )
 
 

@@ -90,7 +90,7 @@ async def test_an_open_transaction_that_has_appended_shows_with_what_waits_for_i
     assert (sample.consumers[0].lag, sample.consumers[0].seconds) == (0, 0)
 
 
-async def test_a_transaction_that_only_reads_or_writes_elsewhere_is_no_fence(
+async def test_a_transaction_that_only_reads_or_writes_elsewhere_holds_nothing_back(
     database: Database, database_url: str, postgres_url: str
 ) -> None:
     other_database = await asyncpg.connect(postgres_url)

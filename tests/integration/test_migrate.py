@@ -1,4 +1,4 @@
-"""Migrations on a real Postgres: once each, whole or not at all, whoever else migrates at the same time."""
+"""Migrations on a real Postgres: once each, whole or not at all, also while another process migrates."""
 
 from __future__ import annotations
 

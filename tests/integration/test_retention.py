@@ -46,7 +46,7 @@ READ_ALL = (
     "select position, stream, type, version, id::text, data::text, metadata::text, recorded_at"
     " from events order by position"
 )
-SOMEBODY_WAITS = "select exists (select from pg_locks where relation = $1::text::regclass and not granted)"
+LOCK_IS_WAITED_FOR = "select exists (select from pg_locks where relation = $1::text::regclass and not granted)"
 
 
 async def handle_nothing(event: BatchReady, context: HandlerContext) -> None: ...
@@ -338,7 +338,7 @@ async def test_a_replay_that_came_first_keeps_the_partition(
     async with anyio.create_task_group() as group, log.database.transaction() as replaying:
         await retention.require_kept(replaying, 4)
         group.start_soon(apply_into, went, log.database, archiving)
-        await until(log.database, SOMEBODY_WAITS, "subscriptions")
+        await until(log.database, LOCK_IS_WAITED_FOR, "subscriptions")
         await replaying.execute(replay)
     assert went == []
     assert await positions(log) == list(range(1, 26))
@@ -477,7 +477,7 @@ async def test_a_process_killed_between_the_file_and_the_drop_is_gone_on_from(
     async with log.database.transaction() as replaying:
         await retention.require_kept(replaying, 1)
         async with await shell.start("db", "archive", "--keep", "P0D", "--yes") as process:
-            await until(log.database, SOMEBODY_WAITS, "subscriptions")
+            await until(log.database, LOCK_IS_WAITED_FOR, "subscriptions")
             process.kill()
     written = (folder / "events_0.parquet").stat()
     assert [dict(row) for row in await log.database.fetch(READ_ALL)] == before

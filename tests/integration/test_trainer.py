@@ -436,8 +436,8 @@ async def test_a_model_of_a_lost_database_is_not_taken_for_this_one(
     }
     (folder / "training.json").write_text(json.dumps(record))
     events = await run_until_idle({"trainer": codelupe_trainer}, {"trainer": SMALL | {"min_files": 20, "every": 1}})
-    [parked] = of_type(events, TaskDeadLettered)
-    assert str(folder) in parked.error
+    [dead_letter] = of_type(events, TaskDeadLettered)
+    assert str(folder) in dead_letter.error
     assert not of_type(events, TrainingCompleted)
 
 

@@ -1,4 +1,4 @@
-"""The log's protocol on a real Postgres: order, retry, parking, fencing, leases, idempotency, drain."""
+"""The log's protocol on a real Postgres: order, retry, dead letters, fencing tokens, leases, idempotency, drain."""
 
 from __future__ import annotations
 

@@ -154,10 +154,10 @@ class Beauty:
         return Score(value=100.0, reasons=(file.path,))
 
 
-class Shelf:
+class Memory:
     """A search index."""
 
-    name = "shelf"
+    name = "memory"
 
     async def index(self, repositories: Sequence[Repository]) -> None:
         """Forgets them."""
@@ -203,7 +203,7 @@ sources: list[RepositorySource] = [Mirrors()]
 repository_rules: list[RepositoryRule] = [NoForks()]
 file_rules: list[FileRule] = [Short()]
 scorers: list[Scorer] = [Beauty()]
-index: SearchIndex = Shelf()
+index: SearchIndex = Memory()
 shown = Progress(done=1, total=None, unit="strokes")
 
 

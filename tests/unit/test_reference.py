@@ -58,7 +58,7 @@ def test_every_hook_and_every_public_name_has_a_docstring() -> None:
 
 
 def _own_docstring(cls: type[Any]) -> bool:
-    """Whether somebody wrote one: a dataclass without gets its signature."""
+    """Whether it was written: a dataclass without gets its signature."""
     return bool(cls.__doc__) and not str(cls.__doc__).startswith(f"{cls.__name__}(")
 
 

@@ -22,7 +22,7 @@ def forget(
     config: ConfigFile = None,
     profile: Profile = None,
     reason: Annotated[str, typer.Option("--reason", help="Why; it is recorded.")] = "",
-    by: Annotated[str | None, typer.Option("--by", help="Who wants it [default: who runs this].")] = None,
+    by: Annotated[str | None, typer.Option("--by", help="Who wants it [default: the current user].")] = None,
     list_: Annotated[bool, typer.Option("--list", help="Only show what is forgotten.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,

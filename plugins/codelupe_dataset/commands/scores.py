@@ -25,7 +25,9 @@ def diff(
     dimension: Annotated[
         str | None, typer.Option("--dimension", help="Only this one, such as structure; total is the mean of them all.")
     ] = None,
-    threshold: Annotated[float, typer.Option("--threshold", help="The score that files may have come to.")] = 70,
+    threshold: Annotated[
+        float, typer.Option("--threshold", help="Count the files that rose to this or fell below it.")
+    ] = 70,
     largest: Annotated[int, typer.Option("--largest", min=0, help="How many of the largest changes to name.")] = 10,
 ) -> None:
     """Compare the scores of files that were scored anew with those before."""

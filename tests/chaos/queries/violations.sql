@@ -61,8 +61,8 @@ with mark as materialized (select high_water_mark() as position)
 select name, subscriptions.position, mark.position as high_water_mark from subscriptions, mark
 where subscriptions.position <> mark.position
 
--- name: open_fence
--- The horizon stands before the log's end though nobody appends.
+-- name: open_barrier
+-- The high-water mark stands below the head though no transaction appends.
 with mark as materialized (select high_water_mark() as position)
 select position as high_water_mark, last_value as head from mark, events_position where position <> last_value
 

@@ -1,7 +1,7 @@
--- What tests of the horizon ask of the database.
+-- What tests of the high-water mark ask of the database.
 
 -- name: count_looks
--- From now on the sequence "looks" counts how often anybody asks for the horizon.
+-- From now on the sequence "looks" counts how often a reader asks for the high-water mark.
 create sequence looks;
 alter function high_water_mark() rename to uncounted_high_water_mark;
 create function high_water_mark() returns bigint language plpgsql volatile as $$

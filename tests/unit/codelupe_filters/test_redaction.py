@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from codelupe_filters.redaction import MOST_SECRETS, MaxRedacted, Redacted, compile_rules, kind_of, load_scanner, redact
 
-# Written in halves, so that nobody's scanner takes them for real ones.
+# Written in halves, so that no scanner takes them for real ones.
 GITHUB = "ghp_" + "16C7e42F292c6912E7710c838347Ae178B4a"
 AWS = "AKIA" + "IOSFODNN7QWERTYU"
 SLACK = "xoxb-" + "123456789012-1234567890123-4mt0t4l1yf3g5r3n4k1ngfsh"

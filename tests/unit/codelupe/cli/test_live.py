@@ -1,4 +1,4 @@
-"""What `codelupe run` shows: plain lines where nobody looks, a live picture on a terminal."""
+"""What `codelupe run` shows: plain lines in a file or a pipe, a live picture on a terminal."""
 
 from __future__ import annotations
 

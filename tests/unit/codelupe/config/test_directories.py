@@ -109,7 +109,7 @@ def test_a_lock_that_is_a_folder_is_named(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else; others cannot write there anyway")
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user; others cannot write there anyway")
 @pytest.mark.parametrize(("mode", "below"), [(0o755, "state"), (0o555, "")])
 def test_no_write_access_is_said(open_directory: Path, mode: int, below: str) -> None:
     """As another user, since root may write anywhere."""

@@ -147,7 +147,7 @@ async def test_an_idle_connection_that_broke_is_replaced(postgres_url: str) -> N
             assert await at_hand.fetchval("select pg_backend_pid()") == first_pid, "the last one given back"
             assert await at_hand.fetchval("select pg_terminate_backend($1, 5000)", broken)
             found = None
-            while found is None:  # whoever is faster than the news of its end hears that the database is away, once
+            while found is None:  # a call that is faster than the news of its end hears that the database is away, once
                 with suppress(DatabaseUnavailable):
                     found = await database.fetchval("select pg_backend_pid()")
             assert found not in {broken, first_pid}
