@@ -19,9 +19,9 @@ from codelupe_events import Event, event_types, registry
 from scripts.reference_pages.text import attribute_docs, doc_of, field_table
 
 _INTRODUCTION = """\
-The log adds to each event its position, id, stream, type, version and time, and metadata: `by` names the stage or job
-that emitted it, `caused_by` the event that was being handled. `codelupe_events.json_schema()` returns what is below as
-one JSON Schema document."""
+The log adds to each event its position, id, stream, type, version and time, and metadata: `by` names the subscription
+or job that emitted it, `caused_by` the event that was being handled. `codelupe_events.json_schema()` returns what is
+below as one JSON Schema document."""
 
 
 def events_page(host: Host) -> str:
@@ -49,13 +49,13 @@ def structs(module: ModuleType) -> list[type[msgspec.Struct]]:
 
 
 def _handlers(host: Host) -> defaultdict[str, list[str]]:
-    """The stages that handle each event type, with the default settings."""
+    """The subscriptions that handle each event type, with the default settings."""
     settings = validate(RawSettings([Layer("", {})]), host.settings_models(), environment={}).settings
     extensions = host.gather(settings.plugins, Database("postgresql:///unused"), locate_directories(settings))
     found: defaultdict[str, list[str]] = defaultdict(list)
-    for stage in extensions.subscriptions:
-        for event in stage.event_types:
-            found[event].append(f"`{stage.name}`")
+    for subscription in extensions.subscriptions:
+        for event in subscription.event_types:
+            found[event].append(f"`{subscription.name}`")
     return found
 
 
@@ -64,7 +64,7 @@ def _section(struct: type[msgspec.Struct], handlers: Sequence[str]) -> Iterator[
     known = msgspec.structs.fields(struct)
     if issubclass(struct, Event):
         stream = _stream(struct, [each.name for each in known])
-        yield f"Version {struct.version}, stream `{stream}`. Handled by {', '.join(handlers) or 'no stage'}."
+        yield f"Version {struct.version}, stream `{stream}`. Handled by {', '.join(handlers) or 'no subscription'}."
     docs, annotations = _inherited_docs(struct), _inherited_annotations(struct)
     yield field_table(
         (
