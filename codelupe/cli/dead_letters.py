@@ -20,7 +20,7 @@ app = typer.Typer(no_args_is_help=True, help="Manage the events that a subscript
 
 Numbers = Annotated[list[int] | None, typer.Argument(help="The dead letters' numbers.")]
 SubscriptionName = Annotated[
-    str | None, typer.Option("--subscription", help="Only those of this subscription, such as scorers.score.")
+    str | None, typer.Option("--subscription", help="Only those of this subscription, named PLUGIN.NAME.")
 ]
 Type = Annotated[str | None, typer.Option("--type", help="Only those of this event type.")]
 Stream = Annotated[str | None, typer.Option("--stream", help="Only those of this stream; * stands for anything.")]

@@ -19,7 +19,7 @@ from codelupe.work.subscriptions import Subscribed
 
 def replay(
     subscription: Annotated[
-        str, typer.Argument(help="The subscription, such as scorers.score, or a plugin that has one.")
+        str, typer.Argument(help="The subscription as PLUGIN.NAME, or a plugin that has only one.")
     ],
     config: ConfigFile = None,
     profile: Profile = None,

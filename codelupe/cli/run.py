@@ -27,7 +27,7 @@ def run(
     ] = None,
     settings: Setting = None,
 ) -> None:
-    """Run the daemon: crawl, filter, clone, score, train.
+    """Run the daemon: subscriptions, jobs and services of all plugins.
 
     Ctrl-C or SIGTERM lets running work end and stops; a second one stops at once. Either way the next run goes on
     from there.

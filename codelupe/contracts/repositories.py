@@ -16,7 +16,7 @@ from codelupe_events import Reason, RepoDiscovered
 class Repository:
     """A repository as its source describes it; ``external_id`` is the source's own stable id.
 
-    The other fields are those of :class:`~codelupe_events.RepoDiscovered` and columns of the table ``repositories``.
+    The other fields are those of :class:`~codelupe_events.RepoDiscovered`.
     """
 
     source: str
@@ -55,7 +55,7 @@ class Repository:
         return msgspec.convert({"repository_id": self.id, **self._description()}, RepoDiscovered)
 
     def to_row(self) -> dict[str, Any]:
-        """Its row of the table ``repositories``, as far as its source says: values by column."""
+        """What its source says, as a row of a table: values by column, among them the ``id``."""
         return {"id": self.id, **self._description()}
 
     def _description(self) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class RepositorySource(Protocol):
     name: str
 
     def discover(self) -> AsyncIterator[Repository]:
-        """Every repository that the source knows now; seen ones may come again, the crawler tells them apart."""
+        """Every repository that the source knows now; those known already may come again."""
         ...
 
 

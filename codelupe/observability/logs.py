@@ -1,7 +1,7 @@
 """Where log records go.
 
 A record is an event's name plus fields. It goes to the journal as fields of its own (``journalctl
-CODELUPE_PLUGIN=crawler``), to a terminal in colour, and anywhere else as a line of JSON. Records of the standard
+CODELUPE_PLUGIN=NAME``), to a terminal in colour, and anywhere else as a line of JSON. Records of the standard
 library's loggers take the same way. Secrets are removed before any of it.
 """
 
