@@ -10,15 +10,18 @@ from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
 
 import codelupe
+import codelupe.commands
 import codelupe_events
 from scripts.reference_pages.hooks import hooks
 from scripts.reference_pages.text import attribute_docs
 
+MODULES = (codelupe, codelupe.commands, codelupe_events)
+"""The modules that plugins may import: of each what its ``__all__`` names."""
 SNAPSHOT = Path(__file__).parent.parent / "tests" / "public_api.txt"
 
 
@@ -30,7 +33,7 @@ def main() -> None:
 def public_api() -> str:
     """What the file should hold now."""
     lines = [f"hook {name}{_signature(hook)}" for name, hook in sorted(hooks().items())]
-    for module in (codelupe, codelupe_events):
+    for module in MODULES:
         lines += _module(module)
     return "\n".join(lines) + "\n"
 
@@ -75,8 +78,12 @@ def _signature(function: Any) -> str:
 
 
 def _foreign(value: Any) -> str:
-    """Where a name from another package comes from."""
-    named = value if inspect.isclass(value) else type(value)
+    """Where a name from another package comes from; of an option, what it is called and takes."""
+    if get_origin(value) is Annotated:
+        kind, option = get_args(value)
+        return f"Annotated[{getattr(kind, '__name__', kind)}, {option.default}]"
+    kinds = value.__mro__ if inspect.isclass(value) else type(value).__mro__
+    named = next(kind for kind in kinds if not kind.__module__.startswith("codelupe"))
     return f"{named.__module__}.{named.__qualname__}"
 
 

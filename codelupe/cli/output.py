@@ -31,8 +31,10 @@ class _Output(Console):
         raise ReaderLeft
 
 
-out = _Output(width=_WIDTH)
+out: Console = _Output(width=_WIDTH)
+"""The console of `rich` on standard output, for data."""
 err = Console(stderr=True)
+"""The console of `rich` on standard error, for everything else."""
 
 
 def print_json(data: Any, *, on_one_line: bool = False) -> None:

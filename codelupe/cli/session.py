@@ -33,29 +33,38 @@ ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", envvar="CODELUPE_CONFIG", help="Settings file [default: /etc/codelupe/codelupe.toml]."),
 ]
+"""The option ``--config``, for :func:`with_session`; its default is None."""
 Profile = Annotated[
     str | None, typer.Option("--profile", envvar="CODELUPE_PROFILE", help="Built-in settings to start from: demo.")
 ]
+"""The option ``--profile``, for :func:`with_session`; its default is None."""
 AsJson = Annotated[bool, typer.Option("--json", help="Print data as JSON.")]
+"""The option ``--json``; its default is False."""
 Setting = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; VALUE is TOML. Repeatable.")
 ]
 
 
+def _not_connected() -> Database:
+    return Database("postgresql:///not-connected")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """Validated settings, the plugins that they apply to, and the database, once :func:`open_session` connects it."""
+    """Validated settings, the plugins that they apply to, and the database, once it is connected."""
 
     configuration: Configuration
     host: Host
-    database: Database = field(default_factory=lambda: Database("postgresql:///not-connected"))
+    database: Database = field(default_factory=_not_connected)
 
     @property
     def settings(self) -> Settings:
+        """The host's settings; those of the plugins are under ``plugins``."""
         return self.configuration.settings
 
     @property
     def directories(self) -> Directories:
+        """The folders by these settings."""
         return locate_directories(self.settings)
 
     @cached_property

@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from codelupe import ConfigurationError
-from codelupe.cli.output import out, print_json, print_table
-from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, with_session
+from codelupe.commands import AsJson, ConfigFile, Profile, Session, out, print_json, print_table, with_session
 
 app = typer.Typer()
 

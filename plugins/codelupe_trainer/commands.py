@@ -8,8 +8,7 @@ import typer
 from rich.tree import Tree
 
 from codelupe import CodelupeError
-from codelupe.cli.output import out, plain, print_json, print_table
-from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, with_session
+from codelupe.commands import AsJson, ConfigFile, Profile, Session, out, plain, print_json, print_table, with_session
 from codelupe_trainer.views import read_models, trace_model
 
 _FILES_SHOWN = 3

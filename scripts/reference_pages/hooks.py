@@ -6,9 +6,13 @@ import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import cached_property
+from types import ModuleType
 from typing import Any
 
 import codelupe
+from codelupe import commands
+from codelupe.cli import output, session
 from codelupe.host import hookspecs
 from scripts.reference_pages.text import attribute_docs, doc_of, field_table, markdown, signature, table
 
@@ -24,9 +28,9 @@ def hooks_page() -> str:
     ]
     for name, hook in hooks().items():
         parts += [f"### `{name}`", signature(name, hook), doc_of(hook)]
-    parts += ["## Public names", "All of them are imported from `codelupe`."]
-    for name in sorted(codelupe.__all__, key=str.lower):
-        parts += [f"### `{name}`", *_public_name(name, getattr(codelupe, name))]
+    parts += ["## Public names", "All of them are imported from `codelupe`.", *_public_names(codelupe)]
+    parts += ["## Public names for commands", "All of them are imported from `codelupe.commands`."]
+    parts += [doc_of(commands), *_public_names(commands)]
     return "\n\n".join(filter(None, parts))
 
 
@@ -35,12 +39,18 @@ def hooks() -> dict[str, Any]:
     return {name: hook for name, hook in vars(hookspecs).items() if name.startswith("codelupe_")}
 
 
+def _public_names(module: ModuleType) -> Iterator[str]:
+    for name in sorted(module.__all__, key=str.lower):
+        yield f"### `{name}`"
+        yield from _public_name(name, getattr(module, name))
+
+
 def _public_name(name: str, value: Any) -> Iterator[str]:
     if inspect.isfunction(inspect.unwrap(value)):
         yield signature(name, value)
         yield doc_of(value)
     elif not inspect.isclass(value):
-        yield attribute_docs(hookspecs)[name]
+        yield attribute_docs(hookspecs, output, session)[name]
     elif not _is_ours(value):
         yield f"Another name of `{value.__module__}.{value.__qualname__}`."
     else:
@@ -70,13 +80,14 @@ def _own_members(cls: type[Any]) -> dict[str, Any]:
         name: member
         for name, member in every.items()
         if not name.startswith("_")
-        and (isinstance(member, property) or (inspect.isfunction(member) and _is_ours(member)))
+        and (isinstance(member, property | cached_property) or (inspect.isfunction(member) and _is_ours(member)))
     }
 
 
 def _head(name: str, member: Any) -> str:
-    if isinstance(member, property):
-        return f"{name}: {inspect.signature(member.fget).return_annotation}" if member.fget else name
+    if isinstance(member, property | cached_property):
+        getter = member.fget if isinstance(member, property) else member.func
+        return f"{name}: {inspect.signature(getter).return_annotation}" if getter else name
     shape = inspect.signature(member)
     shape = shape.replace(parameters=list(shape.parameters.values())[1:])
     prefix = "async " if inspect.iscoroutinefunction(member) else ""

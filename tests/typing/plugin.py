@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, assert_type
 
+import typer
 from pydantic import BaseModel
 
 from codelupe import (
@@ -18,6 +20,7 @@ from codelupe import (
     Connection,
     Database,
     Directories,
+    EventLog,
     Executor,
     FileRule,
     HandlerContext,
@@ -40,6 +43,19 @@ from codelupe import (
     Subscription,
     WorkerLost,
     hookimpl,
+)
+from codelupe.commands import (
+    AsJson,
+    ConfigFile,
+    Profile,
+    Session,
+    err,
+    out,
+    plain,
+    print_json,
+    print_table,
+    printable,
+    with_session,
 )
 from codelupe_events import BatchReady, Event, Reason, RepoCloned, RepoEmpty, event
 
@@ -170,7 +186,38 @@ class Memory:
         return []
 
 
+# --- commands ---
+
+app = typer.Typer()
+
+
+@app.command()
+def pictures(config: ConfigFile = None, profile: Profile = None, as_json: AsJson = False) -> None:
+    """List the pictures."""
+
+    async def show(session: Session) -> None:
+        assert_type(session.database, Database)
+        assert_type(session.directories, Directories)
+        assert_type(session.log, EventLog)
+        assert_type(session.gather().search_indexes, dict[str, SearchIndex])
+        if as_json:
+            print_json([{"name": "a"}], on_one_line=True)
+        else:
+            print_table(["name", "strokes"], [("a", 3), (plain("[b]"), None)], title="Pictures")
+            out.print(printable("\x1b"), markup=False)
+        err.print("Done.")
+
+    assert_type(config, Path | None)
+    assert_type(profile, str | None)
+    with_session(config, profile, show)
+
+
 # --- hooks ---
+
+
+@hookimpl
+def codelupe_commands() -> typer.Typer:
+    return app
 
 
 @hookimpl
@@ -199,6 +246,7 @@ def codelupe_services() -> Iterable[Service]:
 
 
 assert_type(codelupe_jobs(), Iterable[Job])
+assert_type(codelupe_commands(), typer.Typer)
 sources: list[RepositorySource] = [Mirrors()]
 repository_rules: list[RepositoryRule] = [NoForks()]
 file_rules: list[FileRule] = [Short()]
@@ -208,6 +256,14 @@ shown = Progress(done=1, total=None, unit="strokes")
 
 
 # --- wrong on purpose ---
+
+
+def shows_at_once(session: Session) -> None:
+    """No action of a command."""
+
+
+with_session(None, None, shows_at_once)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+print_table("name", [1])  # type: ignore[list-item] # pyright: ignore[reportArgumentType]
 
 
 async def takes_no_context(cloned: RepoCloned) -> None:

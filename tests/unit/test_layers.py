@@ -76,6 +76,7 @@ def test_what_is_committed_keeps_the_contracts(tmp_path: Path) -> None:
         ("codelupe/postgres/migrate.py", "import codelupe.host.host"),
         ("codelupe/log/records.py", "from codelupe.work import task"),
         ("codelupe/errors.py", "import codelupe.storage.atomic"),
+        ("codelupe/host/host.py", "import codelupe.commands"),
         ("codelupe/loose.py", '"""A module in no layer."""'),
     ],
 )
@@ -95,6 +96,7 @@ def test_the_layers_do_not_let_a_planted_import_or_module_pass(tmp_path: Path, m
         ("sql/codelupe_sql/__init__.py", "import codelupe.host.host", "codelupe.host.host"),
         ("sql/codelupe_sql/__init__.py", "import codelupe_text", "codelupe_text"),
         ("plugins/codelupe_crawler/crawl.py", "import codelupe.cli.doctor", "codelupe.cli.doctor"),
+        ("plugins/codelupe_crawler/crawl.py", "from codelupe.cli import session", "codelupe.cli.session"),
         ("plugins/codelupe_crawler/crawl.py", "import codelupe.host.host", "codelupe.host.host"),
         ("plugins/codelupe_crawler/crawl.py", "from codelupe.work.worker import Worker", "codelupe.work.worker"),
         ("plugins/codelupe_crawler/crawl.py", "from codelupe.storage import atomic", "codelupe.storage.atomic"),

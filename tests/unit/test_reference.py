@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-import codelupe
 from codelupe.config.settings import Settings
 from codelupe.host.host import Host
 from codelupe.postgres.migrate import own_migrations
 from codelupe_events import event_types
+from scripts.public_api import MODULES
 from scripts.reference import first_party_plugins, pages, stale_pages
 from scripts.reference_pages.cli import command_tree, commands
 from scripts.reference_pages.events import families, structs
@@ -52,7 +52,7 @@ def test_every_settings_model_of_a_plugin_has_a_docstring(host: Host) -> None:
 
 def test_every_hook_and_every_public_name_has_a_docstring() -> None:
     assert [name for name, hook in hooks().items() if not inspect.getdoc(hook)] == []
-    ours = [getattr(codelupe, name) for name in codelupe.__all__]
+    ours = [getattr(module, name) for module in MODULES for name in module.__all__]
     documented = [it for it in ours if inspect.isclass(it) and it.__module__.startswith("codelupe")]
     assert [it.__name__ for it in documented if not _own_docstring(it)] == []
 

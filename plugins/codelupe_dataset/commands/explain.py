@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from codelupe.cli.output import out, plain, print_json, print_table
-from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, with_session
+from codelupe.commands import AsJson, ConfigFile, Profile, Session, out, plain, print_json, print_table, with_session
 from codelupe_dataset.explanation import explain_file, find_file
 
 

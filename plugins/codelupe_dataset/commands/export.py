@@ -11,9 +11,8 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from codelupe.cli.output import err, out, print_json
-from codelupe.cli.session import AsJson, ConfigFile, Session, with_session
-from codelupe.cli.session import Profile as ProfileName
+from codelupe.commands import AsJson, ConfigFile, Session, err, out, print_json, with_session
+from codelupe.commands import Profile as ProfileName
 from codelupe_dataset import export as dataset_export
 from codelupe_dataset.commands.files import Language, Licence, Repository
 from codelupe_dataset.export import Report

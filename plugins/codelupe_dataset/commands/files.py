@@ -6,8 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from codelupe.cli.output import err, out, print_json, print_table
-from codelupe.cli.session import ConfigFile, Profile, Session, with_session
+from codelupe.commands import ConfigFile, Profile, Session, err, out, print_json, print_table, with_session
 from codelupe_dataset.selection import Selection, list_files
 
 Repository = Annotated[str | None, typer.Option("--repository", metavar="OWNER/REPO", help="Only of this repository.")]

@@ -9,8 +9,17 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from codelupe.cli.output import out, print_json, print_table, printable
-from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, with_session
+from codelupe.commands import (
+    AsJson,
+    ConfigFile,
+    Profile,
+    Session,
+    out,
+    print_json,
+    print_table,
+    printable,
+    with_session,
+)
 from codelupe_dataset import forgetting
 from codelupe_dataset.forgetting import Forgotten, list_forgotten
 

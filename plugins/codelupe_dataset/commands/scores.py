@@ -6,8 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from codelupe.cli.output import out, print_json, print_table
-from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, with_session
+from codelupe.commands import AsJson, ConfigFile, Profile, Session, out, print_json, print_table, with_session
 from codelupe_dataset.commands.files import Language, Repository
 from codelupe_dataset.score_changes import compare_scores
 from codelupe_dataset.selection import Selection
