@@ -18,9 +18,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from importlib.resources.abc import Traversable
-from typing import TYPE_CHECKING
 
 import pluggy
+import typer
 from pydantic import BaseModel
 
 from codelupe.config.directories import Directories
@@ -30,12 +30,8 @@ from codelupe.contracts.search import SearchIndex
 from codelupe.executor.contract import Executor
 from codelupe.host.checks import Finding
 from codelupe.host.status_sections import StatusSection
+from codelupe.postgres import Database
 from codelupe.work.subscriptions import BatchSubscription, Job, Service, Subscription
-
-if TYPE_CHECKING:
-    import typer
-
-    from codelupe.postgres import Database
 
 hookspec = pluggy.HookspecMarker("codelupe")
 hookimpl = pluggy.HookimplMarker("codelupe")

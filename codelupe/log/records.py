@@ -11,15 +11,13 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import starmap
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import asyncpg
 import msgspec
 from asyncpg.pgproto.pgproto import UUID
 
 from codelupe_events import Event, decode
-
-if TYPE_CHECKING:
-    import asyncpg
 
 NAMESPACE = uuid.UUID("6f1c8d0e-2b7a-5c43-9a55-0d6c0f3b1e77")
 """Under it lie all idempotency keys of CodeLupe."""

@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 
 import codelupe
-import codelupe_events
-from codelupe.host import hookspecs
-from scripts.public_api import SNAPSHOT, public_api
+from scripts.public_api import MODULES, SNAPSHOT, public_api
+from scripts.reference_pages.hooks import hooks
 
 
 def test_the_public_api_is_the_committed_one() -> None:
@@ -28,35 +27,51 @@ def test_the_public_api_is_the_committed_one() -> None:
 
 
 def annotated() -> Iterator[tuple[str, Any]]:
-    """Every public class and function, and the public methods of the classes."""
-    for module in (codelupe, codelupe_events):
+    """Every public class and function, and the public members of the classes."""
+    for module in MODULES:
         for name in module.__all__:
             value = getattr(module, name)
-            if not inspect.isclass(value) and not inspect.isfunction(value):
-                continue
-            yield f"{module.__name__}.{name}", value
-            for method, function in inspect.getmembers(value, inspect.isfunction) if inspect.isclass(value) else ():
-                if not method.startswith("_") or method == "__init__":
-                    yield f"{module.__name__}.{name}.{method}", function
+            if inspect.isclass(value):
+                yield f"{module.__name__}.{name}", value
+                yield from ((f"{module.__name__}.{name}.{member}", it) for member, it in functions_of(value))
+            elif inspect.isfunction(inspect.unwrap(value)):
+                yield f"{module.__name__}.{name}", inspect.unwrap(value)
 
 
-ANNOTATED = dict(annotated())
+def functions_of(cls: type[Any]) -> Iterator[tuple[str, Any]]:
+    """The functions behind methods of all kinds and behind properties."""
+    for name in dir(cls):
+        if not name.startswith("_") or name == "__init__":
+            member = inspect.getattr_static(cls, name)
+            functions = (getattr(member, attribute, None) for attribute in ("fget", "func", "__func__"))
+            function = inspect.unwrap(next(filter(None, functions), member))
+            if inspect.isfunction(function):
+                yield name, function
+
+
+ANNOTATED = {name: it for name, it in annotated() if it.__module__.startswith("codelupe")}
+
+
+def test_members_of_every_kind_are_looked_at() -> None:
+    assert {
+        "codelupe.Recorded.from_row",
+        "codelupe.Repository.id",
+        "codelupe.HandlerContext.log",
+        "codelupe.HandlerContext.transaction",
+        "codelupe.Subscription.event_types",
+        "codelupe.commands.with_session",
+        "codelupe_events.Event.stream",
+    } <= ANNOTATED.keys()
 
 
 @pytest.mark.parametrize("it", ANNOTATED.values(), ids=ANNOTATED)
 def test_annotations_can_be_resolved(it: Any) -> None:
-    if getattr(it, "__module__", "").startswith("codelupe"):
-        typing.get_type_hints(it)
+    typing.get_type_hints(it)
 
 
-def test_hooks_are_annotated_with_what_exists() -> None:
-    import typer
-
-    from codelupe import Database
-
-    for name, hook in vars(hookspecs).items():
-        if name.startswith("codelupe_"):
-            assert "return" in typing.get_type_hints(hook, localns={"typer": typer, "Database": Database})
+@pytest.mark.parametrize("hook", hooks().values(), ids=hooks())
+def test_annotations_of_hooks_can_be_resolved(hook: Any) -> None:
+    assert "return" in typing.get_type_hints(hook)
 
 
 def test_the_version_is_the_same_everywhere() -> None:
