@@ -7,6 +7,8 @@ from typing import Any
 
 import anyio
 
+from tests.processes import HANGS
+
 
 class Logged:
     """The log records of this process since the test began."""
@@ -27,6 +29,6 @@ class Logged:
         await self._until(self.count(event, **fields) + times, event, fields)
 
     async def _until(self, wanted: int, event: str, fields: dict[str, object]) -> None:
-        with anyio.fail_after(60):
+        with anyio.fail_after(HANGS):
             while self.count(event, **fields) < wanted:
                 await anyio.sleep(0.01)

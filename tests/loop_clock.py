@@ -9,13 +9,13 @@ import pytest
 
 
 class LoopClock:
-    """Lets the running loop's time pass without anything else happening in it."""
+    """Lets the running loop's time pass without anything else happening in it; by itself it goes at this pace."""
 
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+    def __init__(self, patch: pytest.MonkeyPatch, pace: float = 1) -> None:
         self._ahead = 0.0
         loop = asyncio.get_running_loop()
-        real = loop.time
-        patch.setattr(loop, "time", lambda: real() + self._ahead)
+        real, start = loop.time, loop.time()
+        patch.setattr(loop, "time", lambda: start + pace * (real() - start) + self._ahead)
 
     async def stand_still(self, seconds: float) -> None:
         """All timers of this time are due at once, as they are for a process that could not run."""

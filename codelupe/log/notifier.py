@@ -20,7 +20,6 @@ from codelupe.postgres.retry import RetryWhileUnavailable
 
 SQL = load_queries("codelupe_sql", "log")
 CHANNEL = "codelupe_log"
-_NOTIFY_INTERVAL_SECONDS = 0.015
 
 
 class Signal:
@@ -45,10 +44,11 @@ class Signal:
 
 
 class Notifier:
-    """Listens and notifies for one process."""
+    """Listens and notifies for one process, at most once in ``pause`` seconds."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, pause: float = 0.015) -> None:
         self._database = database
+        self._pause = pause
         self._signals: list[Signal] = []
         self._task_signals: list[Signal] = []
         self._outgoing = Signal()
@@ -97,7 +97,7 @@ class Notifier:
             while True:
                 await self._outgoing.wait()
                 await connection.execute(SQL.notify)
-                await anyio.sleep(_NOTIFY_INTERVAL_SECONDS)
+                await anyio.sleep(self._pause)
         finally:
             if not connection.is_closed():
                 with anyio.CancelScope(shield=True):

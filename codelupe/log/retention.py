@@ -9,7 +9,7 @@ dropped, which waits for whatever still reads the log.
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,10 +26,6 @@ from codelupe.log.archive import Contents, Report, archive, contents_of
 from codelupe.log.partitions import SQL, Partition, list_partitions
 from codelupe.postgres import Connection, Database
 from codelupe.postgres.retry import retry_while_unavailable
-
-_EVERY_SECONDS = 600.0
-_PATIENCE_MS = (100, 500, 2000)
-"""How long a try waits for a lock, and all that want it next with it; then it is tried again after as long."""
 
 log = structlog.get_logger("codelupe")
 
@@ -52,6 +48,8 @@ class RetentionPolicy:
 
     keep: timedelta
     archive: Path | None
+    patience_ms: Sequence[int] = (100, 500, 2000)
+    """How long each try waits for a lock, and all that want it next with it; then it is tried again after as long."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +70,8 @@ def due(partitions: Iterable[Partition], policy: RetentionPolicy) -> list[Partit
     return list(takewhile(lambda partition: not partition.held_by(policy.keep), here))
 
 
-async def keep_retention(database: Database, policy: RetentionPolicy) -> None:
-    """Apply the policy now and every ten minutes, until cancelled; what fails is tried again."""
+async def keep_retention(database: Database, policy: RetentionPolicy, every: float = 600) -> None:
+    """Apply the policy now and again after so many seconds, until cancelled; what fails is tried again."""
     while True:
         try:
             await retry_while_unavailable(lambda: apply_retention(database, policy), "retention")
@@ -83,7 +81,7 @@ async def keep_retention(database: Database, policy: RetentionPolicy) -> None:
             log.error("retention_failed", error=error.message, hint=error.hint)
         except Exception as error:
             log.error("retention_failed", error=str(error), exc_info=error)
-        await anyio.sleep(_EVERY_SECONDS)
+        await anyio.sleep(every)
 
 
 async def apply_retention(database: Database, policy: RetentionPolicy, report: Report = _say_nothing) -> list[Retired]:
@@ -96,7 +94,7 @@ async def apply_retention(database: Database, policy: RetentionPolicy, report: R
     """
     retired: list[Retired] = []
     async with _alone(database) as connection:
-        await _drop_retired(connection)
+        await _drop_retired(connection, policy.patience_ms)
         for partition in due(await list_partitions(connection), policy):
             one = await _let_go(connection, partition, policy, report)
             if one is None:
@@ -155,15 +153,17 @@ async def _let_go(
     path = None
     if policy.archive is not None and contents.events:
         path = await archive(connection, partition, contents, policy.archive, report)
-    if not await _retire(connection, partition, contents, path):
+    if not await _retire(connection, partition, contents, path, policy.patience_ms):
         log.info("partition_stays", partition=partition.name)
         return None
     log.info("partition_retired", partition=partition.name, events=contents.events, path=str(path) if path else None)
-    await _drop_retired(connection)
+    await _drop_retired(connection, policy.patience_ms)
     return Retired(partition=partition, events=contents.events, path=path)
 
 
-async def _retire(connection: Connection, partition: Partition, contents: Contents, path: Path | None) -> bool:
+async def _retire(
+    connection: Connection, partition: Partition, contents: Contents, path: Path | None, patience_ms: Sequence[int]
+) -> bool:
     host, name = (socket.gethostname(), str(path)) if path else (None, None)
 
     async def retire() -> bool:
@@ -171,21 +171,21 @@ async def _retire(connection: Connection, partition: Partition, contents: Conten
         values = partition.first, partition.last, contents.events, host, name
         return await connection.fetchval(SQL.retire, *values) is not None
 
-    return bool(await _patiently(connection, retire))
+    return bool(await _patiently(connection, retire, patience_ms))
 
 
-async def _drop_retired(connection: Connection) -> None:
+async def _drop_retired(connection: Connection, patience_ms: Sequence[int]) -> None:
     async def drop() -> bool:
         await connection.execute(SQL.stop_partitions)
         return await connection.fetchval(SQL.drop_retired) is not None
 
-    if not await _patiently(connection, drop):
+    if not await _patiently(connection, drop, patience_ms):
         log.warning("retired_partitions_in_use", hint="They are dropped next time.")
 
 
-async def _patiently(connection: Connection, step: Callable[[], Any]) -> bool | None:
+async def _patiently(connection: Connection, step: Callable[[], Any], patience_ms: Sequence[int]) -> bool | None:
     """Take a step in a transaction of its own that does not keep others waiting for long; None if it never could."""
-    for patience in _PATIENCE_MS:
+    for patience in patience_ms:
         try:
             async with connection.transaction():
                 await connection.execute(SQL.set_patience, patience)

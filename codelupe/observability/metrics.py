@@ -24,7 +24,6 @@ from codelupe.postgres.queries import load_queries
 from codelupe.postgres.retry import retry_while_unavailable
 
 SQL = load_queries("codelupe_sql", "metrics")
-_INTERVAL_SECONDS = 5.0
 _FRESH_SECONDS = 15.0
 """An older sample is not shown: without a next one the present state is unknown."""
 
@@ -116,9 +115,16 @@ async def read_sample(database: Database) -> Sample:
 
 
 async def serve_metrics(
-    database: Database, host: str, port: int, *, task_status: TaskStatus[int] = anyio.TASK_STATUS_IGNORED
+    database: Database,
+    host: str,
+    port: int,
+    every: float = 5,
+    *,
+    task_status: TaskStatus[int] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve the metrics until cancelled; reports the port as started, one of its choice for port 0.
+
+    They are read from the database again after so many seconds.
 
     Raises:
         EndpointUnavailable: the address cannot be used.
@@ -128,7 +134,7 @@ async def serve_metrics(
     try:
         log.info("serving_metrics", host=host, port=server.server_port)
         task_status.started(server.server_port)
-        await _watch(database, newest)
+        await _watch(database, newest, every)
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(_close, server, thread)
@@ -152,10 +158,10 @@ def _close(server: WSGIServer, thread: Thread) -> None:
     thread.join()
 
 
-async def _watch(database: Database, newest: _Newest) -> None:
+async def _watch(database: Database, newest: _Newest, every: float) -> None:
     while True:
         await retry_while_unavailable(lambda: newest.take(database), "metrics", also=(asyncpg.PostgresError,))
-        await anyio.sleep(_INTERVAL_SECONDS)
+        await anyio.sleep(every)
 
 
 class _Newest(Collector):

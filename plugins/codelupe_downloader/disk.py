@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import anyio
@@ -20,21 +21,6 @@ class TooLarge(Exception):
     """The clone has passed the size limit."""
 
 
-def watcher(folder: Path, max_size: int, min_free_space: int) -> Watch:
-    """Looks at a growing folder until it breaks a limit of :func:`check`, at most a fifth of the time."""
-
-    async def watch() -> Exception:
-        while True:
-            began = anyio.current_time()
-            try:
-                await anyio.to_thread.run_sync(check, folder, max_size, min_free_space)
-            except (TooLarge, DiskFull) as error:
-                return error
-            await anyio.sleep(max(_LOOK_SECONDS, 4 * (anyio.current_time() - began)))
-
-    return watch
-
-
 def check(folder: Path, max_size: int, min_free_space: int) -> int:
     """The folder's size in bytes.
 
@@ -49,6 +35,21 @@ def check(folder: Path, max_size: int, min_free_space: int) -> int:
     if size > max_size:
         raise TooLarge(f"the clone has {size:,} bytes; at most {max_size:,} are allowed")
     return size
+
+
+def watcher(folder: Path, max_size: int, min_free_space: int, look: Callable[[Path, int, int], int] = check) -> Watch:
+    """Looks at a growing folder until it breaks a limit of :func:`check`, at most a fifth of the time."""
+
+    async def watch() -> Exception:
+        while True:
+            began = anyio.current_time()
+            try:
+                await anyio.to_thread.run_sync(look, folder, max_size, min_free_space)
+            except (TooLarge, DiskFull) as error:
+                return error
+            await anyio.sleep(max(_LOOK_SECONDS, 4 * (anyio.current_time() - began)))
+
+    return watch
 
 
 def size_on_disk(folder: Path) -> int:

@@ -58,22 +58,22 @@ class Syntax:
         return self.data[node.start_byte : node.end_byte]
 
 
-def parse(file: SourceFile) -> Syntax:
-    """The file's syntax; that of the last file is kept, for all who ask.
+def parse(file: SourceFile, seconds: float = MAX_SECONDS) -> Syntax:
+    """The file's syntax, within so much CPU time; that of the last file is kept, for all who ask.
 
     Raises:
         NoGrammar: the language is not parsed at all.
         NotParsed: the text is too large, or parsing took too long.
     """
     dialect = "TSX" if file.language == "TypeScript" and file.path.endswith(".tsx") else file.language
-    result = _parse(dialect or "none", file.content)
+    result = _parse(dialect or "none", file.content, seconds)
     if isinstance(result, NotParsed):
         raise result
     return result
 
 
 @lru_cache(maxsize=1)
-def _parse(language: str, content: str) -> Syntax | NotParsed:
+def _parse(language: str, content: str, seconds: float) -> Syntax | NotParsed:
     grammar = grammar_for(language)
     if grammar is None:
         return NoGrammar(f"no grammar for {language}")
@@ -81,14 +81,15 @@ def _parse(language: str, content: str) -> Syntax | NotParsed:
     if len(data) > MAX_BYTES:
         return NotParsed(f"{len(data)} bytes, at most {MAX_BYTES} are parsed")
     try:
-        tree = Parser(grammar.language).parse(lambda at, _: data[at : at + _PIECE], progress_callback=_deadline())
+        parser, stop = Parser(grammar.language), _deadline(seconds)
+        tree = parser.parse(lambda at, _: data[at : at + _PIECE], progress_callback=stop)
     except ValueError:
-        return NotParsed(f"parsing took more than {MAX_SECONDS:g} s of CPU time")
+        return NotParsed(f"parsing took more than {seconds:g} s of CPU time")
     return Syntax(language, grammar, data, tree)
 
 
-def _deadline() -> Callable[..., bool]:
+def _deadline(seconds: float) -> Callable[..., bool]:
     """Says whether the time for parsing is over; asked very often, it looks at the clock now and then."""
-    end = time.thread_time() + MAX_SECONDS
+    end = time.thread_time() + seconds
     calls = count(1)
     return lambda *_: next(calls) % _CALLS == 0 and time.thread_time() > end

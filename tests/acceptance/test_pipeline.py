@@ -23,6 +23,8 @@ from typing import Any
 import asyncpg
 import pytest
 
+from tests.processes import HANGS
+
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("pipeline")]
 
 PACKAGES = ("rich", "pluggy", "structlog", "anyio", "packaging", "typer", "pydantic_settings", "git", "mypy_extensions")
@@ -280,7 +282,7 @@ async def test_a_daemon_told_to_stop_in_training_goes_on_from_there(
     process = pipeline.start()
     await _until(pipeline.url, "TrainingStarted", process)
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=HANGS)
     assert process.returncode == 0, output
     assert "goes on from here" in output
     pipeline.finish()

@@ -33,6 +33,7 @@ from codelupe.work.timings import Timings
 from codelupe_events import BatchReady, RepoEmpty
 from tests.logged import Logged
 from tests.plugins import batch, make_plugin
+from tests.processes import HANGS
 
 pytestmark = pytest.mark.anyio
 
@@ -72,7 +73,7 @@ async def test_a_killed_embedded_server_comes_back_and_the_work_goes_on(open_dir
     host = Host([Plugin(name="test", distribution="test", version="0", target=plugin)])
     raw = RawSettings([Layer("command line", {"state_dir": str(state), "drain_seconds": 1})])
     settings = validate(raw, host.settings_models(), environment={}).settings
-    with anyio.fail_after(60):
+    with anyio.fail_after(HANGS):
         outcome = await Daemon(settings, host, until_idle=True).run()
     assert not outcome.failed_jobs
     assert set(attempts) == {1}, "the server's death uses up no attempt"
@@ -143,7 +144,7 @@ async def test_a_signal_is_answered_while_work_still_runs_and_a_second_one_ends_
     daemon = make_daemon({"test": it}, until_idle=False, drain_seconds=600)
     async with anyio.create_task_group() as group:
         group.start_soon(daemon.run, observer)
-        with anyio.fail_after(60):
+        with anyio.fail_after(HANGS):
             await started.wait()
             for _ in range(2):
                 told = observer.told

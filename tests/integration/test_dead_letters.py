@@ -27,6 +27,7 @@ from codelupe_events import BatchReady, RepoEmpty, TaskDeadLettered
 from tests.conftest import RunUntilIdle
 from tests.integration.test_cli import Shell
 from tests.plugins import FAST, batch, empty, make_plugin
+from tests.processes import HANGS
 
 pytestmark = pytest.mark.anyio
 
@@ -194,7 +195,7 @@ async def test_what_one_retries_another_does_not_drop(run_until_idle: RunUntilId
     async with anyio.create_task_group() as group, database.transaction() as connection:
         await connection.fetch(SQL.retry_dead_letters, *EVERYTHING.as_arguments())
         group.start_soon(drop_dead_letters, database, EVERYTHING)
-        with anyio.fail_after(10):
+        with anyio.fail_after(HANGS):
             while not await database.fetchval("select count(*) from pg_locks where not granted"):
                 await anyio.sleep(0.01)
     assert await only_stage(database) == {"waiting": 1}

@@ -25,6 +25,7 @@ from codelupe_events import Event, RepoAccepted, RepoCloned, RepoDiscovered, Rep
 from tests.conftest import RunUntilIdle
 from tests.git_server import GitServer, git_server, make_repository, processes_with
 from tests.integration.test_crawler import Shop, offering
+from tests.processes import HANGS
 
 pytestmark = pytest.mark.anyio
 
@@ -205,7 +206,7 @@ async def test_a_full_disk_is_waited_for(
     with capture_logs() as logs:
         async with anyio.create_task_group() as group:
             group.start_soon(daemon.run)
-            with anyio.fail_after(30):
+            with anyio.fail_after(HANGS):
                 while not (waiting := [entry for entry in logs if entry["event"] == "retry_later"]):
                     await anyio.sleep(0.02)
             group.cancel_scope.cancel()
@@ -223,7 +224,7 @@ async def test_a_clone_that_was_finished_but_not_recorded_is_not_made_again(
     with capture_logs() as logs:
         async with anyio.create_task_group() as group:
             group.start_soon(daemon.run)
-            with anyio.fail_after(30):
+            with anyio.fail_after(HANGS):
                 while not any(entry["event"] == "attempt_failed" for entry in logs):
                     await anyio.sleep(0.02)
             note = read_note(clones / "owner/repo")

@@ -24,6 +24,7 @@ from anyio.streams.text import TextReceiveStream
 from codelupe.errors import CodelupeError, DatabaseUnavailable, StateDirectoryError
 from codelupe.postgres.embedded import Limits, embedded_server
 from tests.logged import Logged
+from tests.processes import HANGS
 
 pytestmark = pytest.mark.anyio
 
@@ -106,7 +107,7 @@ def is_running(folder: Path) -> bool:
 async def kill_postmaster(folder: Path) -> int:
     pid = postmaster(folder)
     os.kill(pid, signal.SIGKILL)
-    with anyio.fail_after(10):
+    with anyio.fail_after(HANGS):
         while _lives(pid):
             await anyio.sleep(0.01)
     return pid
@@ -334,7 +335,7 @@ async def busy_backend(url: str) -> AsyncIterator[int]:
 
         group.start_soon(count)
         looking = f"select query like 'select count%' and state = 'active' from pg_stat_activity where pid = {pid}"
-        with anyio.fail_after(30):
+        with anyio.fail_after(HANGS):
             while not await query(url, looking):
                 await anyio.sleep(0.01)
         yield pid

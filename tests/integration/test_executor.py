@@ -21,13 +21,18 @@ from codelupe.log import EventLog
 from codelupe.postgres import Database
 from codelupe_events import BatchReady, RepoEmpty
 from tests.conftest import RunUntilIdle
-from tests.integration.test_ray import ray_folder
+from tests.integration.test_ray import TOOK_TOO_LONG, ray_folder
 from tests.plugins import batch, empty, make_plugin
 from tests.processes import children, read_pid, wait_until_gone
 from tests.unit.codelupe.executor import functions
 
 __all__ = ["ray_folder"]
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("ray_folder"), pytest.mark.xdist_group("ray")]
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.usefixtures("ray_folder"),
+    pytest.mark.xdist_group("ray"),
+    pytest.mark.timeout(600),
+]
 BAD = functions.BAD
 
 EXECUTORS: dict[str, dict[str, Any]] = {
@@ -35,6 +40,8 @@ EXECUTORS: dict[str, dict[str, Any]] = {
     "ray": {"workers": 2, "file_seconds": 1, "worker_mib": 512},
 }
 executors = pytest.mark.parametrize("executor", ["processes", pytest.param("ray", marks=pytest.mark.slow)])
+RAY_HANGS = 240
+"""Seconds; to start it takes Ray a second on a fast machine, and a minute on a busy one."""
 
 
 def settings_of(executor: str) -> dict[str, Any]:
@@ -68,11 +75,9 @@ async def test_a_file_that_ruins_its_process_is_known_by_its_reason_and_the_othe
     it = make_plugin(subscriptions=[Subscription(name="map", events=(BatchReady,), handler=handle)])
     events = await run_until_idle({"it": it, "ray": codelupe_ray}, events=[batch(1)], **settings_of(executor))
     assert [event for event in events if isinstance(event, RepoEmpty)] == [empty(1)]
-    assert [outcome.reason for outcome in outcomes if isinstance(outcome, WorkerLost)] == [
-        "it took more than 1 s of CPU time",
-        "its process died of SIGSEGV",
-        "it needed more than 512 MiB of memory",
-    ]
+    slow, *others = [outcome.reason for outcome in outcomes if isinstance(outcome, WorkerLost)]
+    assert slow in TOOK_TOO_LONG
+    assert others == ["its process died of SIGSEGV", "it needed more than 512 MiB of memory"]
     squares = [item * item for item in range(12) if item != BAD]
     assert [outcome for outcome in outcomes if not isinstance(outcome, WorkerLost)] == squares * 3
 
@@ -122,7 +127,7 @@ async def test_a_daemon_told_to_stop_leaves_no_process(
 
     async with anyio.create_task_group() as group:
         group.start_soon(run)
-        pid = await read_pid(tmp_path / "pid")
+        pid = await read_pid(tmp_path / "pid", RAY_HANGS)
         os.kill(os.getpid(), signal.SIGTERM)
     assert [outcome.interrupted for outcome in outcomes] == [True]
     await wait_until_gone(pid)
@@ -154,7 +159,7 @@ anyio.run(Daemon(validate(raw, host.settings_models(), environment={{}}).setting
 """
     with subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parents[2]) as daemon:
         try:
-            pid = await read_pid(tmp_path / "pid")
+            pid = await read_pid(tmp_path / "pid", RAY_HANGS)
         finally:
             daemon.kill()
     await wait_until_gone(pid)

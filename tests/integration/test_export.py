@@ -19,6 +19,7 @@ from pyarrow import parquet
 from codelupe import Database
 from tests.integration.stored_files import SCORES, add_file, add_repository
 from tests.integration.test_cli import COMMAND, Shell
+from tests.processes import HANGS
 
 pytestmark = pytest.mark.anyio
 
@@ -164,7 +165,7 @@ async def test_an_interrupted_export_leaves_whole_shards_only_and_goes_on(
         signal.signal(signal.SIGINT, ours)
         _wait_for(out / "part-00003.jsonl", process)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 130
+        assert process.wait(timeout=HANGS) == 130
     shards = {shard["name"] for shard in manifest(out)["shards"]}
     assert manifest(out)["complete"] is False
     assert names(out) - {"export.json"} - shards <= {f"part-{len(shards):05}.jsonl"}, "at most one not yet written down"
@@ -237,7 +238,7 @@ async def test_a_bar_is_shown_on_a_terminal(shell: Shell, database: Database) ->
         command, cwd=shell.folder, env=shell.environment | {"TERM": "xterm"}, stdout=subprocess.PIPE, stderr=terminal
     ) as process:
         os.close(terminal)
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=HANGS) == 0
     shown = os.read(master, 1 << 20).decode()
     os.close(master)
     assert "20/20" in shown

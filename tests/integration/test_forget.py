@@ -37,6 +37,7 @@ from tests.conftest import RunUntilIdle
 from tests.git_server import make_repository
 from tests.integration.stored_files import add_batch, add_file, add_repository
 from tests.integration.test_cli import Shell
+from tests.processes import HANGS
 from tests.unit.codelupe_filters.test_licences import MIT
 from tests.unit.codelupe_scorers.samples import SAMPLES
 from tests.unit.codelupe_trainer.test_samples import code_file
@@ -350,7 +351,7 @@ async def test_a_model_whose_training_begins_meanwhile_is_named(database: Databa
 
 async def _until_somebody_waits(database: Database) -> None:
     query = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
-    with anyio.fail_after(30):
+    with anyio.fail_after(HANGS):
         while not await database.fetchval(query):
             await anyio.sleep(0.01)
 
@@ -410,7 +411,7 @@ async def test_what_is_forgotten_while_its_files_are_judged_is_not_stored(
 
     async with anyio.create_task_group() as group:
         group.start_soon(judge)
-        with anyio.fail_after(60):
+        with anyio.fail_after(HANGS):
             while not rule.asked.exists():
                 await anyio.sleep(0.01)
         await forget(EventLog(database), "owner/one", by="me", reason="")

@@ -25,6 +25,7 @@ from codelupe_events import BatchReady
 from tests.conftest import RunUntilIdle
 from tests.integration.servers import fresh_database, own_server
 from tests.plugins import batch, make_plugin
+from tests.processes import HANGS
 
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("horizon")]
 
@@ -294,7 +295,7 @@ async def test_a_transaction_that_appends_nothing_here_holds_nobody_up(
         await writer.execute("insert into other select pg_current_xact_id()::text::int")
         await EventLog(other).append(appender, entries([(9, 9)]))
         assert await EventLog(other).high_water_mark() == 0
-        with anyio.fail_after(60):
+        with anyio.fail_after(HANGS):
             await run_until_idle({"test": it}, events=[batch(1), batch(2)])
         assert await log.high_water_mark() == await log.head_position()
         assert sorted(handled) == [1, 2]
@@ -310,7 +311,7 @@ async def test_an_appender_that_freezes_is_cut_off_and_its_event_is_not_there(da
             await log.publish(batch(2))
             assert await log.high_water_mark() == 0
             await connection.execute("set local idle_in_transaction_session_timeout = '50ms'")
-            with anyio.fail_after(10):
+            with anyio.fail_after(HANGS):
                 while await log.high_water_mark() < await log.head_position():
                     await anyio.sleep(0.01)
     assert [recorded.stream async for recorded in log.read()] == ["batch/2"]
@@ -399,7 +400,7 @@ async def go_to(database: Database, position: int) -> None:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(30):
+    with anyio.fail_after(HANGS):
         while not condition():
             await anyio.sleep(0.01)
 
@@ -407,6 +408,6 @@ async def until(condition: Callable[[], bool]) -> None:
 async def look_twice(database: Database) -> None:
     """Wait until the daemon has asked for the high-water mark twice more: once after it used the answer before."""
     looks = await database.fetchval(SQL.looks)
-    with anyio.fail_after(30):
+    with anyio.fail_after(HANGS):
         while await database.fetchval(SQL.looks) < looks + 2:
             await anyio.sleep(0.01)

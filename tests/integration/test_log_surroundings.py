@@ -42,6 +42,7 @@ from tests.integration.servers import (
 from tests.integration.test_cli import NO_PLUGINS, Shell
 from tests.integration.wrong_clock import LEASE_SECONDS, PUT_OFF
 from tests.plugins import batch, make_plugin
+from tests.processes import HANGS
 
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("surroundings")]
 
@@ -194,7 +195,7 @@ async def following(primary: Path, standby: Path) -> AsyncIterator[tuple[str, st
 async def catch_up(primary: Database, standby: Database) -> None:
     """Wait until the standby shows all that the primary has committed."""
     end = await primary.fetchval("select pg_current_wal_flush_lsn()")
-    with anyio.fail_after(30):
+    with anyio.fail_after(HANGS):
         while not await standby.fetchval("select pg_last_wal_replay_lsn() >= $1", end):
             await anyio.sleep(0.01)
 
@@ -289,7 +290,7 @@ def either_of(urls: Sequence[str]) -> str:
 async def publish_patiently(log: EventLog, numbers: Iterable[int]) -> None:
     """Publish each once, however long the database is away."""
     for number in numbers:
-        with anyio.fail_after(30):
+        with anyio.fail_after(HANGS):
             while True:
                 try:
                     await log.publish(batch(number), key=derive_key(number))
@@ -310,7 +311,7 @@ class Elsewhere:
 
     async def stop(self) -> None:
         self.process.terminate()
-        with anyio.fail_after(30):
+        with anyio.fail_after(HANGS):
             assert await self.process.wait() == 0
 
 
@@ -354,7 +355,7 @@ async def test_workers_whose_clocks_are_days_apart_leave_each_other_s_work_alone
     ahead, behind = await start_elsewhere(24), await start_elsewhere(-24)
     await until_there_are(2, database, "select count(*) from starts")
     leases: dict[str, set[datetime]] = {}
-    with anyio.fail_after(30):
+    with anyio.fail_after(HANGS):
         while len(leases) < 2 or any(len(seen) < 4 for seen in leases.values()):
             for row in await database.fetch("select host, lease_until, lease_until - now() as left from workers"):
                 leases.setdefault(row["host"], set()).add(row["lease_until"])
@@ -421,13 +422,13 @@ async def test_the_work_of_a_host_that_died_is_taken_over_when_the_database_says
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(30):
+    with anyio.fail_after(HANGS):
         while not condition():
             await anyio.sleep(0.01)
 
 
 async def until_there_are(number: int, database: Database, query: str) -> None:
     """Wait until a count has come to this number."""
-    with anyio.fail_after(60):
+    with anyio.fail_after(HANGS):
         while await database.fetchval(query) < number:
             await anyio.sleep(0.05)

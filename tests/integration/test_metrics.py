@@ -27,6 +27,7 @@ from codelupe_events import BatchReady, Event, RepoEmpty
 from tests.clock import Clock
 from tests.conftest import RunUntilIdle
 from tests.plugins import batch, make_plugin
+from tests.processes import HANGS
 
 pytestmark = pytest.mark.anyio
 
@@ -184,15 +185,15 @@ async def test_a_worker_whose_lease_ran_out_does_not_count(database: Database, c
 
 
 @asynccontextmanager
-async def served(database: Database) -> AsyncIterator[int]:
+async def served(database: Database, every: float = 5) -> AsyncIterator[int]:
     async with anyio.create_task_group() as group:
-        yield await group.start(serve_metrics, database, "127.0.0.1", 0)
+        yield await group.start(serve_metrics, database, "127.0.0.1", 0, every)
         group.cancel_scope.cancel()
 
 
 async def scrape(port: int) -> Values:
     def fetch() -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=HANGS) as response:
             return str(response.read().decode())
 
     families = text_string_to_metric_families(await anyio.to_thread.run_sync(fetch))
@@ -204,7 +205,7 @@ async def scrape(port: int) -> Values:
 
 
 async def scrape_until(port: int, *, up: bool) -> Values:
-    with anyio.fail_after(20):
+    with anyio.fail_after(HANGS):
         while (values := await scrape(port))["eventlog_up"] != up:
             await anyio.sleep(0.05)
     return values
@@ -239,13 +240,12 @@ async def test_prometheus_gets_every_figure(database: Database) -> None:
 
 
 async def test_while_the_database_is_away_no_figure_is_shown(
-    database: Database, database_url: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    database: Database, database_url: str, postgres_url: str
 ) -> None:
-    monkeypatch.setattr(metrics, "_INTERVAL_SECONDS", 0.05)
     administration = await asyncpg.connect(postgres_url.replace("/codelupe?", "/postgres?"))
     name = await database.fetchval("select current_database()")
     try:
-        async with served(database) as port:
+        async with served(database, every=0.05) as port:
             assert len(await scrape_until(port, up=True)) > 1
             await administration.execute(f"alter database {name} allow_connections false")
             await administration.execute(

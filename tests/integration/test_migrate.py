@@ -15,6 +15,7 @@ from codelupe import Database, load_queries
 from codelupe.errors import DatabaseUnavailable, MigrationError
 from codelupe.postgres.migrate import Migration, migrate, own_migrations, pending_migrations, read_migrations
 from tests.integration.servers import empty_database
+from tests.processes import HANGS
 
 pytestmark = pytest.mark.anyio
 
@@ -126,7 +127,7 @@ async def test_a_database_that_goes_away_meanwhile_is_absence_and_loses_nothing(
     with pytest.raises(DatabaseUnavailable):
         await migrate(empty, [FIRST, cut])
     assert await tables(empty) == ["first", "schema_migrations"]
-    with anyio.fail_after(10):
+    with anyio.fail_after(HANGS):
         assert await migrate(empty, [FIRST, SECOND]) == [SECOND], "the lock fell with the connection"
 
 
@@ -140,7 +141,7 @@ async def test_tasks_that_migrate_at_once_apply_each_one_once(empty: Database) -
     async def one() -> None:
         applied.extend(await migrate(empty, [FIRST, SECOND]))
 
-    with anyio.fail_after(60):
+    with anyio.fail_after(HANGS):
         async with anyio.create_task_group() as group, empty.connection() as other:
             await other.execute(SQL.lock)
             for _ in range(6):
@@ -175,7 +176,7 @@ anyio.run(main)
             assert process.stdin is not None
             process.stdin.write("go\n")
             process.stdin.flush()
-        return sorted(int(process.communicate(timeout=60)[0]) for process in processes)
+        return sorted(int(process.communicate(timeout=HANGS)[0]) for process in processes)
 
     assert await anyio.to_thread.run_sync(race) == [0, 0, len(own_migrations())]
     assert await pending_migrations(empty, own_migrations()) == []

@@ -17,6 +17,7 @@ from codelupe.work.projections import begin_rebuild
 from codelupe_events import BatchReady, RepoEmpty
 from tests.conftest import RunUntilIdle
 from tests.plugins import batch, make_plugin, named
+from tests.processes import HANGS
 
 pytestmark = pytest.mark.anyio
 
@@ -85,7 +86,7 @@ async def test_the_live_tables_go_on_until_the_others_have_come_as_far(
     await EventLog(database).publish(batch(0, 100))
     async with anyio.create_task_group() as group:
         group.start_soon(make_daemon(mended.plugins).run)
-        with anyio.fail_after(20):
+        with anyio.fail_after(HANGS):
             while await totals(database) != {0: 1006, 1: 9}:
                 await anyio.sleep(0.01)
         mended.gate.set()

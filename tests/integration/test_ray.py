@@ -7,7 +7,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
 import anyio
@@ -21,8 +21,10 @@ from codelupe_ray.settings import RaySettings
 from tests.processes import read_pid, wait_until_gone
 from tests.unit.codelupe.executor import functions
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.xdist_group("ray"), pytest.mark.timeout(600)]
 BAD = functions.BAD
+TOOK_TOO_LONG = ("it took more than 1 s of CPU time", "it took more than 4 s")
+"""The second if the machine has four times as much to do as it can."""
 
 
 @pytest.fixture(scope="module")
@@ -71,23 +73,24 @@ async def test_no_items_are_no_work(executor: Executor) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "reason"),
+    ("how", "reasons"),
     [
-        (functions.segfault, "its process died of SIGSEGV"),
-        (functions.leave_at_once, "its process ended with status 0"),
-        (functions.spin, "it took more than 1 s of CPU time"),
-        (functions.sleep, "it took more than 4 s"),
-        (functions.eat_memory, "it needed more than 512 MiB of memory"),
+        (functions.segfault, ["its process died of SIGSEGV"]),
+        (functions.leave_at_once, ["its process ended with status 0"]),
+        (functions.spin, TOOK_TOO_LONG),
+        (functions.sleep, ["it took more than 4 s"]),
+        (functions.eat_memory, ["it needed more than 512 MiB of memory"]),
     ],
 )
 async def test_an_item_that_ruins_its_process_costs_only_itself(
-    executor: Executor, how: Callable[[], None], reason: str, tmp_path: Path
+    executor: Executor, how: Callable[[], None], reasons: Sequence[str], tmp_path: Path
 ) -> None:
     items = list(range(100))
     outcomes: list[int | WorkerLost]
     outcomes = await executor.map(functions.die_on_bad, items, how, (BAD,), str(tmp_path / "seen"))
-    assert [outcome.reason for outcome in outcomes if isinstance(outcome, WorkerLost)] == [reason]
-    assert isinstance(outcomes.pop(BAD), WorkerLost)
+    lost = outcomes.pop(BAD)
+    assert isinstance(lost, WorkerLost)
+    assert lost.reason in reasons
     assert outcomes == [item * item for item in items if item != BAD]
 
 

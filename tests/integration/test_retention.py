@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -37,6 +38,7 @@ from codelupe_events import BatchReady, RepoEmpty
 from tests.clock import Clock
 from tests.conftest import RunUntilIdle
 from tests.plugins import batch, empty, make_plugin, named
+from tests.processes import HANGS
 
 pytestmark = pytest.mark.anyio
 
@@ -129,14 +131,14 @@ async def subscribe(database: Database, position: int, name: str = "test.s") -> 
 
 async def until(database: Database, condition: str, *arguments: Any) -> None:
     """Until a statement says so."""
-    with anyio.fail_after(30):
+    with anyio.fail_after(HANGS):
         while not await database.fetchval(condition, *arguments):
             await anyio.sleep(0.01)
 
 
 async def apply_into(went: list[str], database: Database, policy: RetentionPolicy) -> None:
     """Apply the policy and note what went."""
-    with anyio.fail_after(60):
+    with anyio.fail_after(HANGS):
         went += [one.partition.name for one in await apply_retention(database, policy)]
 
 
@@ -328,16 +330,15 @@ async def test_a_partition_waits_for_a_transaction_that_may_still_append_to_it(
     ],
 )
 async def test_a_replay_that_came_first_keeps_the_partition(
-    log: EventLog, archiving: RetentionPolicy, monkeypatch: pytest.MonkeyPatch, replay: str
+    log: EventLog, archiving: RetentionPolicy, replay: str
 ) -> None:
     """It is not committed yet when the file is complete; the retirement waits for it, and sees it."""
-    monkeypatch.setattr(retention, "_PATIENCE_MS", (30_000,))
     await subscribe(log.database, 25)
     await fill(log, 25)
     went: list[str] = []
     async with anyio.create_task_group() as group, log.database.transaction() as replaying:
         await retention.require_kept(replaying, 4)
-        group.start_soon(apply_into, went, log.database, archiving)
+        group.start_soon(apply_into, went, log.database, replace(archiving, patience_ms=(30_000,)))
         await until(log.database, LOCK_IS_WAITED_FOR, "subscriptions")
         await replaying.execute(replay)
     assert went == []
@@ -347,15 +348,14 @@ async def test_a_replay_that_came_first_keeps_the_partition(
 
 
 async def test_a_replay_that_comes_after_is_told_though_the_partition_is_still_there(
-    log: EventLog, archiving: RetentionPolicy, folder: Path, monkeypatch: pytest.MonkeyPatch
+    log: EventLog, archiving: RetentionPolicy, folder: Path
 ) -> None:
-    monkeypatch.setattr(retention, "_PATIENCE_MS", (30_000,))
     await subscribe(log.database, 15)
     await fill(log, 15)
     went: list[str] = []
     async with anyio.create_task_group() as group, log.database.transaction() as reader:
         await reader.fetch(READ_ALL)
-        group.start_soon(apply_into, went, log.database, archiving)
+        group.start_soon(apply_into, went, log.database, replace(archiving, patience_ms=(30_000,)))
         await until(log.database, "select exists (select from retired_partitions)")
         for stream in (None, "batch/3"):
             with pytest.raises(EventsRetired, match=r"before position 10 .*events_0\.parquet") as told:
@@ -409,9 +409,7 @@ async def test_a_rebuild_of_a_projection_is_refused_once_events_are_gone(log: Ev
     assert await log.database.fetchval("select count(*) from subscriptions") == 1
 
 
-async def test_a_daemon_works_on_while_partitions_go(
-    log: EventLog, make_daemon: Callable[..., Daemon], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_daemon_works_on_while_partitions_go(log: EventLog, make_daemon: Callable[..., Daemon]) -> None:
     """Appending, feeding, batches and completions meet with retirements and drops: nothing is lost or done twice."""
     for first in range(40, 4000, 10):
         await log.database.execute(
@@ -434,7 +432,6 @@ async def test_a_daemon_works_on_while_partitions_go(
     it = make_plugin(subscriptions=stages)
     await log.publish(batch(0))
     went: list[str] = []
-    monkeypatch.setattr(retention, "_PATIENCE_MS", (20, 20, 20))
     async with anyio.create_task_group() as beside:
         for number in range(1, 600):
             await log.publish(batch(number))
@@ -445,11 +442,11 @@ async def test_a_daemon_works_on_while_partitions_go(
                 beside.start_soon(_apply_always, log.database, went)
         await until(log.database, "select count(*) = 600 from seen")
         await until(log.database, "select bool_and(position >= 1190) from subscriptions")
-        with anyio.fail_after(30):
+        with anyio.fail_after(HANGS):
             while len(handled) < 600 or len(went) < 100:
                 await anyio.sleep(0.01)
         os.kill(os.getpid(), signal.SIGTERM)
-        with anyio.fail_after(30):
+        with anyio.fail_after(HANGS):
             while await log.database.fetchval("select count(*) from workers"):
                 await anyio.sleep(0.01)
         beside.cancel_scope.cancel()
@@ -460,8 +457,9 @@ async def test_a_daemon_works_on_while_partitions_go(
 
 
 async def _apply_always(database: Database, went: list[str]) -> None:
+    policy = replace(DROPPING, patience_ms=(20, 20, 20))
     while True:
-        went += [one.partition.name for one in await apply_retention(database, DROPPING)]
+        went += [one.partition.name for one in await apply_retention(database, policy)]
         await anyio.sleep(0.01)
 
 
@@ -522,15 +520,15 @@ async def test_a_process_killed_while_it_writes_leaves_all_events_and_a_file_tha
 
 
 async def test_a_retired_partition_that_is_in_use_is_dropped_next_time(
-    log: EventLog, archiving: RetentionPolicy, monkeypatch: pytest.MonkeyPatch
+    log: EventLog, archiving: RetentionPolicy
 ) -> None:
-    monkeypatch.setattr(retention, "_PATIENCE_MS", (10, 10))
+    hasty = replace(archiving, patience_ms=(10, 10))
     await fill(log, 15)
     async with log.database.transaction() as reader:
         await reader.fetch(READ_ALL)
-        assert [one.events for one in await apply_retention(log.database, archiving)] == [9]
+        assert [one.events for one in await apply_retention(log.database, hasty)] == [9]
         assert [one.state for one in await list_partitions(log.database)][:2] == ["retired", "open"]
-        assert await apply_retention(log.database, archiving) == []
+        assert await apply_retention(log.database, hasty) == []
     await fill(log, 25)
     assert [one.partition.name for one in await apply_retention(log.database, archiving)] == ["events_10"]
     assert await kept(log) == ["events_20"]
@@ -595,17 +593,14 @@ async def test_without_pyarrow_it_is_said_what_to_install(
     assert await positions(log) == list(range(1, 16))
 
 
-async def test_what_fails_is_said_and_tried_again(
-    log: EventLog, folder: Path, archiving: RetentionPolicy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(retention, "_EVERY_SECONDS", 0.01)
+async def test_what_fails_is_said_and_tried_again(log: EventLog, folder: Path, archiving: RetentionPolicy) -> None:
     folder.parent.mkdir()
     folder.touch()
     await fill(log, 15)
     with capture_logs() as said:
         async with anyio.create_task_group() as beside:
-            beside.start_soon(keep_retention, log.database, archiving)
-            with anyio.fail_after(30):
+            beside.start_soon(keep_retention, log.database, archiving, 0.01)
+            with anyio.fail_after(HANGS):
                 while not said:
                     await anyio.sleep(0.01)
             folder.unlink()

@@ -20,6 +20,7 @@ from codelupe.work.timings import Timings
 from codelupe_events import BatchReady
 from tests.logged import Logged
 from tests.plugins import batch, make_plugin
+from tests.processes import HANGS
 
 pytestmark = pytest.mark.anyio
 
@@ -37,7 +38,7 @@ async def at_work(*daemons: Daemon) -> AsyncIterator[None]:
 
 
 async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
-    with anyio.fail_after(30):
+    with anyio.fail_after(HANGS):
         while True:
             holds = condition()
             if holds if isinstance(holds, bool) else await holds:
@@ -181,14 +182,14 @@ async def test_a_run_until_idle_waits_for_what_a_job_has_brought_but_not_for_dea
         subscriptions=[Subscription(name="s", events=(BatchReady,), handler=reject)],
         jobs=[Job(name="j", every=HOURLY, run=bring)],
     )
-    with anyio.fail_after(30):
+    with anyio.fail_after(HANGS):
         outcome = await make_daemon({"test": it}).run()
     assert outcome.failed_jobs == {}
     assert await database.fetchval("select count(*) from tasks where state = 'dead_lettered'") == 1
 
 
 async def test_without_any_plugin_there_is_nothing_to_do(make_daemon: MakeDaemon) -> None:
-    with anyio.fail_after(10):
+    with anyio.fail_after(HANGS):
         outcome = await make_daemon({}).run()
     assert (outcome.failed_jobs, outcome.interrupted) == ({}, False)
 
@@ -295,7 +296,7 @@ async def test_a_service_is_cancelled_when_the_daemon_stops(make_daemon: MakeDae
             cleaned_up.append(True)
 
     async with at_work(make_daemon({"test": make_plugin(services=[Service(name="s", run=serve)])}, until_idle=False)):
-        with anyio.fail_after(30):
+        with anyio.fail_after(HANGS):
             await started.wait()
     assert cleaned_up == [True]
 

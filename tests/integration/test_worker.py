@@ -25,6 +25,7 @@ from tests.clock import Clock
 from tests.conftest import RunUntilIdle
 from tests.logged import Logged
 from tests.plugins import batch, empty, make_plugin
+from tests.processes import HANGS
 
 pytestmark = pytest.mark.anyio
 
@@ -61,7 +62,7 @@ async def test_events_of_a_stream_arrive_in_order_and_streams_in_parallel(run_un
         if len(active) == 2:
             both_streams.set()
         if event.files == 0:
-            with anyio.fail_after(10):
+            with anyio.fail_after(HANGS):
                 await both_streams.wait()
         if event.files == 3 and context.attempt == 1:
             active.discard(event.batch_id)
@@ -252,7 +253,7 @@ async def test_a_lost_lease_cancels_the_work_and_starts_anew(
                 cancelled.set()
 
     it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
-    with anyio.fail_after(30):
+    with anyio.fail_after(HANGS):
         await make_daemon({"test": it}, lease_seconds=2).run()
     assert cancelled.is_set()
     assert attempts == [1, 2]
@@ -276,7 +277,7 @@ async def test_a_stop_drains_what_runs_and_gives_back_the_rest(
 
     it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
     daemon = make_daemon({"test": it}, until_idle=False, drain_seconds=600)
-    with anyio.fail_after(60):
+    with anyio.fail_after(HANGS):
         async with anyio.create_task_group() as group:
             group.start_soon(daemon.run)
             while sorted(begun) != [1, 2]:
@@ -308,7 +309,7 @@ async def test_what_does_not_end_within_the_drain_time_is_given_back(
         await anyio.sleep_forever()
 
     it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
-    with anyio.fail_after(60):
+    with anyio.fail_after(HANGS):
         async with anyio.create_task_group() as group:
             group.start_soon(make_daemon({"test": it}, until_idle=False, drain_seconds=0.1).run)
             await begun.wait()

@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.processes import HANGS
+
 _BOOT = Path(__file__).with_name("boot.sh")
 _PROGRAMS = {
     "systemd-nspawn": "systemd-container",
@@ -25,7 +27,7 @@ _PROGRAMS = {
     "mount": "mount",
 }
 _UNSUPPORTED = 9
-_BOOT_LIMIT_S = 60
+_BOOT_LIMIT_S = 240
 _POWER_OFF_LIMIT_S = 30
 
 
@@ -43,7 +45,7 @@ class Sandbox:
         """What a command prints that runs as root in the container."""
         inside = ["nsenter", "-t", str(self._pid), "-m", "-p", "-u", "-i", "-C", *command]
         done = subprocess.run(
-            inside, capture_output=True, text=True, timeout=100, check=False, env={**os.environ, **(environment or {})}
+            inside, capture_output=True, text=True, timeout=240, check=False, env={**os.environ, **(environment or {})}
         )
         if check and done.returncode != 0:
             raise AssertionError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
@@ -163,7 +165,7 @@ def _cgroups(name: str) -> Iterator[None]:
 
 def _remove_cgroup(group: Path) -> None:
     """Kill what is left in it, then remove it from the leaves up."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + HANGS
     while group.exists():
         folders = sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True)
         for folder in [*folders, group]:

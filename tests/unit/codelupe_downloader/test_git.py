@@ -14,6 +14,7 @@ from codelupe_downloader.disk import TooLarge, watcher
 from codelupe_downloader.git import CloneFailed, RepositoryRefused, Watch, clone
 from codelupe_git.process import end_processes
 from tests.git_server import GitServer, git_server, make_repository, open_pipes, processes_with
+from tests.processes import HANGS
 
 pytestmark = pytest.mark.anyio
 
@@ -171,7 +172,7 @@ async def test_a_tree_that_names_itself_many_times_does_not_fill_the_memory(
                 inner, kind = repo.git.mktree(istream=stream), "040000 tree"
         who = {f"GIT_{role}_{what}": "t@example.org" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
         repo.git.update_ref("HEAD", repo.git.commit_tree(inner, "-m", "bomb", env=who))
-    with anyio.fail_after(60), pytest.raises(RepositoryRefused, match=r"[Oo]ut of memory"):
+    with anyio.fail_after(HANGS), pytest.raises(RepositoryRefused, match=r"[Oo]ut of memory"):
         await fetch((tmp_path / "origin").as_uri(), tmp_path / "clone")
 
 
@@ -187,7 +188,7 @@ async def test_a_clone_is_ended_while_it_grows(tmp_path: Path, server: GitServer
     large_repository(tmp_path / "origin")
     server.stall_after = 2 << 20
     watch = watcher(tmp_path / "clone", 1 << 20, 0)
-    with anyio.fail_after(30), pytest.raises(TooLarge, match="at most 1,048,576"):
+    with anyio.fail_after(HANGS), pytest.raises(TooLarge, match="at most 1,048,576"):
         await fetch(server.url("origin/.git"), tmp_path / "clone", watch)
     assert server.stalled.is_set()
     assert not server.go_on.is_set()
@@ -199,7 +200,7 @@ async def test_cancelling_leaves_no_process(tmp_path: Path, server: GitServer) -
     server.stall_after = 1 << 20
     async with anyio.create_task_group() as group:
         group.start_soon(fetch, server.url("origin/.git"), tmp_path / "clone")
-        with anyio.fail_after(30):
+        with anyio.fail_after(HANGS):
             await anyio.to_thread.run_sync(server.stalled.wait)
         assert processes_with(f"CODELUPE_GIT={tmp_path}/clone")
         group.cancel_scope.cancel()

@@ -28,6 +28,7 @@ from codelupe.observability.progress import ProgressTracker
 from codelupe.work.runtime import Runtime
 from codelupe.work.task_queue import FeedRequest, TaskQueue
 from codelupe_events import BatchReady, RepoCloned
+from tests.processes import HANGS
 
 
 async def handle(event: object, context: object) -> None: ...
@@ -374,7 +375,7 @@ async def test_the_stages_of_this_daemon_are_watched_in_the_order_of_the_flow(
     view = make_view(console, summary=None)
     async with anyio.create_task_group() as group:
         group.start_soon(view.watch, *running)
-        with anyio.fail_after(20):
+        with anyio.fail_after(HANGS):
             while "t.train" not in text(console):
                 await anyio.sleep(0.01)
         group.cancel_scope.cancel()

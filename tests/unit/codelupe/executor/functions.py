@@ -46,6 +46,14 @@ def spin() -> None:
         pass
 
 
+def spin_for(seconds: float) -> float:
+    """Returns how much CPU time it used."""
+    began = time.process_time()
+    while (used := time.process_time() - began) < seconds:
+        pass
+    return used
+
+
 def spin_in_c() -> None:
     sum(iter(int, 1))
 

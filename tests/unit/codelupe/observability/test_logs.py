@@ -22,6 +22,7 @@ from codelupe.observability import journald, systemd
 from codelupe.observability.journald import LONGEST_VALUE
 from codelupe.observability.logs import configure_logging
 from codelupe.observability.systemd import hide_service_manager, notify, watchdog_interval
+from tests.processes import HANGS
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +41,7 @@ def restored_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def receiver(tmp_path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bound:
         bound.bind(str(tmp_path / "socket"))
-        bound.settimeout(5)
+        bound.settimeout(HANGS)
         yield bound
 
 
@@ -182,7 +183,7 @@ class TestLibrary:
         journal.mkdir()
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
             receiver.bind(str(journal / "socket"))
-            receiver.settimeout(5)
+            receiver.settimeout(HANGS)
             command = in_own_journal(journal, sys.executable, "-c", _LOG)
             ended = subprocess.run(command, capture_output=True, text=True, check=True)
             fields = received_record(receiver)

@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 
 from codelupe.errors import DatabaseUnavailable
 from codelupe.postgres.retry import RetryWhileUnavailable, is_unavailable, retry_while_unavailable
+from tests.processes import HANGS
 
 pytestmark = pytest.mark.anyio
 
@@ -83,7 +84,7 @@ async def test_what_a_task_group_raises_is_absence_if_all_of_it_is(errors: list[
 async def test_the_pause_ends_when_it_is_told_to_stop() -> None:
     stop = anyio.Event()
     attempt = RetryWhileUnavailable("feed", stop=stop, pause_seconds=3600)
-    with anyio.fail_after(60):
+    with anyio.fail_after(HANGS):
         async with anyio.create_task_group() as group, attempt:
             group.start_soon(_set, stop)
             raise DatabaseUnavailable("gone")

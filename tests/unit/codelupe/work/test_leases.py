@@ -21,6 +21,7 @@ from codelupe import Database
 from codelupe.log.records import uuid7
 from codelupe.work.leases import SQL, Heartbeat, ProcessIdentity, is_alive
 from tests.clock import Clock
+from tests.processes import HANGS
 
 BRIEF = timedelta(milliseconds=400)
 
@@ -94,13 +95,13 @@ def beats() -> bool:
 
 async def until_the_lease_is_whole(database: Database) -> None:
     """Until a beat has come since the clock was moved."""
-    with anyio.fail_after(60):
+    with anyio.fail_after(HANGS):
         while not await database.fetchval("select lease_until = log_time() + $1::interval from workers", HOUR):
             await anyio.sleep(0.01)
 
 
 async def until_it_ends() -> None:
-    with anyio.fail_after(60):
+    with anyio.fail_after(HANGS):
         while beats():
             await anyio.sleep(0.01)
 
