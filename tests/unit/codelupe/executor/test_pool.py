@@ -299,8 +299,8 @@ async def test_an_item_that_kills_the_process_while_it_is_unpickled_costs_only_i
 async def test_cpu_time_counts_for_each_item_anew() -> None:
     async with ProcessExecutor(1, item_seconds=1) as executor:
         used = await executor.map(spin_for, [0.1] * 15)
-    assert all(isinstance(seconds, float) for seconds in used), "none was lost"
-    assert sum(used) > 1
+    assert sum(seconds for seconds in used if isinstance(seconds, float)) > 1, used
+    assert not any(isinstance(seconds, WorkerLost) for seconds in used)
 
 
 @in_own_loop
