@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import anyio
@@ -22,6 +24,13 @@ async def read_pid(path: Path, hangs: float = HANGS) -> int:
         while not path.exists() or not path.read_text():
             await anyio.sleep(0.01)
     return int(path.read_text())
+
+
+def cpu_seconds(call: Callable[[], object]) -> float:
+    """What a call takes, to be compared with what another takes on the same machine."""
+    began = time.process_time()
+    call()
+    return time.process_time() - began
 
 
 def children() -> set[int]:

@@ -151,14 +151,17 @@ async def test_jobs_run_at_their_interval_and_a_restart_does_not_bring_them_forw
     assert ran.count("seldom") == 1
 
 
-async def test_a_job_runs_in_one_process_of_the_cluster(make_daemon: MakeDaemon, tmp_path: Path) -> None:
+async def test_a_job_runs_in_one_process_of_the_cluster(
+    make_daemon: MakeDaemon, tmp_path: Path, logged: Logged
+) -> None:
+    """Each run waits until the other process has asked for it in vain."""
     active, most, runs = 0, 0, 0
 
     async def work(context: JobContext) -> None:
         nonlocal active, most, runs
         active, runs = active + 1, runs + 1
         most = max(most, active)
-        await anyio.sleep(0.05)
+        await logged.wait_for_more(1, "another_process_leads", name="test.j")
         active -= 1
 
     plugins = {"test": make_plugin(jobs=[Job(name="j", every=timedelta(milliseconds=1), run=work)])}

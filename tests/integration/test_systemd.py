@@ -217,7 +217,7 @@ def test_a_daemon_that_hangs_is_ended_and_started_again(service: Sandbox) -> Non
 def test_a_killed_daemon_is_started_again_on_the_same_data(service: Sandbox) -> None:
     before = service.show("codelupe", "MainPID")["MainPID"]
     service.run("systemctl", "kill", "--signal=KILL", "codelupe")
-    wait_until_it_is("activating", service)
+    wait_until(lambda: service.show("codelupe", "NRestarts")["NRestarts"] != "0")
     wait_until_it_is("active", service)
     after = service.show("codelupe", "MainPID")["MainPID"]
     assert after != before

@@ -25,7 +25,7 @@ from tests.plugins import empty, make_plugin
 
 PUT_OFF = 1
 """So many files mean: not now."""
-LEASE_SECONDS = 4
+LEASE_SECONDS = 12
 
 
 def put_wrong(by: timedelta, host: str) -> None:

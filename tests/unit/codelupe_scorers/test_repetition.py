@@ -1,24 +1,15 @@
 from __future__ import annotations
 
 import random
-import time
+from functools import partial
 
 from codelupe_scorers.repetition import Repetition
+from tests.processes import cpu_seconds
 from tests.unit.codelupe_scorers.samples import source
 
 
 def points(content: str) -> float:
     return Repetition(1).score(source(content)).value
-
-
-def cpu_seconds(content: str) -> float:
-    """What scoring it takes when nothing comes between."""
-    taken = []
-    for _ in range(5):
-        began = time.thread_time()
-        points(content)
-        taken.append(time.thread_time() - began)
-    return min(taken)
 
 
 def words(count: int) -> str:
@@ -53,5 +44,7 @@ def test_braces_alone_are_no_repeated_lines() -> None:
 
 
 def test_a_huge_file_takes_no_longer_than_a_large_one() -> None:
-    large, huge = "word " * 1_600, "word " * 200_000
-    assert cpu_seconds(huge) < 20 * cpu_seconds(large), "it is 125 times as long"
+    def taken(words: int) -> float:
+        return min(cpu_seconds(partial(points, "word " * words)) for _ in range(5))
+
+    assert taken(200_000) < 20 * taken(1_600), "it is 125 times as long"
