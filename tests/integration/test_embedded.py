@@ -304,7 +304,7 @@ class TestCrash:
         async with embedded_server(folder):
             killed = await kill_postmaster(folder)
         left_over = [folder / "data/postmaster.pid", folder / "run/.s.PGSQL.5432.lock"]
-        with subprocess.Popen(["sleep", "60"], **owner_of(folder / "data")) as bystander:
+        with subprocess.Popen(["sleep", "3600"], **owner_of(folder / "data")) as bystander:
             for file in left_over:
                 file.write_text(file.read_text().replace(str(killed), str(bystander.pid), 1))
             async with embedded_server(folder) as url:

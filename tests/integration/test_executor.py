@@ -41,7 +41,7 @@ EXECUTORS: dict[str, dict[str, Any]] = {
 }
 executors = pytest.mark.parametrize("executor", ["processes", pytest.param("ray", marks=pytest.mark.slow)])
 RAY_HANGS = 240
-"""Seconds; to start it takes Ray a second on a fast machine, and a minute on a busy one."""
+"""Seconds: Ray first starts half a dozen processes, which takes ten seconds on two cores with nothing else to do."""
 
 
 def settings_of(executor: str) -> dict[str, Any]:

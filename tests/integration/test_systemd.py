@@ -36,7 +36,7 @@ TRIVIAL = """
 Type=notify
 NotifyAccess=all
 WatchdogSec=1
-ExecStart=/bin/sh -c 'systemd-notify --ready; exec sleep 60'
+ExecStart=/bin/sh -c 'systemd-notify --ready; exec sleep 3600'
 """
 PROBE = """
 import subprocess

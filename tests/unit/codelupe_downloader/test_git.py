@@ -217,13 +217,13 @@ async def test_a_clone_that_is_cancelled_before_it_is_read_leaves_no_pipe_open(t
 
 async def test_strays_of_an_earlier_process_are_found_and_ended() -> None:
     def stray(name: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(["sleep", "60"], env={"CODELUPE_GIT": name}, start_new_session=True)
+        return subprocess.Popen(["sleep", "3600"], env={"CODELUPE_GIT": name}, start_new_session=True)
 
     mark = uuid.uuid4().hex
     with stray(f"{mark}.1") as first, stray(f"{mark}.2") as second, stray(f"{mark}2.1") as other:
         await anyio.to_thread.run_sync(end_processes, f"{mark}.")
         await anyio.to_thread.run_sync(end_processes, "")
-        assert (first.wait(5), second.wait(5), other.poll()) == (-9, -9, None)
+        assert (first.wait(HANGS), second.wait(HANGS), other.poll()) == (-9, -9, None)
         other.kill()
 
 

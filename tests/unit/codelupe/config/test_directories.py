@@ -187,7 +187,7 @@ from codelupe.config.directories import held_by_one_daemon
 
 with held_by_one_daemon(Path({str(tmp_path)!r})):
     print("held", flush=True)
-    time.sleep(60)
+    time.sleep(3600)
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None

@@ -17,13 +17,13 @@ BAD = 7
 
 def write_pid_and_sleep(path: str) -> None:
     Path(path).write_text(str(os.getpid()))
-    time.sleep(60)
+    time.sleep(3600)
 
 
 def start_a_child_and_sleep(path: str) -> None:
-    child = subprocess.Popen(["sleep", "60"])
+    child = subprocess.Popen(["sleep", "3600"])
     Path(path).write_text(str(child.pid))
-    time.sleep(60)
+    time.sleep(3600)
 
 
 def square(item: int) -> int:

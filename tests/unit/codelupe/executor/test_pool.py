@@ -120,6 +120,7 @@ async def test_a_process_that_dies_costs_one_call_only() -> None:
 @in_own_loop
 async def test_a_process_that_is_killed_costs_its_own_call_only(tmp_path: Path) -> None:
     outcomes = []
+    (tmp_path / "fine").mkdir()
     async with ProcessExecutor(2) as executor:
 
         async def doomed() -> None:
@@ -128,14 +129,17 @@ async def test_a_process_that_is_killed_costs_its_own_call_only(tmp_path: Path) 
             outcomes.append("lost")
 
         async def fine() -> None:
-            await executor.run(time.sleep, 0.5)
-            outcomes.append("done")
+            outcomes.append(await executor.run(wait_for_file, str(tmp_path / "fine")))
 
         async with anyio.create_task_group() as group:
             group.start_soon(doomed)
             group.start_soon(fine)
-            os.kill(await read_pid(tmp_path / "pid"), signal.SIGKILL)
-    assert sorted(outcomes) == ["done", "lost"]
+            await read_pid(tmp_path / "fine" / "pid")
+            pid = await read_pid(tmp_path / "pid")
+            os.kill(pid, signal.SIGKILL)
+            await wait_until_gone(pid)
+            (tmp_path / "fine" / "go on").touch()
+    assert sorted(outcomes) == ["lost", "went on"]
 
 
 @in_own_loop
