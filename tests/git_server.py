@@ -91,7 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.flush()
                 content = content[limit:]
                 self.server.stalled.set()
-                self.server.go_on.wait(60)
+                self.server.go_on.wait()
             self.wfile.write(content)
         except OSError:
             return  # the client is gone
