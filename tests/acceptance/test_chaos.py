@@ -50,7 +50,7 @@ async def test_a_log_that_checks_off_before_it_acts_is_found_out(folder: Path, s
     assert {kind for kind in kinds if kind.startswith("doubled_")} == set()
 
 
-async def test_a_log_without_a_horizon_is_found_out(folder: Path, seed: int) -> None:
-    plan = Plan(seed=seed, events=2000, faults={}, preparation=SQL.break_horizon)
+async def test_a_log_without_a_high_water_mark_is_found_out(folder: Path, seed: int) -> None:
+    plan = Plan(seed=seed, events=2000, faults={}, preparation=SQL.break_high_water_mark)
     report = await run(plan, folder)
     assert {violation.kind for violation in report.violations} == {"lost_effect", "lost_emission"}

@@ -181,7 +181,7 @@ async def test_the_whole_pipeline_leads_from_packages_to_a_judged_model(undistur
     pipeline, output = undisturbed
     status = pipeline.ask("status")
     assert pipeline.ask("dead-letters", "list") == []
-    assert all(stage["waiting"] == stage["running"] == 0 for stage in status["subscriptions"])
+    assert all(subscription["waiting"] == subscription["running"] == 0 for subscription in status["subscriptions"])
     assert status["repositories"]["by_state"]["scored"] >= 6
     [batch] = status["batches"]
     [model] = status["models"]

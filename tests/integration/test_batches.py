@@ -39,7 +39,7 @@ class Ledger:
             **settings,  # type: ignore[arg-type]
         )
         self.plugins = {"test": make_plugin(subscriptions=[self.subscription])}
-        self.stage = named("test", self.subscription)
+        self.named = named("test", self.subscription)
 
     async def handle(self, events: Sequence[BatchReady], context: BatchContext) -> None:
         self.sizes.append(len(events))
@@ -69,8 +69,8 @@ async def test_events_come_many_a_call_in_the_log_s_order(run_until_idle: RunUnt
     await run_until_idle(ledger.plugins)
     assert ledger.sizes == [10, 10, 5]
     assert await written(database) == [(number % 3, number) for number in range(25)]
-    [stage] = await read_subscriptions(database)
-    assert (stage["done"], stage["waiting"], stage["dead_lettered"]) == (25, 0, 0)
+    [subscription] = await read_subscriptions(database)
+    assert (subscription["done"], subscription["waiting"], subscription["dead_lettered"]) == (25, 0, 0)
 
 
 async def test_effect_emitted_events_and_cursor_commit_together(
@@ -147,8 +147,8 @@ async def test_a_replay_hands_events_out_again_and_appends_nothing_twice(
 ) -> None:
     ledger = Ledger(emits=True)
     await run_until_idle(ledger.plugins, events=[batch(number % 2, number) for number in range(4)])
-    everything = Replay(subscription=ledger.stage, after=0)
-    one_stream = Replay(subscription=ledger.stage, after=0, stream="batch/1")
+    everything = Replay(subscription=ledger.named, after=0)
+    one_stream = Replay(subscription=ledger.named, after=0, stream="batch/1")
     assert (await count_replay(database, everything), await count_replay(database, one_stream)) == (4, 2)
     await start_replay(database, everything)
     await run_until_idle(ledger.plugins)

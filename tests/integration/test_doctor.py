@@ -74,10 +74,10 @@ async def test_an_open_transaction_is_named_with_what_waits_for_it(
     assert ", 0:11:" in held["detail"]
     assert "after position 0, up to 3 events" in held["detail"]
     assert f"pg_terminate_backend({pid})" in held["hint"]
-    stage = findings["subscription scorers.score"]
-    assert stage["verdict"] == "warning"
-    assert "up to 3 events wait, the oldest for 0:11:" in stage["detail"]
-    assert "open transaction" in stage["hint"]
+    subscription = findings["subscription scorers.score"]
+    assert subscription["verdict"] == "warning"
+    assert "up to 3 events wait, the oldest for 0:11:" in subscription["detail"]
+    assert "open transaction" in subscription["hint"]
     assert (await examine())["event log"]["verdict"] == "good", "it has ended"
 
 

@@ -89,8 +89,10 @@ async def test_its_rule_decides_and_its_handler_hears_of_it(installed: Path, dat
     assert "opt-out" not in reasons[f"repo/local:{owners[1]}"]
 
     status = json.loads(codelupe("status", "--json", env=env))
-    [stage] = [stage for stage in status["subscriptions"] if stage["name"] == "optout.report"]
-    assert (stage["done"], stage["dead_lettered"]) == (2, 0)
+    [subscription] = [
+        subscription for subscription in status["subscriptions"] if subscription["name"] == "optout.report"
+    ]
+    assert (subscription["done"], subscription["dead_lettered"]) == (2, 0)
 
 
 def _rules(event: dict[str, Any]) -> set[str]:

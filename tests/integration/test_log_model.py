@@ -56,15 +56,15 @@ async def never_called(event: Event, context: HandlerContext) -> None:
     raise AssertionError("the test handles events itself")
 
 
-def stage(name: str, events: tuple[type[Event], ...], *, dead_letter_blocks_stream: bool) -> Subscription:
+def subscription(name: str, events: tuple[type[Event], ...], *, dead_letter_blocks_stream: bool) -> Subscription:
     return Subscription(
         name=f"model.{name}", events=events, handler=never_called, dead_letter_blocks_stream=dead_letter_blocks_stream
     )
 
 
-STRICT = stage("strict", (BatchReady,), dead_letter_blocks_stream=True)
-LENIENT = stage("lenient", (BatchReady, RepoEmpty), dead_letter_blocks_stream=False)
-STAGES = {it.name: it for it in (STRICT, LENIENT)}
+STRICT = subscription("strict", (BatchReady,), dead_letter_blocks_stream=True)
+LENIENT = subscription("lenient", (BatchReady, RepoEmpty), dead_letter_blocks_stream=False)
+SUBSCRIPTIONS = {it.name: it for it in (STRICT, LENIENT)}
 
 
 # --- the model ---
@@ -98,7 +98,7 @@ class Model:
         self.unfinished: dict[int, Event] = {}
         self.log: dict[int, Event] = {}
         self.keys: dict[uuid.UUID, int] = {}
-        self.cursors = dict.fromkeys(STAGES, 0)
+        self.cursors = dict.fromkeys(SUBSCRIPTIONS, 0)
         self.tasks: dict[Handed, ModelTask] = {}
         self.handed: Counter[Handed] = Counter()
         self.dropped: Counter[Handed] = Counter()
@@ -136,51 +136,53 @@ class Model:
 
     # --- handing out ---
 
-    def wanted(self, stage: Subscription, after: int, up_to: int) -> list[int]:
-        return [at for at in sorted(self.log) if after < at <= up_to and type(self.log[at]) in stage.events]
+    def wanted(self, subscription: Subscription, after: int, up_to: int) -> list[int]:
+        return [at for at in sorted(self.log) if after < at <= up_to and type(self.log[at]) in subscription.events]
 
-    def feed(self, stage: Subscription) -> tuple[int, bool]:
+    def feed(self, subscription: Subscription) -> tuple[int, bool]:
         """How many events were handed to it so far, and whether that is all there is."""
-        after = self.cursors[stage.name]
+        after = self.cursors[subscription.name]
         if after < self.high_water_mark:
-            horizon = min(self.high_water_mark, after + 50 * FEED_LIMIT)
-            found = self.wanted(stage, after, horizon)[:FEED_LIMIT]
-            self.make_tasks(stage, found)
-            self.cursors[stage.name] = found[-1] if len(found) == FEED_LIMIT else horizon
-        return self.delivered(stage), self.cursors[stage.name] >= self.high_water_mark
+            up_to = min(self.high_water_mark, after + 50 * FEED_LIMIT)
+            found = self.wanted(subscription, after, up_to)[:FEED_LIMIT]
+            self.make_tasks(subscription, found)
+            self.cursors[subscription.name] = found[-1] if len(found) == FEED_LIMIT else up_to
+        return self.delivered(subscription), self.cursors[subscription.name] >= self.high_water_mark
 
-    def make_tasks(self, stage: Subscription, positions: Sequence[int]) -> None:
+    def make_tasks(self, subscription: Subscription, positions: Sequence[int]) -> None:
         for at in positions:
-            handed = stage.name, at
+            handed = subscription.name, at
             if handed not in self.tasks:
-                self.tasks[handed] = ModelTask(stage.name, at, self.log[at].stream(), run_at=self.now)
+                self.tasks[handed] = ModelTask(subscription.name, at, self.log[at].stream(), run_at=self.now)
                 self.handed[handed] += 1
 
-    def delivered(self, stage: Subscription) -> int:
-        return sum(self.handed[handed] - self.dropped[handed] for handed in self.handed if handed[0] == stage.name)
+    def delivered(self, subscription: Subscription) -> int:
+        return sum(
+            self.handed[handed] - self.dropped[handed] for handed in self.handed if handed[0] == subscription.name
+        )
 
-    def rewind(self, stage: Subscription, after: int) -> None:
-        self.cursors[stage.name] = min(self.cursors[stage.name], after)
+    def rewind(self, subscription: Subscription, after: int) -> None:
+        self.cursors[subscription.name] = min(self.cursors[subscription.name], after)
 
-    def redeliver(self, stage: Subscription, after: int, stream: str) -> None:
-        again = self.wanted(stage, after, self.cursors[stage.name])
-        self.make_tasks(stage, [at for at in again if self.log[at].stream() == stream])
+    def redeliver(self, subscription: Subscription, after: int, stream: str) -> None:
+        again = self.wanted(subscription, after, self.cursors[subscription.name])
+        self.make_tasks(subscription, [at for at in again if self.log[at].stream() == stream])
 
     # --- tasks ---
 
-    def claimable(self, stage: Subscription, worker: uuid.UUID) -> list[ModelTask]:
+    def claimable(self, subscription: Subscription, worker: uuid.UUID) -> list[ModelTask]:
         if worker not in self.workers:
             return []
-        ready = [task for task in self._tasks_of(stage) if task.state == "ready" and task.run_at <= self.now]
-        return [task for task in ready if not self._is_held_back(stage, task)]
+        ready = [task for task in self._tasks_of(subscription) if task.state == "ready" and task.run_at <= self.now]
+        return [task for task in ready if not self._is_held_back(subscription, task)]
 
-    def _tasks_of(self, stage: Subscription) -> list[ModelTask]:
-        return [self.tasks[handed] for handed in sorted(self.tasks) if handed[0] == stage.name]
+    def _tasks_of(self, subscription: Subscription) -> list[ModelTask]:
+        return [self.tasks[handed] for handed in sorted(self.tasks) if handed[0] == subscription.name]
 
-    def _is_held_back(self, stage: Subscription, task: ModelTask) -> bool:
+    def _is_held_back(self, subscription: Subscription, task: ModelTask) -> bool:
         """An earlier event of its stream is not done, or one of its stream is being handled."""
-        others = [other for other in self._tasks_of(stage) if other.stream == task.stream and other is not task]
-        passes_dead_letters = not stage.dead_letter_blocks_stream
+        others = [other for other in self._tasks_of(subscription) if other.stream == task.stream and other is not task]
+        passes_dead_letters = not subscription.dead_letter_blocks_stream
         earlier = [other for other in others if other.position < task.position]
         return any(other.state == "running" for other in others) or any(
             not (other.state == "dead_lettered" and passes_dead_letters) for other in earlier
@@ -264,14 +266,14 @@ STREAMS = st.none() | EVENTS.map(lambda event: event.stream())
 MANY_ENTRIES = ENTRIES.map(lambda few: (few * 18)[:18])
 Fate = Literal["beats", "is silent", "restarts"]
 FATE = st.sampled_from(get_args(Fate))
-How = Literal["complete", "fail", "park"]
+How = Literal["complete", "fail", "give up"]
 
 Step = Callable[["History"], None]
 
 
 @dataclass(frozen=True)
 class Taking:
-    """Which worker takes how many tasks of each stage: of what it is fed, and then of what is there."""
+    """Which worker takes how many tasks of each subscription: of what it is fed, and then of what is there."""
 
     number: int
     feeds: bool
@@ -292,7 +294,7 @@ class History(RuleBasedStateMachine):
         self.database = parts.database
         self.appender: AbstractAsyncContextManager[Connection] | None = None
         self.do(self.database.execute(SQL.begin_anew))
-        for name in STAGES:
+        for name in SUBSCRIPTIONS:
             self.do(self.database.execute(LOG.register_subscription, name, False))
         self.beginning = self.do(self.database.fetchval(SQL.log_time))
         self.workers = [self._register(), self._register()]
@@ -373,17 +375,21 @@ class History(RuleBasedStateMachine):
     # --- tasks ---
 
     def take(self, taking: Taking) -> list[Task]:
-        """Feed the stages and take tasks of those that were given something; then take more."""
+        """Feed the subscriptions and take tasks of those that were given something; then take more."""
         claims = self.feed(taking) if taking.feeds else []
-        return claims + [claim for it in STAGES.values() for claim in self.claim(it, taking.at_most, taking.number)]
+        return claims + [
+            claim for it in SUBSCRIPTIONS.values() for claim in self.claim(it, taking.at_most, taking.number)
+        ]
 
     def feed(self, taking: Taking) -> list[Task]:
         worker = self.workers[taking.number]
-        known = {name: self.model.delivered(it) for name, it in STAGES.items()}
-        requests = [FeedRequest(subscription=it, known=known[name], room=taking.at_once) for name, it in STAGES.items()]
+        known = {name: self.model.delivered(it) for name, it in SUBSCRIPTIONS.items()}
+        requests = [
+            FeedRequest(subscription=it, known=known[name], room=taking.at_once) for name, it in SUBSCRIPTIONS.items()
+        ]
         fed = self.do(self.parts.tasks.feed(requests, worker))
         claims: list[Task] = []
-        for name, subscription in STAGES.items():
+        for name, subscription in SUBSCRIPTIONS.items():
             it = fed[name]
             assert (it.delivered, it.caught_up) == self.model.feed(subscription)
             at_most = taking.at_once if it.delivered != known[name] else 0
@@ -391,14 +397,14 @@ class History(RuleBasedStateMachine):
             claims += it.tasks
         return claims
 
-    def claim(self, stage: Subscription, at_most: int, number: int = 0) -> list[Task]:
+    def claim(self, subscription: Subscription, at_most: int, number: int = 0) -> list[Task]:
         worker = self.workers[number]
-        claims = self.do(self.parts.tasks.claim(stage, worker, at_most))
-        self._note_claims(stage, worker, claims, at_most)
+        claims = self.do(self.parts.tasks.claim(subscription, worker, at_most))
+        self._note_claims(subscription, worker, claims, at_most)
         return claims
 
-    def _note_claims(self, stage: Subscription, worker: uuid.UUID, claims: Sequence[Task], at_most: int) -> None:
-        expected = self.model.claimable(stage, worker)[:at_most]
+    def _note_claims(self, subscription: Subscription, worker: uuid.UUID, claims: Sequence[Task], at_most: int) -> None:
+        expected = self.model.claimable(subscription, worker)[:at_most]
         assert [(claim.recorded.position, claim.attempts, claim.crashes) for claim in claims] == [
             (task.position, task.attempts, task.crashes) for task in expected
         ]
@@ -432,13 +438,13 @@ class History(RuleBasedStateMachine):
             task.attempts += counts
             task.run_at = self.model.now + after
 
-    def park(self, claim: Task) -> None:
-        async def park() -> bool:
+    def dead_letter(self, claim: Task) -> None:
+        async def give_up() -> bool:
             async with self.database.transaction() as connection:
                 return await self.parts.tasks.dead_letter(connection, claim, error="error", traceback="traceback")
 
         task = self.model.held(claim)
-        assert self.do(park()) == (task is not None)
+        assert self.do(give_up()) == (task is not None)
         if task:
             task.give_back()
             task.state = "dead_lettered"
@@ -452,9 +458,9 @@ class History(RuleBasedStateMachine):
         for claim in self._but_one_completed(taking):
             self.fail(claim, after, counts)
 
-    def take_and_park(self, taking: Taking) -> None:
+    def take_and_dead_letter(self, taking: Taking) -> None:
         for claim in self._but_one_completed(taking):
-            self.park(claim)
+            self.dead_letter(claim)
 
     def _but_one_completed(self, taking: Taking) -> list[Task]:
         claims = self.take(taking)
@@ -474,7 +480,7 @@ class History(RuleBasedStateMachine):
                 case "fail":
                     self.fail(claim, LEASE, counts=True)
                 case _:
-                    self.park(claim)
+                    self.dead_letter(claim)
 
     # --- by hand ---
 
@@ -491,13 +497,13 @@ class History(RuleBasedStateMachine):
         else:
             task.state, task.attempts, task.crashes, task.run_at = "ready", 0, 0, self.model.now
 
-    def replay(self, stage: str, back: int, stream: str | None) -> None:
-        after = max(0, self.model.cursors[stage] - back)
-        self.do(start_replay(self.database, Replay(subscription=STAGES[stage], after=after, stream=stream)))
+    def replay(self, name: str, back: int, stream: str | None) -> None:
+        after = max(0, self.model.cursors[name] - back)
+        self.do(start_replay(self.database, Replay(subscription=SUBSCRIPTIONS[name], after=after, stream=stream)))
         if stream is None:
-            self.model.rewind(STAGES[stage], after)
+            self.model.rewind(SUBSCRIPTIONS[name], after)
         else:
-            self.model.redeliver(STAGES[stage], after, stream)
+            self.model.redeliver(SUBSCRIPTIONS[name], after, stream)
 
     # --- what always holds ---
 
@@ -520,7 +526,7 @@ class History(RuleBasedStateMachine):
         while not self._handle_some():
             pass
         assert not self.model.tasks
-        for it in STAGES.values():
+        for it in SUBSCRIPTIONS.values():
             assert {(it.name, at) for at in self.model.wanted(it, 0, self.model.head)} == {
                 handed for handed in self.model.effects + list(self.model.dropped) if handed[0] == it.name
             }
@@ -550,7 +556,7 @@ class History(RuleBasedStateMachine):
     def _cursors_and_leases_are_those_of_the_model(self) -> None:
         rows = self.do(self.database.fetch(SQL.subscriptions))
         assert {row["name"]: (row["position"], row["delivered"]) for row in rows} == {
-            name: (self.model.cursors[name], self.model.delivered(it)) for name, it in STAGES.items()
+            name: (self.model.cursors[name], self.model.delivered(it)) for name, it in SUBSCRIPTIONS.items()
         }
         leases = self.do(self.database.fetch(SQL.workers))
         assert {row["id"]: row["lease_until"] - self.beginning for row in leases} == self.model.workers
@@ -565,9 +571,9 @@ class History(RuleBasedStateMachine):
         for name in {event.stream() for event in self.model.log.values()}:
             first_times = [
                 at
-                for stage_name, at in dict.fromkeys(self.model.effects)
-                if stage_name == STRICT.name and self.model.log[at].stream() == name
-                if (stage_name, at) not in self.model.dropped
+                for subscription_name, at in dict.fromkeys(self.model.effects)
+                if subscription_name == STRICT.name and self.model.log[at].stream() == name
+                if (subscription_name, at) not in self.model.dropped
             ]
             assert first_times == sorted(first_times)
 
@@ -597,14 +603,14 @@ STEPS: st.SearchStrategy[Step] = st.one_of(
     step(History.take_and_complete, taking=TAKING, emitted=st.just([])),
     step(History.take_and_complete, taking=TAKING, emitted=st.just([])),
     step(History.take_and_fail, taking=TAKING, after=LATER, counts=st.booleans()),
-    step(History.take_and_park, taking=TAKING),
+    step(History.take_and_dead_letter, taking=TAKING),
     step(History.take_and_keep, taking=TAKING),
     step(History.take_and_keep, taking=TAKING),
     step(History.settle, which=st.integers(0, 4), how=st.sampled_from(get_args(How))),
     step(History.settle, which=st.integers(0, 4), how=st.sampled_from(get_args(How))),
     step(History.settle_dead_letter, which=st.integers(0, 2), drops=st.booleans()),
     step(History.settle_dead_letter, which=st.integers(0, 2), drops=st.just(False)),
-    step(History.replay, stage=st.sampled_from(list(STAGES)), back=st.integers(-3, 20), stream=STREAMS),
+    step(History.replay, name=st.sampled_from(list(SUBSCRIPTIONS)), back=st.integers(-3, 20), stream=STREAMS),
 )
 
 
@@ -634,7 +640,7 @@ def test_an_event_that_comes_back_before_one_at_work_holds_up_no_other_stream(pa
     [first] = history.claim(STRICT, at_most=1)
     history.complete(first)
     history.claim(STRICT, at_most=1)
-    history.replay(stage=STRICT.name, back=3, stream="batch/0")
+    history.replay(name=STRICT.name, back=3, stream="batch/0")
     [other] = history.claim(STRICT, at_most=5)
     assert other.recorded.stream == "batch/1"
     history.all_is_as_the_model_says()

@@ -44,8 +44,8 @@ async def register(database: Database, *names: str) -> None:
 async def feed(database: Database, name: str, *types: type[Event]) -> None:
     async def handle(*_: object) -> None: ...
 
-    stage = Subscription(name=name, events=types, handler=handle)
-    await TaskQueue(database).feed([FeedRequest(subscription=stage)])
+    subscription = Subscription(name=name, events=types, handler=handle)
+    await TaskQueue(database).feed([FeedRequest(subscription=subscription)])
 
 
 # --- what is read ---

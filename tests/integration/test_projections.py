@@ -34,7 +34,7 @@ class Totals:
         self.subscription = BatchSubscription(
             name="totals", events=(BatchReady,), handler=self.handle, projects_to=("totals",), **settings
         )
-        self.stage = named("test", self.subscription)
+        self.named = named("test", self.subscription)
         self.plugins = {"test": make_plugin(subscriptions=[self.subscription])}
 
     async def handle(self, events: Sequence[BatchReady], context: BatchContext) -> None:
@@ -66,12 +66,12 @@ async def test_a_mended_projection_is_rebuilt_from_the_beginning(
     await run_until_idle(Totals().plugins, events=EVENTS)
     assert await totals(database) == {0: 6, 1: 9}
     mended = Totals(factor=10)
-    await begin_rebuild(database, mended.stage)
+    await begin_rebuild(database, mended.named)
     await run_until_idle(mended.plugins, events=[batch(1, 100)])
     assert await totals(database) == {0: 60, 1: 1090}
     assert await database.fetchval("select count(*) from pg_namespace where nspname like 'rebuild%'") == 0
-    [stage] = await read_subscriptions(database)
-    assert (stage["name"], stage["done"]) == ("test.totals", 7)
+    [subscription] = await read_subscriptions(database)
+    assert (subscription["name"], subscription["done"]) == ("test.totals", 7)
     await run_until_idle(mended.plugins, events=[batch(0, 1)])
     assert await totals(database) == {0: 70, 1: 1090}, "it goes on from where the rebuilt one stood"
 
@@ -82,7 +82,7 @@ async def test_the_live_tables_go_on_until_the_others_have_come_as_far(
     await run_until_idle(Totals().plugins, events=EVENTS)
     mended = Totals(factor=10)
     mended.gate = anyio.Event()
-    await begin_rebuild(database, mended.stage)
+    await begin_rebuild(database, mended.named)
     await EventLog(database).publish(batch(0, 100))
     async with anyio.create_task_group() as group:
         group.start_soon(make_daemon(mended.plugins).run)
@@ -93,16 +93,19 @@ async def test_the_live_tables_go_on_until_the_others_have_come_as_far(
     assert await totals(database) == {0: 1060, 1: 90}
 
 
-async def test_a_rebuild_that_parks_an_event_is_not_swapped_in(
+async def test_a_rebuild_that_dead_letters_an_event_is_not_swapped_in(
     run_until_idle: RunUntilIdle, database: Database
 ) -> None:
     await run_until_idle(Totals().plugins, events=EVENTS)
     broken = Totals(factor=10, retry=RetryPolicy(attempts=1))
     broken.refuse = 4
-    await begin_rebuild(database, broken.stage)
+    await begin_rebuild(database, broken.named)
     await run_until_idle(broken.plugins)
     assert await totals(database) == {0: 6, 1: 9}
-    assert [stage["name"] for stage in await read_subscriptions(database)] == ["test.totals", "test.totals~rebuild"]
+    assert [one["name"] for one in await read_subscriptions(database)] == [
+        "test.totals",
+        "test.totals~rebuild",
+    ]
     await drop_dead_letters(database, Selection(subscription="test.totals~rebuild"))
     await run_until_idle(broken.plugins)
     assert await totals(database) == {0: 20, 1: 90}
@@ -111,9 +114,9 @@ async def test_a_rebuild_that_parks_an_event_is_not_swapped_in(
 async def test_a_rebuild_under_way_begins_anew(run_until_idle: RunUntilIdle, database: Database) -> None:
     await run_until_idle(Totals().plugins, events=EVENTS)
     mended = Totals(factor=2)
-    await begin_rebuild(database, mended.stage)
+    await begin_rebuild(database, mended.named)
     await database.execute("insert into rebuild_test_totals.totals (stream, files) values (0, 1000)")
-    await begin_rebuild(database, mended.stage)
+    await begin_rebuild(database, mended.named)
     await run_until_idle(mended.plugins)
     assert await totals(database) == {0: 12, 1: 18}
 
@@ -126,11 +129,11 @@ async def test_what_cannot_be_swapped_is_refused(database: Database) -> None:
         await begin_rebuild(database, named("test", single))
     emitting = Totals(emits=(RepoEmpty,))
     with pytest.raises(CodelupeError, match="would emit them again"):
-        await begin_rebuild(database, emitting.stage)
+        await begin_rebuild(database, emitting.named)
     await database.execute("create table refers (stream int references totals (stream))")
     with pytest.raises(CodelupeError, match="other tables refer to totals"):
-        await begin_rebuild(database, Totals().stage)
+        await begin_rebuild(database, Totals().named)
     await database.execute("drop table refers, totals")
     with pytest.raises(CodelupeError, match="there is no table totals"):
-        await begin_rebuild(database, Totals().stage)
+        await begin_rebuild(database, Totals().named)
     assert await database.fetchval("select count(*) from pg_namespace where nspname like 'rebuild%'") == 0

@@ -145,7 +145,7 @@ CASES = {
     "hold": Case(LOG.hold, lambda known: known.task, "tasks_pkey", 10),
     "progress": Case(LOG.save_checkpoint, lambda known: (*known.task, "{}"), "tasks_pkey", 15),
     "retry": Case(LOG.retry, lambda known: (*known.task, 1, timedelta(seconds=1), "e", "t"), "tasks_pkey", 30),
-    "park": Case(LOG.dead_letter, lambda known: (*known.task, "error", "traceback"), "tasks_pkey", 30),
+    "dead letter": Case(LOG.dead_letter, lambda known: (*known.task, "error", "traceback"), "tasks_pkey", 30),
     "requeue": Case(LOG.requeue_lost_tasks, lambda _: ([],), "tasks_running", 1_000),
     "retry by hand": Case(
         DEAD_LETTERS.retry_dead_letters,

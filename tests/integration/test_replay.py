@@ -20,14 +20,14 @@ pytestmark = pytest.mark.anyio
 
 
 class Recorder:
-    """A stage that notes what it is handed and emits an event for each."""
+    """A subscription that notes what it is handed and emits an event for each."""
 
     def __init__(self, *, version: int = 1, replayable: bool = True) -> None:
         self.seen: list[tuple[int, int]] = []
         self.subscription = Subscription(
             name="s", events=(BatchReady,), handler=self.handle, version=version, replayable=replayable
         )
-        self.stage = named("test", self.subscription)
+        self.named = named("test", self.subscription)
         self.plugins = {"test": make_plugin(subscriptions=[self.subscription])}
 
     async def handle(self, event: BatchReady, context: HandlerContext) -> None:
@@ -36,7 +36,7 @@ class Recorder:
             context.emit(empty(event.batch_id))
 
     def replay(self, after: int = 0, stream: str | None = None) -> Replay:
-        return Replay(subscription=self.stage, after=after, stream=stream)
+        return Replay(subscription=self.named, after=after, stream=stream)
 
 
 EVENTS = [batch(1, 1), batch(2, 2), batch(1, 3), batch(2, 4)]
@@ -128,8 +128,8 @@ async def test_what_waits_is_neither_counted_nor_doubled(run_until_idle: RunUnti
     await database.execute("update tasks set state = 'ready' where state = 'dead_lettered'")
     await run_until_idle(plugins)
     assert sorted(seen) == [1, 2, 2, 3, 4, 4, 5]
-    [stage] = await read_subscriptions(database)
-    assert (stage["waiting"], stage["running"], stage["dead_lettered"]) == (0, 0, 0)
+    [counts] = await read_subscriptions(database)
+    assert (counts["waiting"], counts["running"], counts["dead_lettered"]) == (0, 0, 0)
 
 
 async def test_a_stage_whose_effects_cannot_be_repeated_refuses(

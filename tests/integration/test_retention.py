@@ -55,7 +55,7 @@ async def handle_nothing(event: BatchReady, context: HandlerContext) -> None: ..
 
 
 SUBSCRIPTION = Subscription(name="s", events=(BatchReady,), handler=handle_nothing)
-STAGE = named("test", SUBSCRIPTION)
+NAMED_SUBSCRIPTION = named("test", SUBSCRIPTION)
 
 
 @pytest.fixture
@@ -217,7 +217,7 @@ async def test_a_dropped_partition_leaves_no_file(log: EventLog, tmp_path: Path)
     assert [(one.events, one.path) for one in retired] == [(9, None), (10, None)]
     assert await positions(log) == [20]
     with pytest.raises(EventsRetired, match=r"before position 20 .* dropped"):
-        await start_replay(log.database, Replay(subscription=STAGE, after=0))
+        await start_replay(log.database, Replay(subscription=NAMED_SUBSCRIPTION, after=0))
 
 
 async def test_a_partition_without_events_goes_without_a_file(
@@ -359,12 +359,12 @@ async def test_a_replay_that_comes_after_is_told_though_the_partition_is_still_t
         await until(log.database, "select exists (select from retired_partitions)")
         for stream in (None, "batch/3"):
             with pytest.raises(EventsRetired, match=r"before position 10 .*events_0\.parquet") as told:
-                await start_replay(log.database, Replay(subscription=STAGE, after=2, stream=stream))
+                await start_replay(log.database, Replay(subscription=NAMED_SUBSCRIPTION, after=2, stream=stream))
             assert told.value.hint == "Begin with --from-position 10."
     assert went == ["events_0"]
     assert await log.database.fetchval("select position from subscriptions") == 15
     assert await log.database.fetchval("select count(*) from tasks") == 0
-    await start_replay(log.database, Replay(subscription=STAGE, after=9))
+    await start_replay(log.database, Replay(subscription=NAMED_SUBSCRIPTION, after=9))
     assert await log.database.fetchval("select position from subscriptions") == 9
 
 
@@ -381,7 +381,7 @@ async def test_of_a_replay_and_a_retirement_exactly_one_wins(log: EventLog) -> N
         async with anyio.create_task_group() as group:
             group.start_soon(apply_into, went, log.database, DROPPING)
             try:
-                await start_replay(log.database, Replay(subscription=STAGE, after=back))
+                await start_replay(log.database, Replay(subscription=NAMED_SUBSCRIPTION, after=back))
             except EventsRetired as error:
                 refused = error
         assert (refused is None) == (not went)
@@ -397,15 +397,15 @@ async def test_a_rebuild_of_a_projection_is_refused_once_events_are_gone(log: Ev
 
     await log.database.execute("create table seen (batch int)")
     subscription = BatchSubscription(name="s", events=(BatchReady,), handler=handle, projects_to=("seen",))
-    stage = named("test", subscription)
+    named_subscription = named("test", subscription)
     await subscribe(log.database, 15)
     await fill(log, 15)
-    await begin_rebuild(log.database, stage)
+    await begin_rebuild(log.database, named_subscription)
     assert await apply_retention(log.database, DROPPING) == [], "a rebuild under way needs all events"
     await log.database.execute("delete from subscriptions where name = 'test.s~rebuild'")
     await apply_retention(log.database, DROPPING)
     with pytest.raises(CodelupeError, match="events before position 10 are no longer in the log"):
-        await begin_rebuild(log.database, stage)
+        await begin_rebuild(log.database, named_subscription)
     assert await log.database.fetchval("select count(*) from subscriptions") == 1
 
 

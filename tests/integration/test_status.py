@@ -74,8 +74,8 @@ async def test_a_handler_sees_itself_running(run_until_idle: RunUntilIdle, datab
 async def test_stages_come_in_the_order_given_and_unknown_ones_after_them(database: Database) -> None:
     for name in ("a.one", "b.two", "c.three", "d.four"):
         await database.execute("insert into subscriptions (name, position) values ($1, 0)", name)
-    stages = await read_subscriptions(database, ["d.four", "b.two", "gone.stage"])
-    assert [stage["name"] for stage in stages] == ["d.four", "b.two", "a.one", "c.three"]
+    stages = await read_subscriptions(database, ["d.four", "b.two", "gone.subscription"])
+    assert [subscription["name"] for subscription in stages] == ["d.four", "b.two", "a.one", "c.three"]
 
 
 async def test_repositories_and_files_are_counted_with_the_reasons_against_them(database: Database) -> None:

@@ -190,7 +190,7 @@ def test_root_can_ask_the_running_daemon(service: Sandbox) -> None:
     environment = {"CODELUPE_STATE_DIR": "/var/lib/codelupe", "HOME": "/root", "PYTHONPATH": PYTHONPATH}
     program = ("/opt/codelupe/bin/python", "-m", "codelupe")
     status = json.loads(service.run(*program, "status", "--json", environment=environment))
-    assert {stage["dead_lettered"] for stage in status["subscriptions"]} == {0}
+    assert {subscription["dead_lettered"] for subscription in status["subscriptions"]} == {0}
     assert service.run("systemctl", "is-active", "codelupe").strip() == "active"
 
 

@@ -427,19 +427,19 @@ async def test_an_event_of_newer_code_is_dead_lettered_not_lost(
 
 
 async def test_a_failed_attempt_waits_for_its_time(database: Database, clock: Clock) -> None:
-    tasks, stage, worker = await one_claimable_task(database)
-    [task] = await tasks.claim(stage, worker, 10)
+    tasks, subscription, worker = await one_claimable_task(database)
+    [task] = await tasks.claim(subscription, worker, 10)
     assert await tasks.retry(task, after=timedelta(hours=1), counts=True, error="e", traceback="t")
     await clock.advance(timedelta(minutes=59))
-    assert await tasks.claim(stage, worker, 10) == []
+    assert await tasks.claim(subscription, worker, 10) == []
     await clock.advance(timedelta(minutes=1))
-    [again] = await tasks.claim(stage, worker, 10)
+    [again] = await tasks.claim(subscription, worker, 10)
     assert (again.recorded, again.attempt) == (task.recorded, 2)
 
 
 async def test_a_lease_lasts_as_long_as_the_database_s_clock_says(database: Database, clock: Clock) -> None:
-    tasks, stage, worker = await one_claimable_task(database)
-    [task] = await tasks.claim(stage, worker, 10)
+    tasks, subscription, worker = await one_claimable_task(database)
+    [task] = await tasks.claim(subscription, worker, 10)
     await clock.advance(timedelta(seconds=60))
     assert await tasks.reap(uuid7()) == (0, 0)
     await clock.advance(timedelta(seconds=1))
@@ -447,12 +447,12 @@ async def test_a_lease_lasts_as_long_as_the_database_s_clock_says(database: Data
     with pytest.raises(LeaseLost):
         async with database.transaction() as connection:
             await complete(connection, task, [])
-    assert await tasks.claim(stage, worker, 10) == [], "a worker that is gone claims nothing"
+    assert await tasks.claim(subscription, worker, 10) == [], "a worker that is gone claims nothing"
 
 
 async def test_a_claim_made_while_its_worker_was_given_up_comes_back(database: Database, clock: Clock) -> None:
-    tasks, stage, worker = await one_claimable_task(database)
-    await tasks.claim(stage, worker, 10)
+    tasks, subscription, worker = await one_claimable_task(database)
+    await tasks.claim(subscription, worker, 10)
     await database.execute("delete from workers")
     assert await tasks.reap(uuid7()) == (0, 1)
     assert await database.fetchval("select crashes from tasks") == 1
@@ -480,15 +480,15 @@ async def test_an_event_over_which_workers_keep_dying_is_dead_lettered(
 
 
 async def one_claimable_task(database: Database) -> tuple[TaskQueue, Subscription, uuid.UUID]:
-    """A stage with one event to handle, and a worker whose lease lasts a minute."""
+    """A subscription with one event to handle, and a worker whose lease lasts a minute."""
 
     async def handle(*_: object) -> None: ...
 
-    stage = Subscription(name="test.s", events=(BatchReady,), handler=handle)
+    subscription = Subscription(name="test.s", events=(BatchReady,), handler=handle)
     worker = uuid7()
     await EventLog(database).publish(batch(1))
-    await database.execute(SQL.register_subscription, stage.name, False)
+    await database.execute(SQL.register_subscription, subscription.name, False)
     await database.execute(SQL.register_worker, worker, timedelta(minutes=1), "elsewhere", "", 1, "")
     tasks = TaskQueue(database)
-    await tasks.feed([FeedRequest(subscription=stage)])
-    return tasks, stage, worker
+    await tasks.feed([FeedRequest(subscription=subscription)])
+    return tasks, subscription, worker

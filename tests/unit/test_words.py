@@ -42,7 +42,7 @@ def files_of_tests() -> Iterator[Path]:
 def replaced_words(text: str, words: str = f"{PRIVATE}|{PRONOUNS}") -> list[str]:
     for meaning in TRUE_MEANINGS.values():
         text = re.sub(meaning, "", text)
-    return re.findall(rf"\b(?:{words})\b", text, re.IGNORECASE)
+    return re.findall(rf"(?<![a-z])(?:{words})(?![a-z])", text, re.IGNORECASE)
 
 
 def found_in(paths: Iterable[Path], words: str) -> dict[str, list[str]]:

@@ -27,7 +27,7 @@ insert into chaos_appends (chunk) values ($1) on conflict do nothing returning c
 -- name: insert_effect
 insert into chaos_effects (subscription, stream, position, attempt) values ($1, $2, $3, $4)
 
--- name: break_horizon
+-- name: break_high_water_mark
 -- Sabotage: readers take every position that was drawn for settled, as a plain "position > last" does.
 create or replace function high_water_mark() returns bigint language sql volatile as
 $$ select case when is_called then last_value else 0 end from events_position $$

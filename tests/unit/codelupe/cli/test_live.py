@@ -351,13 +351,17 @@ def test_a_request_to_stop_is_answered_at_once(terminal: bool) -> None:
 
 
 async def register(database: Database, running: Running) -> Running:
-    for stage in running.extensions.subscriptions:
-        await database.execute(SQL.register_subscription, stage.name, False)
-    await database.execute(SQL.register_subscription, "elsewhere.stage", False)
+    for subscription in running.extensions.subscriptions:
+        await database.execute(SQL.register_subscription, subscription.name, False)
+    await database.execute(SQL.register_subscription, "elsewhere.subscription", False)
     log = EventLog(database)
     await log.publish(BatchReady(batch_id=1, files=1, characters=1, repositories=1, min_score=0))
     await TaskQueue(database).feed(
-        [FeedRequest(subscription=stage) for stage in running.extensions.subscriptions if stage.name == "t.train"]
+        [
+            FeedRequest(subscription=subscription)
+            for subscription in running.extensions.subscriptions
+            if subscription.name == "t.train"
+        ]
     )
     return Running(replace(running.runtime, log=log), running.extensions)
 
@@ -380,7 +384,7 @@ async def test_the_stages_of_this_daemon_are_watched_in_the_order_of_the_flow(
                 await anyio.sleep(0.01)
         group.cancel_scope.cancel()
     shown = text(console)
-    assert "elsewhere.stage" not in shown
+    assert "elsewhere.subscription" not in shown
     if terminal:
         assert shown.index("d.clone") < shown.index("t.train")
         assert "0/1" in shown

@@ -107,10 +107,10 @@ def gather(host: Host, **settings: Any) -> Extensions:
 def assert_isolated(host: Host, name: str, cause: str) -> Extensions:
     """The plugin is reported with the cause, and the sound one beside it and CodeLupe's own still work."""
     extensions = gather(host)
-    stages = [stage.name for stage in extensions.subscriptions]
+    stages = [it.name for it in extensions.subscriptions]
     assert cause in (find(host, name).error or "no error")
     assert find(host, name) in host.broken
-    assert [stage for stage in stages if stage.startswith(f"{name}.")] == []
+    assert [subscription for subscription in stages if subscription.startswith(f"{name}.")] == []
     assert "zz_sound.s" in stages
     assert "filters.repository-rules" in stages
     assert [plugin.name for plugin in host.broken] == [name]
@@ -127,7 +127,7 @@ def test_a_third_party_s_plugin_is_found_and_asked(install: Install) -> None:
     assert (plugin.distribution, plugin.version, plugin.error) == ("codelupe-zz_sound", "1.2", None)
     assert plugin.hooks == ("codelupe_jobs", "codelupe_settings", "codelupe_subscriptions")
     extensions = gather(host)
-    assert "zz_sound.s" in [stage.name for stage in extensions.subscriptions]
+    assert "zz_sound.s" in [it.name for it in extensions.subscriptions]
     assert "zz_sound.j" in [job.name for job in extensions.jobs]
 
 
@@ -141,7 +141,7 @@ def test_a_plugin_may_be_an_object_within_a_module(install: Install) -> None:
     plugin = Plugin()
     """
     install("objects", code, target=":plugin")
-    assert "objects.inner" in [stage.name for stage in gather(Host(load_plugins())).subscriptions]
+    assert "objects.inner" in [it.name for it in gather(Host(load_plugins())).subscriptions]
 
 
 def test_a_plugin_without_a_settings_model_gets_none(install: Install) -> None:
@@ -153,7 +153,7 @@ def test_a_plugin_without_a_settings_model_gets_none(install: Install) -> None:
     """
     install("bare", code)
     host = Host(load_plugins())
-    assert "bare.s" in [stage.name for stage in gather(host).subscriptions]
+    assert "bare.s" in [it.name for it in gather(host).subscriptions]
     assert host.settings_models()["bare"] is BaseModel
 
 
@@ -234,7 +234,7 @@ def test_a_distribution_whose_entry_points_are_garbage_hides_nobody(install: Ins
     install("zz_sound")
     install("broken", distribution="aa-garbage", entry_points="[codelupe]\nno equals sign\n")
     host = Host(load_plugins())
-    assert "zz_sound.s" in [stage.name for stage in gather(host).subscriptions]
+    assert "zz_sound.s" in [it.name for it in gather(host).subscriptions]
     assert [one["distribution"] for one in quiet_logs if one["event"] == "entry_points_unreadable"] == ["aa-garbage"]
 
 
@@ -257,7 +257,7 @@ def test_a_name_claimed_by_two_distributions_belongs_to_neither(install: Install
     claims = [(plugin.distribution, plugin.error) for plugin in host.broken]
     why = "two distributions claim this name; choose one in plugin_distributions"
     assert claims == [("first-dist", why), ("second-dist", why)]
-    assert "zz_sound.s" in [stage.name for stage in gather(host).subscriptions]
+    assert "zz_sound.s" in [it.name for it in gather(host).subscriptions]
 
 
 @pytest.mark.parametrize("chosen", ["second-dist", "Second_Dist"])
@@ -266,7 +266,7 @@ def test_a_setting_chooses_between_two_distributions(install: Install, chosen: s
     install("twice", distribution="second-dist")
     host = Host(load_plugins(chosen={"twice": chosen}))
     assert (find(host, "twice").distribution, find(host, "twice").error) == ("second-dist", None)
-    assert "twice.s" in [stage.name for stage in gather(host).subscriptions]
+    assert "twice.s" in [it.name for it in gather(host).subscriptions]
 
 
 def test_a_choice_that_is_not_installed_is_reported(install: Install) -> None:
@@ -282,7 +282,9 @@ def test_a_disabled_plugin_is_not_even_imported(install: Install) -> None:
     plugin = find(host, "unwanted")
     assert (plugin.disabled, plugin.error, plugin.is_active) == (True, None, False)
     assert host.settings_models()["unwanted"] is None
-    assert "filters.file-rules" in [stage.name for stage in gather(host, unwanted={"anything": 1}).subscriptions]
+    assert "filters.file-rules" in [
+        subscription.name for subscription in gather(host, unwanted={"anything": 1}).subscriptions
+    ]
 
 
 @pytest.mark.parametrize(
@@ -303,7 +305,7 @@ def test_a_plugin_for_another_codelupe_is_not_loaded(install: Install, requireme
     host = Host(load_plugins())
     assert find(host, "picky").error == error
     assert (module in sys.modules) == (error is None)
-    assert "zz_sound.s" in [stage.name for stage in gather(host).subscriptions]
+    assert "zz_sound.s" in [it.name for it in gather(host).subscriptions]
 
 
 def test_a_requirement_that_nobody_can_read(install: Install) -> None:

@@ -12,7 +12,7 @@ from codelupe_events import Event, FilesExtracted, FilesScored, RepoAccepted, Re
 CHAIN: list[type[Event]] = [RepoDiscovered, RepoAccepted, RepoCloned, FilesExtracted, FilesScored]
 
 
-def stage(name: str, consumes: type[Event], *emits: type[Event]) -> Subscription:
+def handles(name: str, consumes: type[Event], *emits: type[Event]) -> Subscription:
     async def handle(event: object, context: object) -> None: ...
 
     return Subscription(name=name, events=(consumes,), emits=emits, handler=handle)
@@ -20,27 +20,34 @@ def stage(name: str, consumes: type[Event], *emits: type[Event]) -> Subscription
 
 def test_a_stage_comes_after_those_whose_events_it_consumes() -> None:
     stages = [
-        stage("score", FilesExtracted, FilesScored),
-        stage("extract", RepoCloned, FilesExtracted),
-        stage("clone", RepoAccepted, RepoCloned),
-        stage("judge", RepoDiscovered, RepoAccepted),
+        handles("score", FilesExtracted, FilesScored),
+        handles("extract", RepoCloned, FilesExtracted),
+        handles("clone", RepoAccepted, RepoCloned),
+        handles("judge", RepoDiscovered, RepoAccepted),
     ]
     assert flow_order(stages) == ["judge", "clone", "extract", "score"]
 
 
 def test_stages_that_have_nothing_to_do_with_each_other_stay_as_they_are() -> None:
-    stages = [stage(name, RepoDiscovered) for name in "cab"]
+    stages = [handles(name, RepoDiscovered) for name in "cab"]
     assert flow_order(stages) == ["c", "a", "b"]
-    later = [stage("second", RepoAccepted), stage("b", RepoDiscovered), stage("first", RepoDiscovered, RepoAccepted)]
+    later = [
+        handles("second", RepoAccepted),
+        handles("b", RepoDiscovered),
+        handles("first", RepoDiscovered, RepoAccepted),
+    ]
     assert flow_order(later) == ["b", "first", "second"]
 
 
 def test_a_stage_that_feeds_itself_is_no_circle() -> None:
-    assert flow_order([stage("b", RepoCloned, RepoCloned), stage("a", RepoAccepted, RepoCloned)]) == ["a", "b"]
+    assert flow_order([handles("b", RepoCloned, RepoCloned), handles("a", RepoAccepted, RepoCloned)]) == [
+        "a",
+        "b",
+    ]
 
 
 def test_in_a_circle_stages_stay_as_they_are() -> None:
-    stages = [stage("b", RepoCloned, RepoAccepted), stage("a", RepoAccepted, RepoCloned)]
+    stages = [handles("b", RepoCloned, RepoAccepted), handles("a", RepoAccepted, RepoCloned)]
     assert flow_order(stages) == ["b", "a"]
 
 
@@ -55,7 +62,7 @@ def test_there_may_be_no_stages() -> None:
 )
 def test_whatever_the_stages_each_is_named_once_after_its_sources(pairs: list[tuple[int, int]]) -> None:
     stages = [
-        stage(f"{number}", CHAIN[consumes], *([CHAIN[emits]] if emits != consumes else []))
+        handles(f"{number}", CHAIN[consumes], *([CHAIN[emits]] if emits != consumes else []))
         for number, (consumes, emits) in enumerate(pairs)
     ]
     order = flow_order(stages)

@@ -41,5 +41,5 @@ def test_waits_do_not_come_in_step() -> None:
 def test_a_subscription_names_the_types_it_consumes_former_names_too() -> None:
     async def handle(event: object, context: object) -> None: ...
 
-    stage = Subscription(name="b", events=(BatchReady, TaskDeadLettered), handler=handle)
-    assert stage.event_types == ["BatchReady", "TaskDeadLettered", "TaskParked"]
+    subscription = Subscription(name="b", events=(BatchReady, TaskDeadLettered), handler=handle)
+    assert subscription.event_types == ["BatchReady", "TaskDeadLettered", "TaskParked"]

@@ -27,9 +27,9 @@ from tests.integration.servers import fresh_database, own_server
 from tests.plugins import batch, make_plugin
 from tests.processes import HANGS
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("horizon")]
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("high-water-mark")]
 
-SQL = load_queries("tests.integration", "horizon")
+SQL = load_queries("tests.integration", "high_water_mark")
 POOLS = 4
 APPENDERS = 200
 WRAP = 2**31
@@ -166,7 +166,7 @@ async def read_while(crowd: Crowd, url: str, start: int = 0) -> None:
             assert len(reader.seen) == len(crowd.committed)
 
 
-async def test_the_same_reader_without_the_horizon_loses_what_commits_late(
+async def test_the_same_reader_without_the_high_water_mark_loses_what_commits_late(
     roomy_url: str, logs: list[EventLog]
 ) -> None:
     late = [(APPENDERS, number) for number in range(3)]
@@ -192,7 +192,7 @@ STARTS = [0, 1, WRAP // 2 - 2, WRAP // 2, WRAP - 4, WRAP - 3, WRAP - 2, WRAP - 1
 
 
 @pytest.mark.parametrize("start", STARTS)
-async def test_the_horizon_stands_before_the_first_open_append_wherever_the_log_has_come(
+async def test_the_high_water_mark_stands_before_the_first_open_append_wherever_the_log_has_come(
     database: Database, start: int
 ) -> None:
     await go_to(database, start)
