@@ -64,10 +64,10 @@ def prepare_home(folder: Path) -> tuple[Path, Account]:
         folder.mkdir(parents=True, exist_ok=True)
         if os.geteuid() != 0:
             return folder, Account(os.geteuid(), os.getegid())
-        account = _hand_over(folder)
+        account = _give_to_unprivileged_user(folder)
         if not account.can_use(folder) and not (folder / "data").exists():
             folder = _elsewhere(folder)
-            account = _hand_over(folder)
+            account = _give_to_unprivileged_user(folder)
         return folder, account
 
 
@@ -96,7 +96,7 @@ def reporting_file_errors(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _hand_over(folder: Path) -> Account:
+def _give_to_unprivileged_user(folder: Path) -> Account:
     """The folder's owner; root's own folder is given to an unprivileged user."""
     found = folder.stat()
     if found.st_uid != 0:
@@ -119,7 +119,7 @@ def _unprivileged_user() -> pwd.struct_passwd:
 def _elsewhere(folder: Path) -> Path:
     """A place for data whose own folder is closed to the server's user, as one below /root is.
 
-    A link in the folder remembers it: who deletes the state directory starts afresh, who moves it keeps the data.
+    A link in the folder remembers it: to delete the state directory is to start afresh, to move it keeps the data.
     """
     link = folder / "elsewhere"
     with suppress(FileExistsError):
