@@ -260,7 +260,7 @@ async def test_what_a_known_key_keeps_out_does_not_count_as_a_version(log: Event
     assert len(await contents(log)) == count + 1
 
 
-async def test_the_fence_is_raised_once_a_transaction_by_whatever_appends_first(
+async def test_the_append_barrier_is_raised_once_a_transaction_by_whatever_appends_first(
     log: EventLog, database: Database
 ) -> None:
     await log.publish_all(keyed(*range(5)))

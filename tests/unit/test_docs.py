@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 
-_FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_CODE_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _INDENTED = re.compile(r"^ {4}(\S.*)$", re.MULTILINE)
 _SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -51,7 +51,7 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
 
 
 def _links(page: Path) -> list[str]:
-    return [link for link in _LINK.findall(_FENCED.sub("", page.read_text())) if "://" not in link]
+    return [link for link in _LINK.findall(_CODE_BLOCK.sub("", page.read_text())) if "://" not in link]
 
 
 def _resolves(page: Path, link: str) -> bool:
@@ -62,7 +62,7 @@ def _resolves(page: Path, link: str) -> bool:
 
 def _anchors(page: Path) -> set[str]:
     """As GitHub makes them of headings."""
-    headings = [heading.lower().replace("`", "") for heading in _HEADING.findall(_FENCED.sub("", page.read_text()))]
+    headings = [heading.lower().replace("`", "") for heading in _HEADING.findall(_CODE_BLOCK.sub("", page.read_text()))]
     return {re.sub(r"[^\w -]", "", heading).replace(" ", "-") for heading in headings}
 
 
@@ -87,8 +87,8 @@ def test_every_command_exists_with_its_options(page: Path, commands: Any) -> Non
 
 def _command_lines(text: str) -> Iterator[str]:
     """Lines of shell and code spans that run ``codelupe``, with or without variables and a path before it."""
-    prose = _FENCED.sub("", text)
-    shell = [line for language, block in _FENCED.findall(text) if language == "" for line in block.splitlines()]
+    prose = _CODE_BLOCK.sub("", text)
+    shell = [line for language, block in _CODE_BLOCK.findall(text) if language == "" for line in block.splitlines()]
     for line in [*shell, *_INDENTED.findall(prose), *_SPAN.findall(prose)]:
         if found := _COMMAND.fullmatch(line):
             yield found[1]
@@ -157,6 +157,6 @@ def settings(host: Host, monkeypatch: pytest.MonkeyPatch) -> type[Settings]:
 
 @every_page
 def test_every_piece_of_configuration_is_valid(page: Path, settings: type[Settings]) -> None:
-    for language, block in _FENCED.findall(_QUOTED.sub("", page.read_text())):
+    for language, block in _CODE_BLOCK.findall(_QUOTED.sub("", page.read_text())):
         if language == "toml":
             settings.model_validate(tomllib.loads(block), extra="forbid")
