@@ -122,6 +122,8 @@ async def _outcome(reference: Any) -> Any:
 
 def _connect(settings: RaySettings) -> list[Any]:
     """The actors, on a cluster or on a Ray of our own."""
+    # Ray's handler of SIGTERM sets an alarm that aborts whatever process still runs three seconds later.
+    os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
     try:
         import ray
     except ImportError:

@@ -132,6 +132,8 @@ async def test_a_daemon_told_to_stop_leaves_no_process(
     assert [outcome.interrupted for outcome in outcomes] == [True]
     await wait_until_gone(pid)
     assert children() == before
+    alarm_in = signal.getitimer(signal.ITIMER_REAL)[0]
+    assert alarm_in > 60 or not alarm_in, "pytest's own, and not Ray's at a SIGTERM, which aborts a daemon that drains"
 
 
 @executors
