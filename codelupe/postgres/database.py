@@ -24,8 +24,6 @@ else:
 
 _UNREACHABLE: tuple[type[Exception], ...] = (OSError, asyncio.TimeoutError, asyncpg.PostgresError)
 """Errors while a connection is made: no server, no such database or user, a wrong password."""
-_BROKEN: tuple[type[Exception], ...] = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
-"""Errors of a rollback, which say less than what it is rolled back for."""
 _AWAY: tuple[type[Exception], ...] = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
@@ -92,7 +90,8 @@ class Database:
         try:
             pool = await asyncpg.create_pool(
                 self.url,
-                min_size=1,
+                init_size=1,
+                min_size=0,  # an outage is told by whoever meets it, not by asyncpg's care for a floor
                 max_size=self._connections,
                 command_timeout=None,
                 timeout=10,
@@ -153,7 +152,8 @@ class Database:
             try:
                 yield connection
             except BaseException:
-                with anyio.move_on_after(_CLOSE_SECONDS, shield=True), suppress(*_BROKEN):
+                # What the rollback raises says less than what it is for, and may not take a cancellation's place.
+                with anyio.move_on_after(_CLOSE_SECONDS, shield=True), suppress(Exception):
                     await transaction.rollback()
                 raise
             await transaction.commit()
@@ -197,36 +197,48 @@ class ConnectionCache:
                 connection = self._idle.pop()
                 if _is_usable(connection):
                     return connection
-                await self._pool.release(connection)
+                await _close(connection)
             return await self._pool.acquire()
         except BaseException:
             self._slots.release()
             raise
 
     async def check_in(self, connection: Connection, *, as_new: bool) -> None:
-        """With ``as_new`` its session is reset first."""
+        """With ``as_new`` its session is reset first; one that fails at that is closed, which is nobody's error."""
+        if not _is_usable(connection) or connection.is_in_transaction():
+            await self.discard(connection)
+            return
         try:
-            is_open = _is_usable(connection) and connection.is_in_transaction()
-            if is_open:
-                with suppress(TimeoutError, *_BROKEN):
-                    await connection.execute("rollback", timeout=_CLOSE_SECONDS)
-            if as_new or is_open or not _is_usable(connection):
-                await self._pool.release(connection, timeout=_CLOSE_SECONDS)
+            if as_new:
+                with anyio.CancelScope(shield=True), suppress(Exception):
+                    await self._pool.release(connection, timeout=_CLOSE_SECONDS)
             else:
                 self._idle.append(connection)
         finally:
             self._slots.release()
 
-    async def close(self) -> None:
+    async def discard(self, connection: Connection) -> None:
+        """Close one that broke or is in the middle of something, which the server ends with it.
+
+        Resetting it instead would leave asyncpg with futures that nobody awaits.
+        """
         try:
-            with anyio.move_on_after(_CLOSE_SECONDS, shield=True) as scope:
-                for connection in self._idle:
-                    await self._pool.release(connection)
-                await self._pool.close()
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            self._pool.terminate()
-        if scope.cancelled_caught:
-            self._pool.terminate()
+            with anyio.CancelScope(shield=True):
+                await _close(connection)
+        finally:
+            self._slots.release()
+
+    async def close(self) -> None:
+        with anyio.move_on_after(_CLOSE_SECONDS, shield=True), suppress(Exception):
+            for connection in self._idle:
+                await _close(connection)
+            await self._pool.close()
+        self._pool.terminate()
+
+
+async def _close(connection: Connection) -> None:
+    with suppress(Exception):
+        await connection.close(timeout=_CLOSE_SECONDS)
 
 
 def _is_usable(connection: Connection) -> bool:
@@ -256,16 +268,13 @@ class _Checkout:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        try:
-            if error is None:
-                await self._cache.check_in(self._connection, as_new=self._to_be_reset)
-            else:
-                with anyio.CancelScope(shield=True):
-                    await self._cache.check_in(self._connection, as_new=True)
-        except Exception as of_release:
-            failure = error or of_release
-            if away := _absence(self._where, failure, TimeoutError):
-                raise away from failure
-            raise
-        if error is not None and (away := _absence(self._where, error)):
+        if error is None:
+            await self._cache.check_in(self._connection, as_new=self._to_be_reset)
+            return
+        away = _absence(self._where, error)
+        if away or not isinstance(error, Exception):
+            await self._cache.discard(self._connection)
+        else:
+            await self._cache.check_in(self._connection, as_new=True)
+        if away:
             raise away from error

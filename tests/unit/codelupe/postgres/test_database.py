@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from random import Random
 
 import anyio
 import asyncpg
@@ -135,6 +141,100 @@ async def test_a_session_is_like_new_after_its_owner_whatever_became_of_him(post
         async with database.statement() as connection:
             await connection.execute("begin; create table left_open (id int)")
         assert await database.fetchval("select to_regclass('left_open')") is None
+
+
+def _kill_backend(pid: int) -> None:
+    """Without letting the event loop hear of it."""
+    os.kill(pid, signal.SIGTERM)
+    while Path(f"/proc/{pid}").exists():
+        time.sleep(0.01)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("how", ["statement", "connection", "transaction"])
+async def test_who_is_cancelled_stays_so_whatever_becomes_of_the_connection(postgres_url: str, how: str) -> None:
+    async with Database(postgres_url, connections=1) as database:
+        with anyio.CancelScope() as scope:
+            async with getattr(database, how)() as connection:
+                _kill_backend(await connection.fetchval("select pg_backend_pid()"))
+                scope.cancel()
+                await anyio.sleep_forever()
+        assert scope.cancelled_caught
+        assert await database.fetchval("select 1") == 1
+
+
+@pytest.mark.anyio
+async def test_a_copy_over_a_broken_connection_leaves_no_future_behind(database: Database) -> None:
+    """The fixture ``anyio_backend`` fails a test at whose end asyncio has reported one."""
+    await database.execute("create table copied (n int)")
+
+    async def rows() -> AsyncIterator[bytes]:
+        yield b"1\n"
+
+    with pytest.raises(DatabaseUnavailable):
+        async with database.transaction() as connection:
+            _kill_backend(await connection.fetchval("select pg_backend_pid()"))
+            for _ in ("the loop hears of the cause", "the end of the connection waits to be heard of"):
+                await anyio.sleep(0)
+            await connection.copy_to_table("copied", source=rows(), format="text")
+
+
+class _Storm:
+    """Users of one database, each of whom hears of nothing but absence and cancellation while connections are cut."""
+
+    def __init__(self, database: Database, random: Random) -> None:
+        self._database = database
+        self._random = random
+        self._uses = (self._write, self._copy, self._wait, self._set)
+
+    async def use(self) -> None:
+        while True:
+            patience = self._random.random() * 0.1 if self._random.random() < 0.3 else 5
+            with suppress(DatabaseUnavailable), anyio.move_on_after(patience):
+                await self._random.choice(self._uses)()
+
+    async def cut(self) -> None:
+        await anyio.sleep(self._random.random() * 0.05)
+        with suppress(DatabaseUnavailable):
+            await self._database.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity"
+                " where datname = current_database() and backend_type = 'client backend' and random() < 0.4"
+            )
+
+    async def _write(self) -> None:
+        async with self._database.transaction() as connection:
+            await connection.fetchval("select count(*) from stormy")
+            await connection.execute("insert into stormy values (1)")
+
+    async def _copy(self) -> None:
+        async with self._database.transaction() as connection:
+            await connection.copy_records_to_table("stormy", records=[(n,) for n in range(300)])
+            await anyio.sleep(self._random.random() * 0.02)
+
+    async def _wait(self) -> None:
+        await self._database.fetchval("select pg_sleep($1)", self._random.random() * 0.05)
+
+    async def _set(self) -> None:
+        async with self._database.connection() as connection:
+            await connection.execute("set work_mem = '77MB'")
+
+
+@pytest.mark.anyio
+async def test_cuts_and_cancellations_end_in_nothing_else_and_use_up_no_connection(postgres_url: str) -> None:
+    connections, users, cuts = 6, 8, 60
+    async with Database(postgres_url, connections=connections) as database:
+        await database.execute("create table stormy (n int)")
+        storm = _Storm(database, Random(7))
+        async with anyio.create_task_group() as group:
+            for _ in range(users):
+                group.start_soon(storm.use)
+            for _ in range(cuts):
+                await storm.cut()
+            group.cancel_scope.cancel()
+        async with AsyncExitStack() as all_of_them:
+            for _ in range(connections):
+                connection = await all_of_them.enter_async_context(database.statement())
+                assert await connection.fetchval("show work_mem") != "77MB"
 
 
 @pytest.mark.anyio
