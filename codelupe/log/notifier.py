@@ -9,6 +9,7 @@ write-ahead log, which the appends wait for.
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 
 import anyio
 import anyio.lowlevel
@@ -20,6 +21,7 @@ from codelupe.postgres.retry import RetryWhileUnavailable
 
 SQL = load_queries("codelupe_sql", "log")
 CHANNEL = "codelupe_log"
+_UNLISTEN_SECONDS = 5.0
 
 
 class Signal:
@@ -99,6 +101,5 @@ class Notifier:
                 await connection.execute(SQL.notify)
                 await anyio.sleep(self._pause)
         finally:
-            if not connection.is_closed():
-                with anyio.CancelScope(shield=True):
-                    await connection.remove_listener(CHANNEL, on_notification)
+            with anyio.move_on_after(_UNLISTEN_SECONDS, shield=True), suppress(Exception):
+                await connection.remove_listener(CHANNEL, on_notification)

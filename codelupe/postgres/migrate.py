@@ -65,14 +65,11 @@ async def migrate(database: Database, migrations: Iterable[Migration]) -> list[M
     """
     migrations = list(migrations)
     async with database.connection() as connection:
-        await connection.execute(_SQL.lock)
-        try:
-            await connection.execute(_SQL.create_table)
-            pending = await _pending(connection, migrations)
-            for migration in pending:
-                await _apply(connection, migration)
-        finally:
-            await connection.execute(_SQL.unlock)
+        await connection.execute(_SQL.lock_until_the_session_ends)
+        await connection.execute(_SQL.create_table)
+        pending = await _pending(connection, migrations)
+        for migration in pending:
+            await _apply(connection, migration)
     return pending
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import anyio
 import asyncpg
@@ -20,7 +20,7 @@ log = structlog.get_logger("codelupe")
 
 @asynccontextmanager
 async def leading(database: Database, name: str, *, needed: bool = True) -> AsyncIterator[bool]:
-    """Whether this process leads: it holds the cluster's only lock of this name, on a connection whose end frees it.
+    """Whether this process leads: it holds the cluster's only lock of this name, on a session whose end frees it.
 
     Where leadership is not ``needed``, every process may go on.
 
@@ -33,15 +33,10 @@ async def leading(database: Database, name: str, *, needed: bool = True) -> Asyn
     async with database.connection() as connection:
         leads = bool(await connection.fetchval(SQL.try_leader_lock, name))
         log.debug("leads" if leads else "another_process_leads", name=name)
-        try:
-            with anyio.CancelScope() as scope, _cancelling_with(connection, scope):
-                yield leads
-            if scope.cancelled_caught:
-                raise DatabaseUnavailable(f"the connection that held the lock of {name} broke")
-        finally:
-            if leads and not connection.is_closed():
-                with anyio.CancelScope(shield=True):
-                    await _unlock(connection, name)
+        with anyio.CancelScope() as scope, _cancelling_with(connection, scope):
+            yield leads
+        if scope.cancelled_caught:
+            raise DatabaseUnavailable(f"the connection that held the lock of {name} broke")
 
 
 @contextmanager
@@ -55,11 +50,5 @@ def _cancelling_with(connection: Connection, scope: anyio.CancelScope) -> Iterat
     try:
         yield
     finally:
-        connection.remove_termination_listener(on_end)
-
-
-async def _unlock(connection: Connection, name: str) -> None:
-    try:
-        await connection.execute(SQL.leader_unlock, name)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-        log.debug("leader_lock_gone_with_its_connection", name=name)
+        with suppress(asyncpg.InterfaceError):  # it ended, and knows its listeners no longer
+            connection.remove_termination_listener(on_end)

@@ -169,9 +169,11 @@ class Worker:
                 await anyio.to_thread.run_sync(heartbeat.stop)
 
     async def _leave(self, worker: uuid.UUID) -> None:
+        """Give everything back, for as long as a lease: after that others take it by themselves."""
         try:
-            await self._queue.release(worker)
-        except (DatabaseUnavailable, asyncpg.DeadlockDetectedError):
+            with anyio.fail_after(self._lease.total_seconds()):
+                await self._queue.release(worker)
+        except (DatabaseUnavailable, TimeoutError, asyncpg.DeadlockDetectedError):
             log.warning("leaving_without_release", worker=str(worker))
 
     # --- the work ---

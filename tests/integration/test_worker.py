@@ -318,6 +318,19 @@ async def test_what_does_not_end_within_the_drain_time_is_given_back(
     assert tuple(row) == ("ready", 0, 0)
 
 
+async def test_a_database_that_does_not_answer_holds_up_a_stop_no_longer_than_a_lease(
+    make_daemon: Callable[..., Daemon], database: Database, logged: Logged
+) -> None:
+    it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=lambda event, context: None)])
+    with anyio.fail_after(HANGS):
+        async with database.transaction() as connection, anyio.create_task_group() as group:
+            group.start_soon(make_daemon({"test": it}, until_idle=False, lease_seconds=2).run)
+            while not await connection.fetch("select id from workers for update"):
+                await anyio.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGTERM)
+            await logged.wait_for("leaving_without_release")
+
+
 async def test_the_database_may_go_away_while_a_handler_works(run_until_idle: RunUntilIdle, database: Database) -> None:
     calls = []
 

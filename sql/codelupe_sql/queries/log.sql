@@ -199,9 +199,6 @@ select name, started_at, finished_at, error from jobs order by name
 -- name: try_leader_lock
 select pg_try_advisory_lock(20261, hashtext($1))
 
--- name: leader_unlock
-select pg_advisory_unlock(20261, hashtext($1))
-
 -- name: replayable_events
 -- How many events a rewind of a subscription would hand out again.
 select count(*) from events, subscriptions

@@ -1,10 +1,7 @@
 -- Which migrations a database has. The advisory lock lets several processes start at once.
 
--- name: lock
+-- name: lock_until_the_session_ends
 select pg_advisory_lock(hashtext('codelupe migrations'))
-
--- name: unlock
-select pg_advisory_unlock(hashtext('codelupe migrations'))
 
 -- name: create_table
 create table if not exists schema_migrations (
