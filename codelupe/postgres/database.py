@@ -91,7 +91,7 @@ class Database:
             pool = await asyncpg.create_pool(
                 self.url,
                 init_size=1,
-                min_size=0,  # an outage is told by whoever meets it, not by asyncpg's care for a floor
+                min_size=0,  # an outage is the next statement's to report, not asyncpg's, which keeps up a floor
                 max_size=self._connections,
                 command_timeout=None,
                 timeout=10,
@@ -204,7 +204,7 @@ class ConnectionCache:
             raise
 
     async def check_in(self, connection: Connection, *, as_new: bool) -> None:
-        """With ``as_new`` its session is reset first; one that fails at that is closed, which is nobody's error."""
+        """With ``as_new`` its session is reset first; one that fails at that is closed, and no error is raised."""
         if not _is_usable(connection) or connection.is_in_transaction():
             await self.discard(connection)
             return
@@ -220,7 +220,7 @@ class ConnectionCache:
     async def discard(self, connection: Connection) -> None:
         """Close one that broke or is in the middle of something, which the server ends with it.
 
-        Resetting it instead would leave asyncpg with futures that nobody awaits.
+        Resetting it instead would leave futures of asyncpg behind that are never awaited.
         """
         try:
             with anyio.CancelScope(shield=True):

@@ -143,13 +143,12 @@ async def test_tasks_that_migrate_at_once_apply_each_one_once(empty: Database) -
 
     with anyio.fail_after(HANGS):
         async with anyio.create_task_group() as group, empty.connection() as other:
-            await other.execute(SQL.lock)
+            await other.execute(SQL.lock_until_the_session_ends)
             for _ in range(6):
                 group.start_soon(one)
             while await other.fetchval("select count(*) from pg_locks where not granted") < 6:
                 await anyio.sleep(0.01)
             assert applied == []
-            await other.execute(SQL.unlock)
     assert applied == [FIRST, SECOND]
 
 
