@@ -321,7 +321,9 @@ async def test_what_does_not_end_within_the_drain_time_is_given_back(
 async def test_a_database_that_does_not_answer_holds_up_a_stop_no_longer_than_a_lease(
     make_daemon: Callable[..., Daemon], database: Database, logged: Logged
 ) -> None:
-    it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=lambda event, context: None)])
+    async def handle(event: BatchReady, context: HandlerContext) -> None: ...
+
+    it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
     with anyio.fail_after(HANGS):
         async with database.transaction() as connection, anyio.create_task_group() as group:
             group.start_soon(make_daemon({"test": it}, until_idle=False, lease_seconds=2).run)
