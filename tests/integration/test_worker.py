@@ -13,7 +13,7 @@ import pytest
 
 from codelupe import Database, HandlerContext, Job, JobContext, Reject, RetryLater, RetryPolicy, Subscription
 from codelupe.daemon import Daemon
-from codelupe.errors import LeaseLost
+from codelupe.errors import DatabaseUnavailable, LeaseLost
 from codelupe.log import Entry, EventLog
 from codelupe.log.entries import EventRefused
 from codelupe.log.event_log import SQL
@@ -350,6 +350,19 @@ async def test_the_database_may_go_away_while_a_handler_works(run_until_idle: Ru
     events = await run_until_idle({"test": it}, events=[batch(1)])
     assert events.count(empty(1)) == 1
     assert set(calls) == {1}, "a database that is away uses up no attempt"
+
+
+async def test_an_outage_that_several_tasks_of_a_handler_met_uses_up_no_attempt(run_until_idle: RunUntilIdle) -> None:
+    calls = []
+
+    async def handle(event: BatchReady, context: HandlerContext) -> None:
+        calls.append(context.attempt)
+        if len(calls) == 1:
+            raise ExceptionGroup("tasks", [DatabaseUnavailable("gone"), DatabaseUnavailable("gone, too")])
+
+    it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
+    await run_until_idle({"test": it}, events=[batch(1)])
+    assert calls == [1, 1]
 
 
 async def test_jobs_run_in_turn_whenever_the_log_is_quiet(run_until_idle: RunUntilIdle) -> None:
