@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 import asyncpg
+import structlog
 
 from codelupe.errors import ConfigurationError, DatabaseUnavailable
 from codelupe.postgres.jsonb import use_jsonb
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 else:
     Connection = asyncpg.pool.PoolConnectionProxy
     _Pool = asyncpg.Pool
+
+log = structlog.get_logger("codelupe")
 
 _UNREACHABLE: tuple[type[Exception], ...] = (OSError, asyncio.TimeoutError, asyncpg.PostgresError)
 """Errors while a connection is made: no server, no such database or user, a wrong password."""
@@ -60,7 +63,7 @@ def redact_url(url: str) -> str:
 
 
 _CLOSE_SECONDS = 5.0
-"""How long a connection may take to be put back or closed in order before it is cut."""
+"""How long a rollback may take, and then a connection to be put back or closed in order, before it is cut."""
 _SESSION = {
     "application_name": "codelupe",
     "timezone": "UTC",
@@ -210,12 +213,19 @@ class ConnectionCache:
             return
         try:
             if as_new:
-                with anyio.CancelScope(shield=True), suppress(Exception):
-                    await self._pool.release(connection, timeout=_CLOSE_SECONDS)
+                with anyio.CancelScope(shield=True):
+                    await self._reset(connection)
             else:
                 self._idle.append(connection)
         finally:
             self._slots.release()
+
+    async def _reset(self, connection: Connection) -> None:
+        try:
+            await self._pool.release(connection, timeout=_CLOSE_SECONDS)
+        except Exception as error:  # noqa: BLE001 - whatever it is, what the connection was used for is done
+            log.debug("connection_not_reset", error=str(error) or type(error).__name__)
+            await _close(connection)
 
     async def discard(self, connection: Connection) -> None:
         """Close one that broke or is in the middle of something, which the server ends with it.
@@ -229,14 +239,17 @@ class ConnectionCache:
             self._slots.release()
 
     async def close(self) -> None:
-        with anyio.move_on_after(_CLOSE_SECONDS, shield=True), suppress(Exception):
-            for connection in self._idle:
-                await _close(connection)
-            await self._pool.close()
-        self._pool.terminate()
+        try:
+            with anyio.move_on_after(_CLOSE_SECONDS, shield=True), suppress(Exception):
+                for connection in self._idle:
+                    await _close(connection)
+                await self._pool.close()
+        finally:
+            self._pool.terminate()
 
 
 async def _close(connection: Connection) -> None:
+    """In order, or else at once: asyncpg cuts one that fails at it."""
     with suppress(Exception):
         await connection.close(timeout=_CLOSE_SECONDS)
 

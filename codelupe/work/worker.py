@@ -169,7 +169,7 @@ class Worker:
                 await anyio.to_thread.run_sync(heartbeat.stop)
 
     async def _leave(self, worker: uuid.UUID) -> None:
-        """Give everything back, for as long as a lease: after that others take it by themselves."""
+        """Give everything back, or leave it after the time of a lease: others take it when the lease has run out."""
         try:
             with anyio.fail_after(self._lease.total_seconds()):
                 await self._queue.release(worker)
