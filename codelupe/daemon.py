@@ -27,7 +27,6 @@ from codelupe.executor.contract import Executor
 from codelupe.host.extensions import Extensions
 from codelupe.host.host import Host
 from codelupe.log import EventLog
-from codelupe.log.event_log import SQL
 from codelupe.log.retention import keep_retention
 from codelupe.observability import systemd
 from codelupe.observability.metrics import serve_metrics
@@ -36,6 +35,7 @@ from codelupe.postgres import Database
 from codelupe.postgres.embedded import embedded_server
 from codelupe.postgres.migrate import migrate, own_migrations
 from codelupe.postgres.queries import load_queries
+from codelupe.work.registration import register_subscriptions
 from codelupe.work.runtime import Runtime
 from codelupe.work.scheduler import Scheduler
 from codelupe.work.timings import DEFAULT as DEFAULT_TIMINGS
@@ -167,8 +167,8 @@ class Daemon:
                         scorers=extensions.scorers,
                         timings=self._timings,
                     )
-                    for subscription in extensions.subscriptions:
-                        await database.execute(SQL.register_subscription, subscription.name, subscription.from_now)
+                    versions = {plugin.name: plugin.version for plugin in self._host.active}
+                    await register_subscriptions(database, extensions.subscriptions, versions)
                     yield runtime, extensions
 
     async def _work(self, runtime: Runtime, extensions: Extensions, watcher: Watcher | None) -> dict[str, str]:

@@ -111,7 +111,7 @@ class _Log(Closing):
     async def register(self, *, from_now: bool) -> str:
         """The name of a new subscription that begins here, or at the log's beginning."""
         name = f"bench.{uuid.uuid4().hex}"
-        await self._database.execute(SQL.register_subscription, name, from_now)
+        await self._database.execute(SQL.begin_subscription, name, from_now, ["Measured", "Prefilled"], True, "0")
         return name
 
 

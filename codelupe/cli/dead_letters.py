@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from codelupe.cli.output import out, plain, print_json, print_table, printable
+from codelupe.cli.output import err, out, plain, print_json, print_table, printable
 from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, with_session
 from codelupe.work.dead_letters import (
     Selection,
@@ -38,12 +38,16 @@ def list_(
     type_name: Type = None,
     stream: Stream = None,
     error: Error = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many to list.")] = 100,
+    after: Annotated[
+        int | None, typer.Option("--after", metavar="NUMBER", help="Go on after the dead letter with this number.")
+    ] = None,
 ) -> None:
-    """List the dead letters, the oldest first."""
+    """List the dead letters, the oldest first, a page at a time."""
     selection = Selection(subscription=subscription, type=type_name, stream=stream, error=error)
 
     async def show(session: Session) -> None:
-        letters = await list_dead_letters(session.database, selection)
+        letters = await list_dead_letters(session.database, selection, after=after, at_most=limit)
         if as_json:
             print_json(letters)
         elif not letters:
@@ -56,6 +60,10 @@ def list_(
                     for one in letters
                 ],
             )
+        if len(letters) == limit:
+            total = await count_dead_letters(session.database, selection)
+            if total > limit:
+                err.print(f"{limit:,} of {total:,} dead letters; --after {letters[-1].id} goes on, --limit takes more.")
 
     with_session(config, profile, show)
 

@@ -57,17 +57,21 @@ class Consumer:
     name: str
     undelivered: int
     """Positions after its cursor, up to the head."""
+    in_log: int
+    """Events before its cursor that are known to wait for a place among the tasks of their stream."""
+    queued: int
+    """Tasks behind another one of their stream."""
     ready: int
     running: int
     dead_lettered: int
     handled: int
     """Events ever handled to effect."""
     seconds: float
-    """Age of the oldest event after its cursor or in a task that is ready or running; 0 if there is none."""
+    """Age of the oldest event after its cursor or in a task that is no dead letter; 0 if there is none."""
 
     @property
     def lag(self) -> int:
-        return self.undelivered + self.ready + self.running
+        return self.undelivered + self.in_log + self.queued + self.ready + self.running
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,14 +211,14 @@ def _of_the_log(sample: Sample) -> Iterator[Metric]:
 def _of_the_consumers(consumers: list[Consumer]) -> Iterator[Metric]:
     events = GaugeMetricFamily(
         "eventlog_consumer_lag_events",
-        "Positions from the subscription's cursor to the head, of any event type and gaps included, and its tasks "
-        "that are ready or running.",
+        "Positions from the subscription's cursor to the head, of any event type and gaps included, the events before "
+        "it that wait for a place in the queue of their stream, and its tasks that are queued, ready or running.",
         labels=["subscription"],
     )
     seconds = GaugeMetricFamily(
         "eventlog_consumer_lag_seconds",
         "Age of the oldest event that the subscription has not handled: after its cursor, of any type, or in a task "
-        "that is ready or running. 0 if there is none. What waits behind a dead letter counts, the dead letter not.",
+        "that is queued, ready or running. 0 if there is none. What waits behind a dead letter counts, the dead letter not.",
         labels=["subscription"],
     )
     handled = CounterMetricFamily(
@@ -225,8 +229,8 @@ def _of_the_consumers(consumers: list[Consumer]) -> Iterator[Metric]:
         events.add_metric([one.name], one.lag)
         seconds.add_metric([one.name], one.seconds)
         handled.add_metric([one.name], one.handled)
-        for state, count in {"ready": one.ready, "running": one.running, "dead_lettered": one.dead_lettered}.items():
-            tasks.add_metric([one.name, state], count)
+        for state in ("queued", "ready", "running", "dead_lettered"):
+            tasks.add_metric([one.name, state], getattr(one, state))
     return iter([events, seconds, handled, tasks])
 
 

@@ -27,7 +27,7 @@ async def read_subscriptions(database: Database, order: Sequence[str] = ()) -> l
     subscriptions = [
         {
             "name": row["name"],
-            "waiting": row["waiting"],
+            "waiting": row["waiting"] + row["in_log"],
             "running": row["running"],
             "done": row["delivered"] - row["waiting"] - row["running"] - row["dead_lettered"],
             "dead_lettered": row["dead_lettered"],

@@ -22,6 +22,7 @@ from codelupe.postgres.retry import RetryWhileUnavailable, is_unavailable
 from codelupe.work.context import BatchContext, HandlerContext
 from codelupe.work.runtime import Runtime
 from codelupe.work.subscriptions import BatchSubscription, Handler
+from codelupe.work.task_queue import FEED_LIMIT
 from codelupe_events import Event, decode_all
 
 _SMALLER = 8
@@ -51,6 +52,7 @@ class BatchReader:
         self._news = news or Signal()
         self._when_caught_up = when_caught_up
         self._size = subscription.size
+        self._kinds = frozenset(subscription.kinds)
 
     async def run(self) -> None:
         """Read whenever there is something, until cancelled, over a database that may go away."""
@@ -85,29 +87,32 @@ class BatchReader:
             batch = await self._open(connection)
             if batch is None:
                 return False
-            at_once, queued = await self._split(connection, batch.rows) if batch.has_tasks else (batch.rows, [])
+            at_once, queued = await self._split(connection, batch)
             emitted = await self._handle(connection, at_once)
-            made = await self._make_tasks(connection, queued)
-            await connection.execute(SQL.move_cursor, self._subscription.name, batch.reached, len(at_once) + made)
+            made = await self._make_tasks(connection, batch, queued)
+            await self._move_cursor(connection, batch, len(at_once) + made)
         if emitted:
             self._runtime.log.notifier.announce()
-        if made:
+        if made or batch.has_tasks:
             self._on_tasks()
         return batch.more
 
     async def _open(self, connection: Connection) -> _Batch | None:
-        name, types, size = self._subscription.name, self._subscription.event_types, self._size
-        rows = await connection.fetch(SQL.open_batch, name, types, size, FEW)
+        size = self._size
+        rows = await connection.fetch(SQL.open_batch, self._subscription.name, size, FEW)
         if not rows:
             return None
         first = rows[0]
         if first["position"] is None:
-            return _Batch(rows=[], reached=first["reached"], more=first["more"], has_tasks=first["has_tasks"])
-        if FEW == len(rows) < size:
-            rows = await connection.fetch(SQL.read_batch, first["after"], first["reached"], types, size)
+            rows = []
+        elif FEW == len(rows) < size:
+            rows = await connection.fetch(SQL.read_batch, first["after"], first["reached"], first["types"], size)
         is_full = len(rows) == size
         return _Batch(
             rows=rows,
+            catch_up=first["catch_up"],
+            types=first["types"],
+            until=first["until"],
             reached=rows[-1]["position"] if is_full else first["reached"],
             more=is_full or first["more"],
             has_tasks=first["has_tasks"],
@@ -126,20 +131,33 @@ class BatchReader:
     # --- events that become tasks ---
 
     async def _split(
-        self, connection: Connection, batch: Sequence[asyncpg.Record]
+        self, connection: Connection, batch: _Batch
     ) -> tuple[Sequence[asyncpg.Record], Sequence[asyncpg.Record]]:
-        """What may be handled now, and what has to queue behind tasks of its stream."""
-        streams = [row["stream"] for row in batch]
-        blocks = self._subscription.dead_letter_blocks_stream
-        rows = await connection.fetch(SQL.streams_with_tasks, self._subscription.name, streams, blocks)
-        busy = {row["stream"] for row in rows}
-        return [row for row in batch if row["stream"] not in busy], [row for row in batch if row["stream"] in busy]
+        """What may be handled now; and what has to queue, as its stream has tasks or this code does not know it."""
+        busy = {row["stream"] for row in batch.rows if (row["type"], row["version"]) not in self._kinds}
+        if batch.has_tasks:
+            streams = [row["stream"] for row in batch.rows]
+            blocks = self._subscription.dead_letter_blocks_stream
+            rows = await connection.fetch(SQL.streams_with_tasks, self._subscription.name, streams, blocks)
+            busy |= {row["stream"] for row in rows}
+        if not busy:
+            return batch.rows, []
+        at_once = [row for row in batch.rows if row["stream"] not in busy]
+        return at_once, [row for row in batch.rows if row["stream"] in busy]
 
-    async def _make_tasks(self, connection: Connection, batch: Sequence[asyncpg.Record]) -> int:
-        if not batch:
+    async def _make_tasks(self, connection: Connection, batch: _Batch, rows: Sequence[asyncpg.Record]) -> int:
+        if not rows:
             return 0
-        streams, positions = [row["stream"] for row in batch], [row["position"] for row in batch]
-        return len(await connection.fetch(SQL.make_tasks, self._subscription.name, streams, positions))
+        columns = [[row[column] for row in rows] for column in ("stream", "position", "type", "version")]
+        of_types = batch.types if batch.catch_up is not None else None
+        return int(
+            await connection.fetchval(
+                SQL.make_tasks, self._subscription.name, *columns, FEED_LIMIT, of_types, batch.until
+            )
+        )
+
+    async def _move_cursor(self, connection: Connection, batch: _Batch, handled: int) -> None:
+        await connection.execute(SQL.move_cursor, self._subscription.name, batch.catch_up, batch.reached, handled)
 
     async def _after_failure(self, error: BaseException) -> None:
         """Try a smaller batch next; an event that failed alone becomes a task, which has retries."""
@@ -152,16 +170,22 @@ class BatchReader:
             batch = await self._open(connection)
             if batch is None:
                 return
-            made = await self._make_tasks(connection, batch.rows)
-            await connection.execute(SQL.move_cursor, name, batch.reached, made)
+            made = await self._make_tasks(connection, batch, batch.rows)
+            await self._move_cursor(connection, batch, made)
         self._on_tasks()
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Batch:
-    """Events behind the cursor, how far the cursor comes with them, and whether more may be read."""
+    """Events behind the cursor, how far the cursor comes with them, and whether more may be read.
+
+    Those of a ``catch_up`` lie behind a cursor of its own, for the ``types`` that it names, and end ``until`` there.
+    """
 
     rows: Sequence[asyncpg.Record]
+    catch_up: int | None
+    types: Sequence[str]
+    until: int | None
     reached: int
     more: bool
     has_tasks: bool

@@ -54,15 +54,16 @@ class Selection:
 EVERYTHING = Selection()
 
 
-async def list_dead_letters(database: Database, selection: Selection = EVERYTHING) -> list[DeadLetter]:
-    """The oldest first.
+async def list_dead_letters(
+    database: Database, selection: Selection = EVERYTHING, *, after: int | None = None, at_most: int | None = None
+) -> list[DeadLetter]:
+    """The oldest first; ``at_most`` so many, which come ``after`` the one with that number.
 
     Raises:
         CodelupeError: one of the ``ids`` is not among them.
     """
-    letters = [
-        DeadLetter(**dict(row)) for row in await database.fetch(SQL.list_dead_letters, *selection.as_arguments())
-    ]
+    rows = await database.fetch(SQL.list_dead_letters, *selection.as_arguments(), after, at_most)
+    letters = [DeadLetter(**dict(row)) for row in rows]
     _require_all(selection, [letter.id for letter in letters])
     return letters
 
@@ -92,8 +93,12 @@ async def drop_dead_letters(database: Database, selection: Selection) -> list[in
 
 async def _act(database: Database, statement: str, selection: Selection) -> list[int]:
     async with database.transaction() as connection:
-        done = sorted(row["id"] for row in await connection.fetch(statement, *selection.as_arguments()))
+        await connection.execute(SQL.hold_cursors, *selection.as_arguments())
+        rows = await connection.fetch(statement, *selection.as_arguments())
+        done = sorted(row["id"] for row in rows)
         _require_all(selection, done)
+        touched = [row["subscription"] for row in rows], [row["stream"] for row in rows]
+        await connection.execute(SQL.settle_streams, *touched)
     await database.execute(_LOG.notify_of_tasks)
     return done
 

@@ -52,7 +52,5 @@ async def start_replay(database: Database, replay: Replay) -> None:
         if replay.stream is None:
             await connection.execute(SQL.rewind, subscription.name, replay.after)
         else:
-            await connection.execute(
-                SQL.redeliver_stream, subscription.name, subscription.event_types, replay.after, replay.stream
-            )
+            await connection.execute(SQL.redeliver_stream, subscription.name, replay.stream, replay.after)
     await database.execute(SQL.notify_of_tasks)

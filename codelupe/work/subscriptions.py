@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 from typing import Any
 
 from codelupe.work.context import BatchContext, HandlerContext, JobContext
@@ -39,6 +40,16 @@ class Subscribed:
     def event_types(self) -> list[str]:
         """The types as the log may have recorded them, former names included."""
         return [name for event in self.events for name in (event.__name__, *event.former_names)]
+
+    @cached_property
+    def kinds(self) -> list[tuple[str, int]]:
+        """Every type with every version of it that this code can read."""
+        return [
+            (name, version)
+            for event in self.events
+            for name in (event.__name__, *event.former_names)
+            for version in range(1, event.version + 1)
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)

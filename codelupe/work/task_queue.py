@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-import asyncpg
-
 from codelupe.log.event_log import SQL
 from codelupe.postgres import Connection, Database
 from codelupe.work.leases import ProcessIdentity, is_alive
@@ -38,6 +36,12 @@ class Fed:
     tasks: Sequence[Task] = ()
 
 
+def handled_by(subscriptions: Sequence[Subscribed]) -> tuple[list[str], list[str], list[int]]:
+    """The types and versions of events that this code can hand to each of these, as columns."""
+    rows = [(one.name, *kind) for one in subscriptions for kind in one.kinds]
+    return [name for name, _, _ in rows], [kind for _, kind, _ in rows], [version for _, _, version in rows]
+
+
 class TaskQueue:
     """The tasks in one database. Each call is one statement or one transaction."""
 
@@ -47,20 +51,16 @@ class TaskQueue:
     async def feed(self, requests: Sequence[FeedRequest], worker: uuid.UUID | None = None) -> dict[str, Fed]:
         """Turn events below the high-water mark into tasks, and claim what there is room for.
 
-        At most :data:`FEED_LIMIT` tasks are made for each subscription.
+        At most :data:`FEED_LIMIT` tasks are made for each subscription, and no more are left of one stream.
         """
-        subscriptions = [request.subscription for request in requests]
-        wanted = [(one.name, event_type) for one in subscriptions for event_type in one.event_types]
         rows = await self._database.fetch(
             SQL.feed,
-            [name for name, _ in wanted],
-            [event_type for _, event_type in wanted],
-            FEED_LIMIT,
-            worker,
-            [one.name for one in subscriptions],
+            [request.subscription.name for request in requests],
             [request.known for request in requests],
             [request.room for request in requests],
-            [one.dead_letter_blocks_stream for one in subscriptions],
+            FEED_LIMIT,
+            worker,
+            *handled_by([request.subscription for request in requests]),
         )
         claimed = defaultdict[str, list[Task]](list)
         for row in rows:
@@ -75,13 +75,10 @@ class TaskQueue:
         }
 
     async def claim(self, subscription: Subscribed, worker: uuid.UUID, at_most: int) -> list[Task]:
-        """Take ready tasks, each at the head of its stream; none if another worker was faster with some of them."""
-        name, blocks = subscription.name, subscription.dead_letter_blocks_stream
-        try:
-            rows = await self._database.fetch(SQL.claim, name, worker, at_most, blocks)
-        except asyncpg.UniqueViolationError:
-            return []
-        return [Task.from_row(name, row) for row in rows]
+        """Take ready tasks, those that have waited longest, whose events the subscription's handler knows."""
+        [_, types, versions] = handled_by([subscription])
+        rows = await self._database.fetch(SQL.claim, subscription.name, worker, at_most, types, versions)
+        return [Task.from_row(subscription.name, row) for row in rows]
 
     async def retry(self, task: Task, *, after: timedelta, counts: bool, error: str, traceback: str) -> bool:
         """Make the task ready again ``after`` a while; False if the claim holds no longer."""

@@ -33,7 +33,7 @@ from codelupe.work.leases import Heartbeat, ProcessIdentity
 from codelupe.work.projections import finish_rebuild, rebuilding
 from codelupe.work.runtime import Runtime
 from codelupe.work.subscriptions import BatchSubscription, Handler, Subscribed, Subscription
-from codelupe.work.task_queue import TaskQueue
+from codelupe.work.task_queue import TaskQueue, handled_by
 
 _TROUBLED_SLOTS = 4
 """How many events of a batch subscription are handled at once when they have become tasks."""
@@ -129,14 +129,11 @@ class Worker:
     async def is_idle(self) -> bool:
         """Whether every event has been handled or dead-lettered and no open transaction can append another."""
         high_water_mark = await self._runtime.log.high_water_mark()
-        names = [consumer.subscription.name for consumer in self._consumers]
-        blocks = [consumer.subscription.dead_letter_blocks_stream for consumer in self._consumers]
-        counts = await self._database.fetchrow(SQL.counts, names, high_water_mark, blocks)
-        is_done = (
-            counts is not None and counts["waiting"] == counts["running"] == 0 and counts["caught_up"] is not False
-        )
-        # Looked at last: a handler that ended while we counted has moved the head.
-        return is_done and await self._runtime.log.head_position() == high_water_mark
+        subscriptions = [consumer.subscription for consumer in self._consumers]
+        names = [one.name for one in subscriptions]
+        is_busy = await self._database.fetchval(SQL.is_busy, names, high_water_mark, *handled_by(subscriptions))
+        # Looked at last: a handler that ended while we looked has moved the head.
+        return not is_busy and await self._runtime.log.head_position() == high_water_mark
 
     # --- the lease ---
 
@@ -184,6 +181,7 @@ class Worker:
             async with anyio.create_task_group() as loops:
                 loops.start_soon(self._reap, worker)
                 loops.start_soon(self._keep_partitions)
+                loops.start_soon(self._keep_clock)
                 for consumer in self._consumers:
                     consumer.begin(attempts)
                     loops.start_soon(consumer.run, worker)
@@ -221,6 +219,16 @@ class Worker:
                     for consumer in self._consumers:
                         consumer.claimable.set()
                 await anyio.sleep(self._lease.total_seconds() / 4)
+
+    async def _keep_clock(self) -> None:
+        attempt = RetryWhileUnavailable("clock", quiet=True)
+        while True:
+            async with attempt:
+                if (seconds := await self._database.fetchval(SQL.check_clock)) is not None:
+                    log.warning("clock_went_back", seconds=round(seconds, 1))
+                    for consumer in self._consumers:
+                        consumer.claimable.set()
+                await anyio.sleep(self._timings.poll)
 
     async def _keep_partitions(self) -> None:
         attempt = RetryWhileUnavailable("partitions", quiet=True)

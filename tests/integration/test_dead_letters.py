@@ -137,7 +137,7 @@ async def test_what_is_not_dead_lettered_is_neither_retried_nor_dropped(
     handler = Stubborn()
     await run_until_idle({"test": stage_of(handler)}, events=[batch(1, 10), batch(1, 11)])
     [letter] = await list_dead_letters(database)
-    [waiting] = [row["id"] for row in await database.fetch("select id from tasks where state = 'ready'")]
+    [waiting] = [row["id"] for row in await database.fetch("select id from tasks where state = 'queued'")]
     for act in (retry_dead_letters, drop_dead_letters, list_dead_letters):
         with pytest.raises(CodelupeError, match=f"there is no dead letter {waiting}"):
             await act(database, Selection(ids=[letter.id, waiting]))

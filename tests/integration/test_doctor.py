@@ -58,7 +58,7 @@ async def test_an_open_transaction_is_named_with_what_waits_for_it(
     examine: Examine, database: Database, clock: Clock
 ) -> None:
     log = EventLog(database)
-    await database.execute(SQL.register_subscription, "scorers.score", False)
+    await database.execute(SQL.begin_subscription, "scorers.score", False, ["BatchReady"], True, "0")
     await add_worker(database)
     async with database.transaction() as connection:
         await log.append(connection, [Entry(event=batch(1))])
@@ -106,9 +106,12 @@ async def test_a_stage_at_work_on_old_events_is_not_late(examine: Examine, datab
     """It runs a task, holds its cursor for a batch, or gets on between one look and the next."""
     await EventLog(database).publish(batch(1))
     for name in ("a.tasks", "b.batches", "c.quick"):
-        await database.execute(SQL.register_subscription, name, False)
+        await database.execute(SQL.begin_subscription, name, False, ["BatchReady"], True, "0")
     await add_worker(database)
-    await database.execute("insert into tasks (subscription, stream, position) values ('a.tasks', 'batch/1', 1)")
+    await database.execute(
+        "insert into tasks (subscription, stream, position, type, version)"
+        " values ('a.tasks', 'batch/1', 1, 'BatchReady', 1)"
+    )
     await database.execute("update subscriptions set position = 1, delivered = 1 where name = 'a.tasks'")
     await database.execute(
         "update tasks set state = 'running', token = gen_random_uuid(), worker = (select id from workers)"
@@ -121,7 +124,7 @@ async def test_a_stage_at_work_on_old_events_is_not_late(examine: Examine, datab
             await anyio.sleep(0.05)
 
     async with anyio.create_task_group() as group, database.transaction() as connection:
-        await connection.fetch(SQL.open_batch, "b.batches", ["BatchReady"], 1, 1)
+        await connection.fetch(SQL.open_batch, "b.batches", 1, 1)
         group.start_soon(get_on)
         assert (await examine())["subscriptions"]["verdict"] == "good"
         group.cancel_scope.cancel()

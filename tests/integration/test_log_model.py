@@ -295,7 +295,7 @@ class History(RuleBasedStateMachine):
         self.appender: AbstractAsyncContextManager[Connection] | None = None
         self.do(self.database.execute(SQL.begin_anew))
         for name in SUBSCRIPTIONS:
-            self.do(self.database.execute(LOG.register_subscription, name, False))
+            self.do(self.database.execute(LOG.begin_subscription, name, False, ["BatchReady"], True, "0"))
         self.beginning = self.do(self.database.fetchval(SQL.log_time))
         self.workers = [self._register(), self._register()]
         self.kept: list[Task] = []

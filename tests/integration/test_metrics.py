@@ -36,9 +36,9 @@ Values = dict[str, float]
 """By name and the values of the labels, such as ``eventlog_tasks ready test.s``."""
 
 
-async def register(database: Database, *names: str) -> None:
+async def register(database: Database, *names: str, wanted: type[Event] = BatchReady) -> None:
     for name in names:
-        await database.execute(SQL.register_subscription, name, False)
+        await database.execute(SQL.begin_subscription, name, False, [wanted.__name__], True, "0")
 
 
 async def feed(database: Database, name: str, *types: type[Event]) -> None:
@@ -68,7 +68,7 @@ async def test_an_open_transaction_that_has_appended_shows_with_what_waits_for_i
 ) -> None:
     log = EventLog(database)
     await log.publish(batch(1))
-    await register(database, "test.s")
+    await register(database, "test.s", wanted=RepoEmpty)
     await feed(database, "test.s", RepoEmpty)
     async with database.transaction() as connection:
         await log.append(connection, [Entry(event=batch(2))])
@@ -141,7 +141,7 @@ async def test_the_lag_is_that_of_the_oldest_event_that_is_not_handled(
     await run_until_idle(it, events=[batch(1, 1)])
     await clock.advance(5 * MINUTE)
     [consumer] = (await read_sample(database)).consumers
-    assert (consumer.undelivered, consumer.ready, consumer.dead_lettered, consumer.lag) == (0, 1, 1, 1)
+    assert (consumer.undelivered, consumer.queued, consumer.dead_lettered, consumer.lag) == (0, 1, 1, 1)
     assert consumer.seconds == pytest.approx(300, abs=30)
 
     is_mended = True
@@ -230,9 +230,11 @@ async def test_prometheus_gets_every_figure(database: Database) -> None:
         "eventlog_consumer_lag_events test.b": 2,
         "eventlog_handled_total test.a": 0,
         "eventlog_handled_total test.b": 0,
+        "eventlog_tasks queued test.a": 0,
         "eventlog_tasks ready test.a": 2,
         "eventlog_tasks running test.a": 0,
         "eventlog_tasks dead_lettered test.a": 0,
+        "eventlog_tasks queued test.b": 0,
         "eventlog_tasks ready test.b": 0,
         "eventlog_tasks running test.b": 0,
         "eventlog_tasks dead_lettered test.b": 0,

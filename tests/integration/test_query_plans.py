@@ -43,12 +43,14 @@ EXPLAINING = {
 }
 WORKER = uuid.UUID(int=7)
 TYPES = ["RepoDiscovered", "RepoAccepted", "RepoCloned", "FilesExtracted"]
+KINDS = TYPES, [1] * len(TYPES)
 LARGE = re.compile(r"events_\d+|tasks|event_keys|stream_heads")
 BY_POSITION, IN_RANGES, BY_KEY, HEADS = (
     "events_pkey", "events_id_recorded_at_stream_idx", "event_keys_pkey", "stream_heads_pkey"
 )  # fmt: skip
 BY_STREAM = f"events_by_stream {IN_RANGES}"
-HANDED_OUT = f"{BY_POSITION} tasks_pkey tasks_ready tasks_running"
+HANDED_OUT = f"{BY_POSITION} tasks_active tasks_pkey tasks_queued tasks_ready"
+NEXT_OF_STREAM = "tasks_pkey tasks_queued tasks_dead"
 BATCHES = f"{BY_POSITION} tasks_pkey"
 
 Node = dict[str, Any]
@@ -89,8 +91,8 @@ def known_keys(first: int, count: int) -> list[uuid.UUID]:
     return [uuid.UUID(hashlib.md5(str(number).encode()).hexdigest()) for number in range(first, first + count)]
 
 
-def feed(types: Sequence[str], at_most: int) -> Sequence[object]:
-    return ["test.batch"] * len(types), types, at_most, WORKER, ["test.batch"], [0], [4], [True]
+def feed(name: str, at_most: int) -> Sequence[object]:
+    return [name], [0], [4], at_most, WORKER, [name] * len(TYPES), TYPES, [1] * len(TYPES)
 
 
 STREAMS = [f"repo/test:{number}" for number in range(1900, 2000)]
@@ -121,49 +123,68 @@ CASES = {
     "no such id": Case(LOG.event_by_id, lambda _: (uuid.uuid4(),), IN_RANGES, 700),
     "a position": Case(LOG.event_at, lambda _: (500_000,), BY_POSITION, 10),
     # handing out
-    "feed": Case(LOG.feed, lambda _: feed(TYPES, 100), HANDED_OUT, 2_500),
-    "feed of a rare type": Case(LOG.feed, lambda _: feed(["BatchReady"], 100), HANDED_OUT, 500),
-    "batch": Case(LOG.open_batch, lambda _: ("test.batch", TYPES, 1000, 16), BATCHES, 100),
-    "batch beside tasks": Case(LOG.open_batch, lambda _: ("test.strict", TYPES, 1000, 16), BATCHES, 100),
-    "batch of a rare type": Case(LOG.open_batch, lambda _: ("test.batch", ["BatchReady"], 100, 16), BATCHES, 400),
+    "feed": Case(LOG.feed, lambda _: feed("test.batch", 100), HANDED_OUT, 2_500),
+    "feed of a rare type": Case(LOG.feed, lambda _: feed("test.rare", 100), HANDED_OUT, 500),
+    "batch": Case(LOG.open_batch, lambda _: ("test.batch", 1000, 16), BATCHES, 100),
+    "batch beside tasks": Case(LOG.open_batch, lambda _: ("test.strict", 1000, 16), BATCHES, 100),
+    "batch of a rare type": Case(LOG.open_batch, lambda _: ("test.rare", 100, 16), BATCHES, 400),
     "a long batch": Case(LOG.read_batch, lambda _: (500_000, 550_000, TYPES, 1000), BY_POSITION, 80),
     "a batch's events": Case(
         LOG.events_at, lambda _: ([*range(500_000, 500_100)],), BY_POSITION, 400, pages_before_17=1000
     ),
     "streams with tasks": Case(LOG.streams_with_tasks, lambda _: ("test.strict", STREAMS, True), "tasks_pkey", 700),
     "streams at work": Case(LOG.streams_with_tasks, lambda _: ("test.lenient", STREAMS, False), "tasks_pkey", 700),
-    "new tasks": Case(LOG.make_tasks, lambda _: ("test.batch", STREAMS, [*range(990_001, 990_101)]), "", 2_000),
-    "cursor": Case(LOG.move_cursor, lambda _: ("test.strict", 990_010, 1), "", 10),
-    "claim": Case(LOG.claim, lambda _: ("test.backlog", WORKER, 4, True), HANDED_OUT, 250),
-    "claim of nothing": Case(LOG.claim, lambda _: ("test.batch", WORKER, 4, True), HANDED_OUT, 20),
-    "claim past 1,000 that wait": Case(LOG.claim, lambda _: ("test.strict", WORKER, 4, True), HANDED_OUT, 7_000),
-    "claim past dead letters, too": Case(LOG.claim, lambda _: ("test.lenient", WORKER, 4, False), HANDED_OUT, 7_000),
+    "new tasks": Case(
+        LOG.make_tasks,
+        lambda _: (
+            "test.batch",
+            STREAMS,
+            [*range(990_001, 990_101)],
+            ["RepoCloned"] * 100,
+            [1] * 100,
+            1000,
+            None,
+            None,
+        ),
+        "tasks_active tasks_dead tasks_pkey tasks_queued tasks_ready",
+        6_000,
+    ),
+    "cursor": Case(LOG.move_cursor, lambda _: ("test.strict", None, 990_010, 1), "", 10),
+    "claim": Case(LOG.claim, lambda _: ("test.backlog", WORKER, 4, *KINDS), HANDED_OUT, 250),
+    "claim of nothing": Case(LOG.claim, lambda _: ("test.batch", WORKER, 4, *KINDS), HANDED_OUT, 20),
+    "claim past 1,000 that wait": Case(LOG.claim, lambda _: ("test.strict", WORKER, 4, *KINDS), HANDED_OUT, 250),
+    "claim past dead letters, too": Case(LOG.claim, lambda _: ("test.lenient", WORKER, 4, *KINDS), HANDED_OUT, 250),
     # settling
-    "finish": Case(LOG.finish, lambda known: known.task, "tasks_pkey", 10),
-    "complete": Case(LOG.complete, lambda known: (*known.task, *entries(0)), "tasks_pkey", 10),
-    "complete and emit": Case(LOG.complete, lambda known: (*known.task, *entries(1)), "tasks_pkey", 50),
+    "finish": Case(LOG.finish, lambda known: known.task, NEXT_OF_STREAM, 40),
+    "complete": Case(LOG.complete, lambda known: (*known.task, *entries(0)), NEXT_OF_STREAM, 40),
+    "complete and emit": Case(LOG.complete, lambda known: (*known.task, *entries(1)), NEXT_OF_STREAM, 80),
     "hold": Case(LOG.hold, lambda known: known.task, "tasks_pkey", 10),
     "progress": Case(LOG.save_checkpoint, lambda known: (*known.task, "{}"), "tasks_pkey", 15),
     "retry": Case(LOG.retry, lambda known: (*known.task, 1, timedelta(seconds=1), "e", "t"), "tasks_pkey", 30),
-    "dead letter": Case(LOG.dead_letter, lambda known: (*known.task, "error", "traceback"), "tasks_pkey", 30),
-    "requeue": Case(LOG.requeue_lost_tasks, lambda _: ([],), "tasks_running", 1_000),
+    "dead letter": Case(LOG.dead_letter, lambda known: (*known.task, "error", "traceback"), NEXT_OF_STREAM, 40),
+    "requeue": Case(LOG.requeue_lost_tasks, lambda _: ([],), "tasks_active", 2_000),
     "retry by hand": Case(
         DEAD_LETTERS.retry_dead_letters,
         lambda known: ([known.dead_lettered], *[None] * 4),
-        f"tasks_dead_lettered {BY_POSITION}",
+        "tasks_dead_lettered tasks_active tasks_queued tasks_dead",
         2_000,
+    ),
+    "dead letters": Case(
+        DEAD_LETTERS.list_dead_letters, lambda _: (*[None] * 5, None, 50), f"tasks_dead_lettered {BY_POSITION}", 1_600
     ),
     # watching
     "what is left": Case(
-        LOG.counts, lambda _: (["test.strict", "test.lenient"], EVENTS, [True, False]), "tasks_pkey", 10_000, "tasks"
+        LOG.is_busy,
+        lambda _: (["test.strict", "test.lenient"], EVENTS, ["test.strict"], ["RepoCloned"], [1]),
+        "tasks_ready tasks_active",
+        10_000,
+        "tasks",
     ),
     "subscriptions": Case(LOG.subscriptions, lambda _: (), "", 3_000, "tasks"),
-    "metrics": Case(METRICS.consumers, lambda _: (), f"{BY_POSITION} tasks_ready tasks_running", 4_000, "tasks"),
+    "metrics": Case(METRICS.consumers, lambda _: (), BY_POSITION, 4_000, "tasks"),
     # replaying
     "a time": Case(LOG.position_at_time, lambda known: (known.recent["recorded_at"],), IN_RANGES, 4_000),
-    "one stream again": Case(
-        LOG.redeliver_stream, lambda _: ("test.strict", ["RepoCloned"], 0, "repo/test:17"), BY_STREAM, 750
-    ),
+    "one stream again": Case(LOG.redeliver_stream, lambda _: ("test.strict", "repo/test:17", 0), "tasks_active", 50),
 }
 
 

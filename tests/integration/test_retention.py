@@ -264,7 +264,7 @@ async def test_a_new_subscription_begins_with_the_first_event_that_is_kept(
 
     await fill(log, 22)
     await apply_retention(log.database, archiving)
-    await log.database.execute(SQL.register_subscription, "test.other", False)
+    await log.database.execute(SQL.begin_subscription, "test.other", False, ["BatchReady"], True, "0")
     assert await log.database.fetchval("select position from subscriptions") == 19
     await run_until_idle(
         {"test": make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])}
@@ -293,8 +293,8 @@ async def test_a_partition_waits_for_the_tasks_that_refer_to_it(
     await subscribe(log.database, 25)
     await fill(log, 25)
     await log.database.execute(
-        "insert into tasks (subscription, stream, position, state, worker, token)"
-        " select 'test.s', 'batch/9', 9, $1, id, id"
+        "insert into tasks (subscription, stream, position, type, version, state, worker, token)"
+        " select 'test.s', 'batch/9', 9, 'BatchReady', 1, $1, id, id"
         " from (select case when $1 = 'running' then $2::uuid end as id) as drawn",
         state,
         uuid4(),
@@ -326,7 +326,8 @@ async def test_a_partition_waits_for_a_transaction_that_may_still_append_to_it(
     "replay",
     [
         "update subscriptions set position = 3",
-        "insert into tasks (subscription, stream, position) values ('test.s', 'batch/4', 4)",
+        "insert into tasks (subscription, stream, position, type, version)"
+        " values ('test.s', 'batch/4', 4, 'BatchReady', 1)",
     ],
 )
 async def test_a_replay_that_came_first_keeps_the_partition(
@@ -620,7 +621,10 @@ async def test_the_status_shows_sizes_and_what_keeps_each_partition(log: EventLo
     await fill(log, 25)
     await log.database.execute("vacuum analyze events")
     await subscribe(log.database, 15)
-    await log.database.execute("insert into tasks (subscription, stream, position) values ('test.s', 'batch/4', 4)")
+    await log.database.execute(
+        "insert into tasks (subscription, stream, position, type, version)"
+        " values ('test.s', 'batch/4', 4, 'BatchReady', 1)"
+    )
     data = json.loads((await shell("db", "status", "--json")).stdout)
     assert [
         (one["first_position"], one["last_position"], one["state"], one["events"], one["held_by"])

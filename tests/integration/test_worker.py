@@ -216,8 +216,8 @@ async def test_tasks_of_a_dead_worker_come_back(run_until_idle: RunUntilIdle, da
         " values (gen_random_uuid(), now() - interval '1 second', 'elsewhere', '', 1, '')"
     )
     await database.execute(
-        "insert into tasks (subscription, stream, position, state, worker, token)"
-        " select 'test.s', 'batch/1', 1, 'running', id, gen_random_uuid() from workers"
+        "insert into tasks (subscription, stream, position, type, version, state, worker, token)"
+        " select 'test.s', 'batch/1', 1, 'BatchReady', 1, 'running', id, gen_random_uuid() from workers"
     )
     attempts = []
 
@@ -436,9 +436,7 @@ async def test_events_that_postgres_cannot_hold_are_refused(database: Database, 
     assert await database.fetchval("select count(*) from events") == 0
 
 
-async def test_an_event_of_newer_code_is_dead_lettered_not_lost(
-    run_until_idle: RunUntilIdle, database: Database
-) -> None:
+async def test_an_event_of_newer_code_waits_for_that_code(run_until_idle: RunUntilIdle, database: Database) -> None:
     await EventLog(database).publish(batch(1))
     await database.execute("update events set version = 99")
 
@@ -446,12 +444,14 @@ async def test_an_event_of_newer_code_is_dead_lettered_not_lost(
         raise AssertionError("must not be called")
 
     it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
-    log = EventLog(database)
     with pytest.raises(Exception, match="version 99"):
         await run_until_idle({"test": it})
-    types_ = [recorded.type async for recorded in log.read()]
-    assert types_ == ["BatchReady", "TaskDeadLettered"]
-    assert "version 99" in await database.fetchval("select error from tasks where state = 'dead_lettered'")
+    assert [recorded.type async for recorded in EventLog(database).read()] == ["BatchReady"]
+    assert dict(await database.fetchrow("select state, version, attempts from tasks") or {}) == {
+        "state": "ready",
+        "version": 99,
+        "attempts": 0,
+    }
 
 
 async def test_a_failed_attempt_waits_for_its_time(database: Database, clock: Clock) -> None:
@@ -498,7 +498,8 @@ async def test_an_event_over_which_workers_keep_dying_is_dead_lettered(
     await log.publish(batch(1))
     await database.execute("insert into subscriptions (name, position) values ('test.s', 1)")
     await database.execute(
-        "insert into tasks (subscription, stream, position, crashes) values ('test.s', 'batch/1', 1, 3)"
+        "insert into tasks (subscription, stream, position, type, version, crashes)"
+        " values ('test.s', 'batch/1', 1, 'BatchReady', 1, 3)"
     )
     retry = RetryPolicy(crashes=3)
     it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle, retry=retry)])
@@ -515,7 +516,7 @@ async def one_claimable_task(database: Database) -> tuple[TaskQueue, Subscriptio
     subscription = Subscription(name="test.s", events=(BatchReady,), handler=handle)
     worker = uuid7()
     await EventLog(database).publish(batch(1))
-    await database.execute(SQL.register_subscription, subscription.name, False)
+    await database.execute(SQL.begin_subscription, subscription.name, False, subscription.event_types, True, "0")
     await database.execute(SQL.register_worker, worker, timedelta(minutes=1), "elsewhere", "", 1, "")
     tasks = TaskQueue(database)
     await tasks.feed([FeedRequest(subscription=subscription)])

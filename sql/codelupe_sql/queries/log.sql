@@ -62,10 +62,22 @@ select position, stream, type, version, id, data::text, metadata, recorded_at fr
 -- name: event_at
 select position, stream, type, version, id, data::text, metadata, recorded_at from events where position = $1
 
--- name: register_subscription
-insert into subscriptions (name, position)
-values ($1, case when $2 then high_water_mark() else greatest(log_start() - 1, 0) end)
+-- name: begin_subscription
+-- One that is not there yet.
+insert into subscriptions (name, position, types, dead_letter_blocks, declared_by)
+values ($1, case when $2 then high_water_mark() else greatest(log_start() - 1, 0) end, $3, $4, $5)
 on conflict (name) do nothing
+returning name
+
+-- name: declared_subscription
+-- What it wanted so far; its cursor is held until this transaction ends.
+select types, dead_letter_blocks, declared_by from subscriptions where name = $1 for update
+
+-- name: declare_subscription
+select declare_subscription($1, $2, $3, $4, $5, $6, $7)
+
+-- name: end_subscription
+select end_subscription($1)
 
 -- name: feed
 select subscription_name as subscription, delivered, caught_up, task_token, attempts, crashes, checkpoint, position, stream, type,
@@ -74,7 +86,7 @@ from feed_and_claim($1, $2, $3, $4, $5, $6, $7, $8)
 
 -- name: claim
 select task_token, attempts, crashes, checkpoint, position, stream, type, version, id, data::text, metadata, recorded_at
-from claim_tasks($1, $2, $3, $4)
+from claim_tasks($1, $2, $3, $4, $5)
 
 -- name: complete
 select complete_task($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
@@ -96,9 +108,7 @@ update tasks set state = 'ready', worker = null, token = null, attempts = attemp
 where subscription = $1 and stream = $2 and position = $3 and token = $4 returning 1
 
 -- name: dead_letter
-update tasks set state = 'dead_lettered', worker = null, token = null, attempts = attempts + 1,
-    dead_lettered_at = log_time(), error = $5, traceback = $6
-where subscription = $1 and stream = $2 and position = $3 and token = $4 returning 1
+select dead_letter_task($1, $2, $3, $4, $5, $6)
 
 -- name: release
 -- Give tasks back untouched: the worker is stopping.
@@ -109,7 +119,7 @@ insert into workers (id, lease_until, host, boot_id, pid, pid_started)
 values ($1, log_time() + $2::interval, $3, $4, $5, $6)
 
 -- name: heartbeat
-update workers set lease_until = log_time() + $2::interval where id = $1 returning id
+update workers set lease_until = log_time() + $2::interval, beat_at = log_time() where id = $1 returning id
 
 -- name: workers_on_this_machine
 select id, pid, pid_started from workers where host = $1 and boot_id = $2 and id <> $3
@@ -128,8 +138,8 @@ returning subscription
 delete from workers where id = any($1)
 
 -- name: open_batch
-select after, reached, more, has_tasks, position, stream, type, version, id, data::text
-from open_batch($1, $2, $3, $4)
+select catch_up, until, after, reached, types, more, has_tasks, position, stream, type, version, id, data::text
+from open_batch($1, $2, $3)
 
 -- name: read_batch
 select position, stream, type, version, id, data::text
@@ -140,42 +150,42 @@ select position, stream, type, version, id, data::text, metadata, recorded_at
 from events where position = any($1) order by position
 
 -- name: streams_with_tasks
--- Streams of which something still waits; a dead letter counts if $3 says so.
+-- Streams of which something still waits, as a task or in the log; a dead letter counts if $3 says so.
 select distinct stream from tasks where subscription = $1 and stream = any($2) and ($3 or state <> 'dead_lettered')
+union
+select stream from catch_ups where subscription = $1 and stream = any($2)
 
 -- name: make_tasks
-insert into tasks (subscription, stream, position) select $1, stream, position from unnest($2::text[], $3::bigint[])
-    as batch (stream, position)
-on conflict do nothing returning 1
+select make_tasks($1, $2, $3, $4, $5, $6, $7, $8)
 
 -- name: move_cursor
-update subscriptions set position = $2, delivered = delivered + $3 where name = $1
+select move_cursor($1, $2, $3, $4)
 
--- name: counts
--- What is left to do for these subscriptions, and whether each has seen everything up to a position. What waits
--- behind a dead letter of its stream is not left to do: only a person can set it going. That holds for a rebuilding
--- with a dead letter, too; any other is left to be swapped in.
-select count(*) filter (where tasks.state = 'ready') as waiting,
-       count(*) filter (where tasks.state = 'running') as running,
-       (select bool_and(position >= $2 and (
-                   name not like '%~rebuild'
-                   or exists (select from tasks where tasks.subscription = name and state = 'dead_lettered')))
-        from subscriptions where name = any($1)) as caught_up
-from unnest($1::text[], $3::boolean[]) as subscription (name, dead_letter_blocks)
-join tasks on tasks.subscription = subscription.name and tasks.state <> 'dead_lettered'
-where not (
-    subscription.dead_letter_blocks and tasks.state = 'ready' and exists (
-        select from tasks as dead
-        where dead.subscription = tasks.subscription and dead.stream = tasks.stream
-          and dead.position < tasks.position and dead.state = 'dead_lettered'
-    )
+-- name: is_busy
+-- Whether these subscriptions have something left to do: a task that runs or, of a type and version that is handled by
+-- this code, is ready; an event up to a position that has yet to become a task. What waits behind a dead letter of its
+-- stream is not left to do, since only a person can set it going. That holds for a rebuilding with a dead letter, too;
+-- any other is left to be swapped in.
+select exists (
+    select from unnest($3::text[], $4::text[], $5::integer[]) as handled (subscription, type, version)
+    join tasks on tasks.subscription = handled.subscription and tasks.state = 'ready' and tasks.type = handled.type
+        and tasks.version = handled.version
+) or exists (
+    select from tasks where subscription = any($1) and state = 'running'
+) or exists (
+    select from subscriptions
+    where name = any($1) and (
+        position < $2 or has_catch_up_to_feed(name) or name like '%~rebuild' and not exists (
+            select from tasks where subscription = name and state = 'dead_lettered'))
 )
 
 -- name: subscriptions
+-- Each with its tasks by state, and the events of streams behind it that are known to wait in the log.
 select subscriptions.name, subscriptions.position, subscriptions.delivered,
-       count(*) filter (where state = 'ready') as waiting,
+       count(*) filter (where state in ('queued', 'ready')) as waiting,
        count(*) filter (where state = 'running') as running,
-       count(*) filter (where state = 'dead_lettered') as dead_lettered
+       count(*) filter (where state = 'dead_lettered') as dead_lettered,
+       (select coalesce(sum(waiting), 0)::bigint from catch_ups where subscription = subscriptions.name) as in_log
 from subscriptions left join tasks on tasks.subscription = subscriptions.name
 group by subscriptions.name order by subscriptions.name
 
@@ -196,6 +206,23 @@ select coalesce(extract(epoch from finished_at + $2::interval - log_time()), 0):
 -- name: job_states
 select name, started_at, finished_at, error from jobs order by name
 
+-- name: check_clock
+-- How many seconds the database's clock was set back, where it was.
+select check_clock()
+
+-- name: sequence_behind
+-- Whether positions would be drawn that are below an event or a cursor, and what mends that.
+select head_position() as head, known.position,
+       format('select setval(%L, %s)', 'events_position'::regclass::text, known.position) as statement
+from (
+    select greatest(
+        (select max(position) from subscriptions),
+        (select position from events order by position desc limit 1),
+        (select max(last) - 1 from retired_partitions)
+    ) as position
+) as known
+where known.position > head_position()
+
 -- name: try_leader_lock
 select pg_try_advisory_lock(20261, hashtext($1))
 
@@ -211,22 +238,11 @@ select coalesce((select min(position + 0) - 1 from events where recorded_at >= $
                 head_position())
 
 -- name: rewind
-update subscriptions set position = least(position, $2) where name = $1 returning position
+select rewind_subscription($1, $2)
 
 -- name: redeliver_stream
--- Hand the events of one stream out again; the cursor stays, and is held meanwhile so that nothing overtakes them.
-with cursor as materialized (
-    select name, position from subscriptions where name = $1 for update
-), made as (
-    insert into tasks (subscription, stream, position)
-    select cursor.name, events.stream, events.position from events, cursor
-    where events.stream = $4 and events.type = any($2)
-      and (events.stream, events.position) > ($4, $3) and (events.stream, events.position) <= ($4, cursor.position)
-    on conflict do nothing
-    returning 1
-)
-update subscriptions set delivered = delivered + (select count(*) from made) where name = $1
-returning (select count(*) from made)
+-- Hand the events of one stream out again.
+select redeliver_stream($1, $2, $3)
 
 -- name: notify_without_waiting_for_the_disk
 -- For this session: a notification that a crash takes away is one of a log that is read again anyway.

@@ -16,27 +16,33 @@ where locktype = 'advisory' and classid = 20260 and objsubid = 2
 order by xact_start nulls first
 
 -- name: consumers
--- Each subscription's positions after its cursor, its tasks, how many events it has done with, and the age of the
--- oldest event that waits: of any type after the cursor, or of a task that is ready or running.
+-- Each subscription's positions after its cursor, its tasks, the events of streams behind it that are known to wait in
+-- the log, how many events it has done with, and the age of the oldest event that waits: of any type after the cursor or
+-- behind it where a part is catching up, or of a task that is no dead letter.
 select subscriptions.name,
        (select case when is_called then last_value else 0 end from events_position) - subscriptions.position
            as undelivered,
-       coalesce(ready, 0) as ready, coalesce(running, 0) as running, coalesce(dead_lettered, 0) as dead_lettered,
-       delivered - coalesce(ready + running + dead_lettered, 0) as handled,
+       coalesce(behind.waiting, 0) as in_log,
+       coalesce(queued, 0) as queued, coalesce(ready, 0) as ready, coalesce(running, 0) as running,
+       coalesce(dead_lettered, 0) as dead_lettered,
+       delivered - coalesce(queued + ready + running + dead_lettered, 0) as handled,
        coalesce(greatest(extract(epoch from log_time() - least(
-           (select recorded_at from events where events.position > subscriptions.position order by position limit 1),
-           (select recorded_at from events where events.position = (
-               select min(position) from tasks where subscription = subscriptions.name and state = 'ready')),
-           (select recorded_at from events where events.position = (
-               select min(position) from tasks where subscription = subscriptions.name and state = 'running'))
+           (select recorded_at from events
+            where events.position > least(subscriptions.position, behind.position) order by position limit 1),
+           (select recorded_at from events where events.position = tally.position)
        )), 0), 0)::float as seconds
 from subscriptions left join (
     select subscription,
+           count(*) filter (where state = 'queued') as queued,
            count(*) filter (where state = 'ready') as ready,
            count(*) filter (where state = 'running') as running,
-           count(*) filter (where state = 'dead_lettered') as dead_lettered
+           count(*) filter (where state = 'dead_lettered') as dead_lettered,
+           min(position) filter (where state <> 'dead_lettered') as position
     from tasks group by subscription
-) as tally on subscription = subscriptions.name
+) as tally on tally.subscription = subscriptions.name
+left join (
+    select subscription, sum(waiting)::bigint as waiting, min(position) as position from catch_ups group by subscription
+) as behind on behind.subscription = subscriptions.name
 order by subscriptions.name
 
 -- name: cursors_at_rest

@@ -28,7 +28,8 @@ select name, first, last,
        coalesce(pg_total_relation_size(partition), 0) as bytes,
        oldest.recorded_at as oldest, newest.recorded_at as newest, log_time() - newest.recorded_at as age,
        array(
-           select subscriptions.name from subscriptions where subscriptions.position < last - 1 order by 1
+           select subscriptions.name from subscriptions where subscriptions.position < last - 1
+           union select subscription from catch_ups where catch_ups.position < last - 1 order by 1
        ) as subscriptions_before,
        array(
            select distinct subscription from tasks where tasks.position >= first and tasks.position < last order by 1
@@ -68,6 +69,7 @@ lock table subscriptions in share mode
 insert into retired_partitions (first, last, events, host, path)
 select $1, $2, $3, $4, $5
 where not exists (select from subscriptions where position < $2::bigint - 1)
+  and not exists (select from catch_ups where position < $2::bigint - 1)
   and not exists (select from tasks where position >= $1 and position < $2)
 returning first
 

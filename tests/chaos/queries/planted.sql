@@ -37,10 +37,12 @@ insert into events (position, stream, type, version, id, data, metadata)
 select nextval('events_position'), stream, type, version, id, data, metadata from events where type = 'RepoEmpty' limit 1
 
 -- name: stuck_task
-insert into tasks (subscription, stream, position) select name, 'batch/1', 1 from subscriptions limit 1
+insert into tasks (subscription, stream, position, type, version)
+select name, 'batch/1', 1, 'BatchReady', 1 from subscriptions limit 1
 
 -- name: dead_lettered_task
-insert into tasks (subscription, stream, position, state) select name, 'batch/1', 1, 'dead_lettered' from subscriptions limit 1
+insert into tasks (subscription, stream, position, type, version, state)
+select name, 'batch/1', 1, 'BatchReady', 1, 'dead_lettered' from subscriptions limit 1
 
 -- name: cursor_off
 update subscriptions set position = position - 1

@@ -39,23 +39,27 @@ insert into event_keys (key, position) select md5(n::text)::uuid, n from generat
 insert into stream_heads (stream, version) select 'repo/test:' || n, 20 from generate_series(0, 49999) as n
 
 -- name: add_subscriptions
-insert into subscriptions (name, position, delivered)
-select 'test.' || name, 990000, 100000 from unnest(array['strict', 'lenient', 'backlog', 'batch']) as name
+insert into subscriptions (name, position, delivered, types, dead_letter_blocks)
+select 'test.' || name, 990000, 100000,
+       case name when 'rare' then array['BatchReady']
+                 else array['RepoDiscovered', 'RepoAccepted', 'RepoCloned', 'FilesExtracted'] end,
+       name <> 'lenient'
+from unnest(array['strict', 'lenient', 'backlog', 'batch', 'rare']) as name
 
 -- name: add_tasks
--- Of two subscriptions 2,000 tasks are running, 2,000 dead letters and 2,000 ready; of these the first 1,000 have to wait for
--- running ones of their streams. Another has a backlog of 20,000. The one that takes batches has none.
-insert into tasks (subscription, stream, position, state, worker, token, dead_lettered_at, error, traceback)
-select 'test.' || subscription, stream, position, state,
+-- Of two subscriptions 2,000 tasks are running, 2,000 dead letters, 1,000 ready and 1,000 queued behind running ones
+-- of their streams. Another has a backlog of 20,000. The one that takes batches has none.
+insert into tasks (subscription, stream, position, type, version, state, worker, token, dead_lettered_at, error, traceback)
+select 'test.' || subscription, stream, position, type, version, state,
        case when state = 'running' then $1::uuid end, case when state = 'running' then gen_random_uuid() end,
        case when state = 'dead_lettered' then log_time() end, case when state = 'dead_lettered' then 'error' end,
        case when state = 'dead_lettered' then repeat('traceback ', 100) end
 from events
 join (values
     ('strict', 'running', 600000, 602000), ('strict', 'dead_lettered', 602000, 604000),
-    ('strict', 'ready', 650000, 651000), ('strict', 'ready', 660000, 661000),
+    ('strict', 'queued', 650000, 651000), ('strict', 'ready', 660000, 661000),
     ('lenient', 'running', 600000, 602000), ('lenient', 'dead_lettered', 602000, 604000),
-    ('lenient', 'ready', 650000, 651000), ('lenient', 'ready', 660000, 661000),
+    ('lenient', 'queued', 650000, 651000), ('lenient', 'ready', 660000, 661000),
     ('backlog', 'ready', 700000, 720000)
 ) as these (subscription, state, after, up_to) on position > after and position <= up_to
 

@@ -352,8 +352,8 @@ def test_a_request_to_stop_is_answered_at_once(terminal: bool) -> None:
 
 async def register(database: Database, running: Running) -> Running:
     for subscription in running.extensions.subscriptions:
-        await database.execute(SQL.register_subscription, subscription.name, False)
-    await database.execute(SQL.register_subscription, "elsewhere.subscription", False)
+        await database.execute(SQL.begin_subscription, subscription.name, False, subscription.event_types, True, "0")
+    await database.execute(SQL.begin_subscription, "elsewhere.subscription", False, ["BatchReady"], True, "0")
     log = EventLog(database)
     await log.publish(BatchReady(batch_id=1, files=1, characters=1, repositories=1, min_score=0))
     await TaskQueue(database).feed(
