@@ -153,6 +153,7 @@ class Daemon:
         with held_by_one_daemon(directories.state):
             async with open_database(settings, directories) as database:
                 await prepare_database(database, self._host)
+                await EventLog(database).require_sequence()
                 extensions = self._host.gather(settings.plugins, database, directories)
                 async with self._executor(extensions) as executor:
                     runtime = Runtime(

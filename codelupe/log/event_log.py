@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 
+from codelupe.errors import CodelupeError
 from codelupe.log.entries import COLUMNS, FEW, Appended, Entry, Row, StreamConflict, columns_of, rows_of
 from codelupe.log.group_commit import GroupCommit
 from codelupe.log.notifier import Notifier
@@ -19,6 +20,12 @@ from codelupe_events import Event
 
 SQL = load_queries("codelupe_sql", "log")
 _PAGE = 1000
+
+
+class SequenceBehind(CodelupeError):
+    """Positions would be drawn that lie before events or cursors."""
+
+    code = "sequence-behind"
 
 
 class EventLog:
@@ -88,6 +95,19 @@ class EventLog:
     async def head_position(self) -> int:
         """The highest position ever drawn."""
         return int(await self.database.fetchval(SQL.head_position))
+
+    async def require_sequence(self) -> None:
+        """Make sure that new positions come after all that were ever used.
+
+        Raises:
+            SequenceBehind: they would not, so what is appended would never be handed out.
+        """
+        if (behind := await self.database.fetchrow(SQL.sequence_behind)) is not None:
+            raise SequenceBehind(
+                f"the sequence of positions stands at {behind['head']:,}, but position {behind['position']:,} is taken: "
+                "a restored or replicated database comes without its sequence's value",
+                hint=f"Stop what appends, and mend it: {behind['statement']};",
+            )
 
     async def read(self, *, after: int = 0, stream: str | None = None) -> AsyncIterator[Recorded]:
         """All events below the high-water mark in order, or those of one stream."""

@@ -218,7 +218,8 @@ def _of_the_consumers(consumers: list[Consumer]) -> Iterator[Metric]:
     seconds = GaugeMetricFamily(
         "eventlog_consumer_lag_seconds",
         "Age of the oldest event that the subscription has not handled: after its cursor, of any type, or in a task "
-        "that is queued, ready or running. 0 if there is none. What waits behind a dead letter counts, the dead letter not.",
+        "that is queued, ready or running. 0 if there is none. What waits behind a dead letter counts, the dead letter "
+        "not.",
         labels=["subscription"],
     )
     handled = CounterMetricFamily(

@@ -112,7 +112,6 @@ class BatchReader:
             rows=rows,
             catch_up=first["catch_up"],
             types=first["types"],
-            until=first["until"],
             reached=rows[-1]["position"] if is_full else first["reached"],
             more=is_full or first["more"],
             has_tasks=first["has_tasks"],
@@ -150,11 +149,8 @@ class BatchReader:
             return 0
         columns = [[row[column] for row in rows] for column in ("stream", "position", "type", "version")]
         of_types = batch.types if batch.catch_up is not None else None
-        return int(
-            await connection.fetchval(
-                SQL.make_tasks, self._subscription.name, *columns, FEED_LIMIT, of_types, batch.until
-            )
-        )
+        name = self._subscription.name
+        return int(await connection.fetchval(SQL.make_tasks, name, *columns, FEED_LIMIT, of_types))
 
     async def _move_cursor(self, connection: Connection, batch: _Batch, handled: int) -> None:
         await connection.execute(SQL.move_cursor, self._subscription.name, batch.catch_up, batch.reached, handled)
@@ -179,13 +175,12 @@ class BatchReader:
 class _Batch:
     """Events behind the cursor, how far the cursor comes with them, and whether more may be read.
 
-    Those of a ``catch_up`` lie behind a cursor of its own, for the ``types`` that it names, and end ``until`` there.
+    Those of a ``catch_up`` lie behind a cursor of its own, for the ``types`` that it names.
     """
 
     rows: Sequence[asyncpg.Record]
     catch_up: int | None
     types: Sequence[str]
-    until: int | None
     reached: int
     more: bool
     has_tasks: bool

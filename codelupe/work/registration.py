@@ -7,18 +7,11 @@ from collections.abc import Mapping, Sequence
 import structlog
 from packaging.version import InvalidVersion, Version
 
-from codelupe.errors import CodelupeError
 from codelupe.log.event_log import SQL
 from codelupe.postgres import Connection, Database
 from codelupe.work.subscriptions import Subscribed
 
 log = structlog.get_logger("codelupe")
-
-
-class SubscriptionInUse(CodelupeError):
-    """The subscription belongs to a plugin that takes part, so it cannot be retired."""
-
-    code = "subscription-in-use"
 
 
 async def register_subscriptions(
@@ -58,7 +51,7 @@ async def _register(connection: Connection, subscription: Subscribed, version: s
             "events_wait_for_other_code",
             stage=name,
             types=waiting,
-            hint=f"Version {declared_by} of the plugin handles them; `codelupe plugins retire {name} --type` ends that.",
+            hint=f"Version {declared_by or 'unknown'} of the plugin wanted them; `codelupe plugins retire` ends that.",
         )
 
 

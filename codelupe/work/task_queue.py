@@ -91,7 +91,7 @@ class TaskQueue:
     async def release(self, worker: uuid.UUID) -> None:
         """Give back what the worker holds, and the worker itself."""
         async with self._database.transaction() as connection:
-            await connection.execute(SQL.release, worker)
+            await connection.execute(SQL.release, worker, [])
             await connection.execute(SQL.delete_workers, [worker])
 
     async def reap(self, worker: uuid.UUID) -> tuple[int, int]:
@@ -105,6 +105,6 @@ class TaskQueue:
         async with self._database.transaction() as connection:
             # Locking them first waits for a heartbeat that is under way.
             lost = [row["id"] for row in await connection.fetch(SQL.lock_lost_workers, dead)]
-            requeued = await connection.fetch(SQL.requeue_lost_tasks, lost)
+            requeued = await connection.fetchval(SQL.requeue_lost_tasks, lost)
             await connection.execute(SQL.delete_workers, lost)
-        return len(lost), len(requeued)
+        return len(lost), int(requeued)

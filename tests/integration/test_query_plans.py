@@ -144,7 +144,6 @@ CASES = {
             [1] * 100,
             1000,
             None,
-            None,
         ),
         "tasks_active tasks_dead tasks_pkey tasks_queued tasks_ready",
         6_000,
@@ -160,7 +159,7 @@ CASES = {
     "complete and emit": Case(LOG.complete, lambda known: (*known.task, *entries(1)), NEXT_OF_STREAM, 80),
     "hold": Case(LOG.hold, lambda known: known.task, "tasks_pkey", 10),
     "progress": Case(LOG.save_checkpoint, lambda known: (*known.task, "{}"), "tasks_pkey", 15),
-    "retry": Case(LOG.retry, lambda known: (*known.task, 1, timedelta(seconds=1), "e", "t"), "tasks_pkey", 30),
+    "retry": Case(LOG.retry, lambda known: (*known.task, 1, timedelta(seconds=1), "e", "t"), NEXT_OF_STREAM, 50),
     "dead letter": Case(LOG.dead_letter, lambda known: (*known.task, "error", "traceback"), NEXT_OF_STREAM, 40),
     "requeue": Case(LOG.requeue_lost_tasks, lambda _: ([],), "tasks_active", 2_000),
     "retry by hand": Case(

@@ -326,8 +326,7 @@ async def test_a_partition_waits_for_a_transaction_that_may_still_append_to_it(
     "replay",
     [
         "update subscriptions set position = 3",
-        "insert into tasks (subscription, stream, position, type, version)"
-        " values ('test.s', 'batch/4', 4, 'BatchReady', 1)",
+        "insert into tasks (subscription, stream, position, type, version) values ('test.s', 'batch/4', 4, 'B', 1)",
     ],
 )
 async def test_a_replay_that_came_first_keeps_the_partition(

@@ -15,16 +15,15 @@ comment on column subscriptions.types is 'The event types it wants; null until c
 comment on column subscriptions.declared_by is 'The version of the plugin that last changed what it wants.';
 
 -- Where a part of a subscription is behind its cursor: one stream, whose tasks are many or whose events are handed out
--- again, or the types that it did not want before, or both. What lies after the position and up to "until" (up to the
--- cursor where that is null) has yet to become tasks. "waiting" counts events that are known to. A stream is looked at
--- again when no queued task of it is left at or below next_feed.
+-- again, or the types that it did not want before, or those of one stream. What lies after the position and up to the
+-- cursor has yet to become tasks, and the cursor passes it by. "waiting" counts events that are known to. A stream is
+-- looked at again when no queued task of it is left at or below next_feed.
 create table catch_ups (
     id bigint generated always as identity primary key,
     subscription text not null,
     stream text,
     types text[],
     position bigint not null,
-    until bigint,
     waiting bigint not null default 0,
     next_feed bigint not null default 0,
     unique nulls not distinct (subscription, stream, types)
@@ -66,7 +65,10 @@ language plpgsql stable as $$
 begin
     return not exists (
         select from catch_ups
-        where subscription = of_subscription and stream = of_stream and types is null and position < at_position
+        where subscription = of_subscription and stream = of_stream and position < at_position and (
+            types is null or (
+                select type from tasks
+                where subscription = of_subscription and stream = of_stream and position = at_position) = any(types))
     ) and not (
         exists (
             select from tasks
@@ -192,11 +194,11 @@ language sql volatile as $$
 $$;
 
 -- Makes tasks of events; what a stream has no room for is left to a catch-up of its own, as are all later events of a
--- stream that has one. A catch-up of certain types names them and where it ends. Returns how many tasks were made.
--- The caller holds the subscription's cursor.
+-- stream that has one. Where the events are themselves from a catch-up, of_types says of which. Returns how many tasks
+-- were made. The caller holds the subscription's cursor.
 create function make_tasks(
     of_subscription text, streams text[], positions bigint[], types text[], versions integer[], at_most integer,
-    of_types text[] default null, up_to bigint default null
+    of_types text[] default null
 ) returns integer language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -209,7 +211,7 @@ begin
             select catch_ups.id, asked.* from asked join catch_ups
                 on catch_ups.subscription = of_subscription and catch_ups.stream = asked.stream
                and catch_ups.position < asked.position
-               and (catch_ups.types is null or catch_ups.types = of_types)
+               and (catch_ups.types is null or asked.type = any(catch_ups.types))
         ), counted as (
             update catch_ups set waiting = waiting + n
             from (select id, count(*) as n from behind group by id) as more where more.id = catch_ups.id
@@ -224,8 +226,8 @@ begin
     end if;
     queued := queue_tasks(of_subscription, streams, positions, types, versions, at_most);
     if queued.left_streams is not null then
-        insert into catch_ups (subscription, stream, types, position, until, waiting, next_feed)
-        select of_subscription, stream, of_types, position - 1, up_to, n, next_feed(of_subscription, stream, at_most)
+        insert into catch_ups (subscription, stream, types, position, waiting, next_feed)
+        select of_subscription, stream, of_types, position - 1, n, next_feed(of_subscription, stream, at_most)
         from unnest(queued.left_streams, queued.left_positions, queued.left_counts) as rest (stream, position, n)
         on conflict (subscription, stream, types) do update set position = least(catch_ups.position, excluded.position);
     end if;
@@ -240,7 +242,6 @@ language plpgsql as $$
 declare
     cursor record;
     it record;
-    target bigint;
     reached bigint;
     found record;
     queued record;
@@ -259,8 +260,7 @@ begin
         if it.stream is not null and cardinality(hold_streams(of_subscription, array[it.stream])) > 0 then
             continue;  -- in a moment
         end if;
-        target := coalesce(it.until, cursor.position);
-        reached := least(target, it.position + 50 * at_most);
+        reached := least(cursor.position, it.position + 50 * at_most);
         select array_agg(stream) as streams, array_agg(position) as positions, array_agg(type) as types,
                array_agg(version) as versions, count(*) as n, max(position) as last
         into found
@@ -276,7 +276,7 @@ begin
         if found.n > 0 and it.stream is null then
             made := made + make_tasks(
                 of_subscription, found.streams, found.positions, found.types, found.versions, at_most,
-                it.types, it.until);
+                it.types);
         elsif found.n > 0 then
             queued := queue_tasks(
                 of_subscription, found.streams, found.positions, found.types, found.versions, at_most);
@@ -284,7 +284,7 @@ begin
             reached := coalesce(queued.left_positions[1] - 1, reached);
             found.n := found.n - coalesce(queued.left_counts[1], 0);
         end if;
-        if reached >= target then
+        if reached >= cursor.position then
             delete from catch_ups where id = it.id;
         else
             update catch_ups set
@@ -323,15 +323,23 @@ declare
 begin
     perform set_config('synchronous_commit', 'off', true);
     for cursor in
-        select name, position, types from subscriptions
+        select name, position, types, exists (select from catch_ups where subscription = name) as is_behind
+        from subscriptions
         where name = any(subscription_names) and types is not null
           and (position < high_water or exists (select from catch_ups where subscription = name))
-        order by name for update skip locked
+        order by name for update of subscriptions skip locked
     loop
         made := 0;
         horizon := cursor.position;
         if cursor.position < high_water then
             horizon := least(high_water, cursor.position + 50 * at_most);
+            if cursor.is_behind then
+                cursor.types := array(
+                    select type from unnest(cursor.types) as wanted (type)
+                    where not exists (
+                        select from catch_ups
+                        where subscription = cursor.name and stream is null and type = any(catch_ups.types)));
+            end if;
             with batch as materialized (
                 select position, stream, type, version from events
                 where position > cursor.position and position <= horizon and type = any(cursor.types)
@@ -469,6 +477,47 @@ begin
     ignored := ready_next_task(of_subscription, of_stream);
 end $$;
 
+-- Makes a task ready again after a while, unless an earlier one of its stream has come meanwhile, which is first then;
+-- returns whether the claim still held.
+create function retry_task(
+    of_subscription text, of_stream text, at_position bigint, by_token uuid,
+    failures integer, after interval, with_error text, with_traceback text
+) returns boolean language plpgsql as $$
+begin
+    perform from tasks  -- waits for what queues in its stream, and then finds it
+    where subscription = of_subscription and stream = of_stream and position = at_position and token = by_token
+    for update;
+    update tasks set state = 'queued', worker = null, token = null, attempts = attempts + failures,
+        run_at = log_time() + after, error = with_error, traceback = with_traceback
+    where subscription = of_subscription and stream = of_stream and position = at_position and token = by_token;
+    if not found then
+        return false;
+    end if;
+    perform ready_next_task(of_subscription, of_stream);
+    return true;
+end $$;
+
+-- Gives tasks back that these workers run, and those of workers that are no more if also_orphans; those with the tokens
+-- "crashed" ended with their worker, all of them if it is null. Returns how many.
+create function give_tasks_back(of_workers uuid[], also_orphans boolean, crashed uuid[]) returns integer
+language plpgsql as $$
+declare
+    it record;
+    given integer := 0;
+begin
+    for it in
+        update tasks set state = 'queued', worker = null, token = null,
+            crashes = crashes + (crashed is null or token = any(crashed))::integer
+        where state = 'running' and (
+            worker = any(of_workers) or also_orphans and not exists (select from workers where id = tasks.worker))
+        returning subscription, stream
+    loop
+        perform ready_next_task(it.subscription, it.stream);
+        given := given + 1;
+    end loop;
+    return given;
+end $$;
+
 -- Gives a task up; returns whether the claim still held. Its stream goes on unless its dead letters block.
 create function dead_letter_task(
     of_subscription text, of_stream text, at_position bigint, by_token uuid, with_error text, with_traceback text
@@ -489,13 +538,13 @@ end $$;
 
 -- Locks a subscription's cursor for this transaction, unless another process has it, and reads the first few events
 -- of a batch behind it, or behind a catch-up of types that it did not want before; it looks at no more than fifty times
--- at_most positions. Each row says which catch-up it is and where it ends, where that or the cursor stands, how far the batch reaches,
+-- at_most positions. Each row says which catch-up it is, where that or the cursor stands, how far the batch reaches,
 -- which types it is of, whether there is more, and whether some of the subscription's events have become tasks;
 -- without events there is one such row. A function keeps its rows until it ends, so the caller reads longer batches
 -- with a query of its own.
 create function open_batch(of_subscription text, at_most integer, few integer)
 returns table (
-    catch_up bigint, until bigint, after bigint, reached bigint, types text[], more boolean, has_tasks boolean,
+    catch_up bigint, after bigint, reached bigint, types text[], more boolean, has_tasks boolean,
     "position" bigint, stream text, type text, version integer, id uuid, data jsonb
 ) language plpgsql as $$
 #variable_conflict use_column
@@ -508,7 +557,7 @@ declare
     made integer := 0;
     tasks_exist boolean;
 begin
-    select null::bigint as id, position, types, null::bigint as until into cursor from subscriptions
+    select null::bigint as id, position, types into cursor from subscriptions
     where name = of_subscription and types is not null for update skip locked;
     if cursor.position is null then
         return;
@@ -517,11 +566,11 @@ begin
     if exists (select from catch_ups where subscription = of_subscription) then
         made := feed_catch_ups(of_subscription, false, at_most);
         update subscriptions set delivered = delivered + made where name = of_subscription and made > 0;
-        select id, position, types, until into it from catch_ups
+        select id, position, types into it from catch_ups
         where subscription = of_subscription and stream is null order by id limit 1;
         if it.id is not null then
+            target := cursor.position;
             cursor := it;
-            target := it.until;
         end if;
     end if;
     if cursor.position >= target and made = 0 then
@@ -532,7 +581,7 @@ begin
         select position from tasks where subscription = of_subscription order by stream, position limit 1
     ) is not null or exists (select from catch_ups where subscription = of_subscription and stream is not null);
     return query
-    select cursor.id, cursor.until, cursor.position, horizon, cursor.types, horizon < target or cursor.id is not null, tasks_exist,
+    select cursor.id, cursor.position, horizon, cursor.types, horizon < target or cursor.id is not null, tasks_exist,
            events.position, events.stream, events.type, events.version, events.id, events.data
     from (values (1)) as always
     left join lateral (
@@ -546,13 +595,14 @@ end $$;
 create function move_cursor(of_subscription text, catch_up bigint, reached bigint, handled bigint) returns void
 language plpgsql as $$
 begin
-    update subscriptions set
-        position = case when catch_up is null then reached else position end, delivered = delivered + handled
-    where name = of_subscription;
-    if catch_up is not null then
-        delete from catch_ups where id = catch_up and until <= reached;
-        update catch_ups set position = reached where id = catch_up;
+    if catch_up is null then
+        update subscriptions set position = reached, delivered = delivered + handled where name = of_subscription;
+        return;
     end if;
+    update subscriptions set delivered = delivered + handled where name = of_subscription;
+    delete from catch_ups
+    where id = catch_up and reached >= (select position from subscriptions where name = of_subscription);
+    update catch_ups set position = reached where id = catch_up;
 end $$;
 
 -- --- what operators do ---
@@ -578,9 +628,7 @@ declare
 begin
     update subscriptions set position = least(position, after) where name = of_subscription
     returning position into reached;
-    delete from catch_ups where subscription = of_subscription and until is not null and position >= reached;
-    update catch_ups set until = reached where subscription = of_subscription and until > reached;
-    update catch_ups set position = reached where subscription = of_subscription and until is null and position > reached;
+    update catch_ups set position = reached where subscription = of_subscription and position > reached;
     return reached;
 end $$;
 
@@ -666,10 +714,9 @@ begin
     update subscriptions set types = wanted, dead_letter_blocks = blocks, declared_by = version
     where name = of_subscription;
     if cardinality(added) > 0 and not from_now then
-        insert into catch_ups (subscription, types, position, until)
-        select name, added, start, position from subscriptions where name = of_subscription and position > start
-        on conflict (subscription, stream, types)
-            do update set position = excluded.position, until = greatest(catch_ups.until, excluded.until);
+        insert into catch_ups (subscription, types, position)
+        select name, added, start from subscriptions where name = of_subscription and position > start
+        on conflict (subscription, stream, types) do update set position = excluded.position;
     end if;
     delete from tasks
     where subscription = of_subscription and type = any(dropped) and state in ('queued', 'ready');

@@ -94,11 +94,11 @@ begin
               'append_events', 'begin_rebuild', 'check_clock', 'claim_tasks', 'complete_task',
               'create_event_partitions', 'dead_letter_task', 'declare_subscription', 'drop_retired_partitions',
               'end_subscription', 'feed_and_claim', 'feed_catch_ups', 'feed_tasks', 'finish_rebuild', 'finish_task',
-              'guard_partition', 'has_catch_up_to_feed', 'high_water_mark', 'hold_and_settle_streams', 'hold_streams',
-              'index_full_partitions', 'make_tasks', 'may_be_ready', 'move_cursor', 'next_feed', 'open_batch',
-              'queue_tasks', 'raise_append_barrier', 'raise_append_barrier_before_insert', 'ready_next_task',
-              'rebuild_name', 'rebuild_schema', 'redeliver_stream', 'reserve_positions', 'rewind_subscription',
-              'settle_streams'
+              'give_tasks_back', 'guard_partition', 'has_catch_up_to_feed', 'high_water_mark',
+              'hold_and_settle_streams', 'hold_streams', 'index_full_partitions', 'make_tasks', 'may_be_ready',
+              'move_cursor', 'next_feed', 'open_batch', 'queue_tasks', 'raise_append_barrier',
+              'raise_append_barrier_before_insert', 'ready_next_task', 'rebuild_name', 'rebuild_schema',
+              'redeliver_stream', 'reserve_positions', 'retry_task', 'rewind_subscription', 'settle_streams'
           )
     loop
         execute format('alter function %s set search_path = %I, pg_temp', it, current_schema());

@@ -103,16 +103,14 @@ update tasks set checkpoint = $5
 where subscription = $1 and stream = $2 and position = $3 and token = $4 returning 1
 
 -- name: retry
-update tasks set state = 'ready', worker = null, token = null, attempts = attempts + $5::integer,
-    run_at = log_time() + $6::interval, error = $7, traceback = $8
-where subscription = $1 and stream = $2 and position = $3 and token = $4 returning 1
+select retry_task($1, $2, $3, $4, $5, $6, $7, $8)
 
 -- name: dead_letter
 select dead_letter_task($1, $2, $3, $4, $5, $6)
 
 -- name: release
--- Give tasks back untouched: the worker is stopping.
-update tasks set state = 'ready', worker = null, token = null where state = 'running' and worker = $1
+-- Give tasks back: the worker is stopping. Those with the tokens $2 had begun, and end with it.
+select give_tasks_back(array[$1::uuid], false, $2)
 
 -- name: register_worker
 insert into workers (id, lease_until, host, boot_id, pid, pid_started)
@@ -130,15 +128,13 @@ select id from workers where lease_until < log_time() or id = any($1) order by i
 
 -- name: requeue_lost_tasks
 -- Also those that a lost worker claimed while it was being deleted.
-update tasks set state = 'ready', worker = null, token = null, crashes = crashes + 1
-where state = 'running' and (worker = any($1) or not exists (select from workers where id = tasks.worker))
-returning subscription
+select give_tasks_back($1, true, null)
 
 -- name: delete_workers
 delete from workers where id = any($1)
 
 -- name: open_batch
-select catch_up, until, after, reached, types, more, has_tasks, position, stream, type, version, id, data::text
+select catch_up, after, reached, types, more, has_tasks, position, stream, type, version, id, data::text
 from open_batch($1, $2, $3)
 
 -- name: read_batch
@@ -156,7 +152,7 @@ union
 select stream from catch_ups where subscription = $1 and stream = any($2)
 
 -- name: make_tasks
-select make_tasks($1, $2, $3, $4, $5, $6, $7, $8)
+select make_tasks($1, $2, $3, $4, $5, $6, $7)
 
 -- name: move_cursor
 select move_cursor($1, $2, $3, $4)
