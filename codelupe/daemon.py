@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeVar
 
 import anyio
@@ -29,6 +31,7 @@ from codelupe.host.host import Host
 from codelupe.log import EventLog
 from codelupe.log.retention import keep_retention
 from codelupe.observability import systemd
+from codelupe.observability.loop_watch import LoopWatch, record_blocks
 from codelupe.observability.metrics import serve_metrics
 from codelupe.observability.progress import ProgressTracker
 from codelupe.postgres import Database
@@ -48,6 +51,9 @@ log = structlog.get_logger("codelupe")
 
 _DATABASE = load_queries("codelupe_sql", "database")
 _LOOK_SECONDS = 1.0
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_OTHER_SIGNALS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""Any of them would end the process without a drain, were there no answer to it."""
 STALLED_SECONDS = 60.0
 """The watchdog is fed only while the feeder came round within this time."""
 
@@ -109,6 +115,15 @@ async def keep_embedded_server(database: Database, folders: Directories) -> None
                 log.error("embedded_server_stays_away", error=failure.message, hint=failure.hint)  # noqa: TRY400
 
 
+def _has_terminal() -> bool:
+    """Whether a terminal can hang up on this process."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
 async def prepare_database(database: Database, host: Host) -> None:
     """Bring the schema up to date."""
     for migration in await migrate(database, [*own_migrations(), *host.migrations()]):
@@ -134,15 +149,16 @@ class Daemon:
         systemd.hide_service_manager()
         self._watcher = watcher
         failed_jobs: dict[str, str] = {}
-        async with anyio.create_task_group() as group:
-            self._stop = group.cancel_scope.cancel
-            group.start_soon(self._obey_signals)
-            async with self._prepared() as (runtime, extensions):
-                failed_jobs = await self._work(runtime, extensions, watcher)
-                if watcher is not None and not self._signals:
-                    await watcher.conclude(runtime, extensions)
-                log.info("stopped", interrupted=self._signals > 0)
-            group.cancel_scope.cancel()
+        with LoopWatch(self._host.packages, self._timings.blocked) as loop_watch:
+            async with anyio.create_task_group() as group:
+                self._stop = group.cancel_scope.cancel
+                group.start_soon(self._obey_signals)
+                async with self._prepared() as (runtime, extensions):
+                    failed_jobs = await self._work(runtime, extensions, watcher, loop_watch)
+                    if watcher is not None and not self._signals:
+                        await watcher.conclude(runtime, extensions)
+                    log.info("stopped", interrupted=self._signals > 0)
+                group.cancel_scope.cancel()
         return Outcome(failed_jobs=failed_jobs, interrupted=self._signals > 0)
 
     @asynccontextmanager
@@ -172,7 +188,9 @@ class Daemon:
                     await register_subscriptions(database, extensions.subscriptions, versions)
                     yield runtime, extensions
 
-    async def _work(self, runtime: Runtime, extensions: Extensions, watcher: Watcher | None) -> dict[str, str]:
+    async def _work(
+        self, runtime: Runtime, extensions: Extensions, watcher: Watcher | None, loop_watch: LoopWatch
+    ) -> dict[str, str]:
         """Handle events and run jobs until told to stop; returns the jobs whose last run failed, with the error."""
         settings, database = self._settings, runtime.log.database
         worker = Worker(extensions.subscriptions, runtime, lease=settings.lease, drain=settings.drain)
@@ -180,6 +198,7 @@ class Daemon:
         async with anyio.create_task_group() as beside:
             beside.start_soon(runtime.log.notifier.run)
             beside.start_soon(self._feed_watchdog, worker)
+            beside.start_soon(record_blocks, loop_watch, database)
             if settings.database_url is None:
                 beside.start_soon(keep_embedded_server, database, runtime.directories)
             if (policy := retention_policy(settings)) is not None:
@@ -187,7 +206,10 @@ class Daemon:
             if watcher is not None:
                 beside.start_soon(watcher.watch, runtime, extensions)
             if settings.metrics_port is not None:
-                await beside.start(serve_metrics, database, settings.metrics_host, settings.metrics_port)
+                serve = partial(
+                    serve_metrics, database, settings.metrics_host, settings.metrics_port, also=[loop_watch]
+                )
+                await beside.start(serve)
             self._say_ready(extensions)
             await self._run_until_told(worker, scheduler)
             systemd.notify("STOPPING=1")
@@ -220,14 +242,30 @@ class Daemon:
         return stop
 
     async def _obey_signals(self) -> None:
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        """SIGHUP says that the terminal is gone, perhaps more than once; without a terminal it asks for a reload.
+
+        What the parent has ignored stays so (nohup).
+        """
+        has_terminal = _has_terminal()
+        others = [one for one in _OTHER_SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]
+        with anyio.open_signal_receiver(*_STOP_SIGNALS, *others) as signals:
             async for received in signals:
-                self._signals += 1
-                log.info("stopping", signal=received.name, at_once=self._signals > 1)
-                if self._watcher is not None:
-                    self._watcher.stopping(at_once=self._signals > 1)
-                systemd.notify("STOPPING=1")
-                self._stop()
+                if received in _STOP_SIGNALS:
+                    self._stop_for(received)
+                elif received is not signal.SIGHUP:
+                    log.warning("signal_ignored", signal=received.name)
+                elif not has_terminal:
+                    log.warning("reload_not_supported", signal=received.name, hint="Restart to apply new settings.")
+                elif not self._signals:
+                    self._stop_for(received)
+
+    def _stop_for(self, received: signal.Signals) -> None:
+        self._signals += 1
+        log.info("stopping", signal=received.name, at_once=self._signals > 1)
+        if self._watcher is not None:
+            self._watcher.stopping(at_once=self._signals > 1)
+        systemd.notify("STOPPING=1")
+        self._stop()
 
     async def _feed_watchdog(self, worker: Worker) -> None:
         interval = systemd.watchdog_interval()

@@ -20,6 +20,10 @@ class Logged:
         """How many records there are of this event with these fields."""
         return sum(record["event"] == event and fields.items() <= record.items() for record in self._records)
 
+    def of(self, event: str) -> list[dict[str, Any]]:
+        """The records of this event."""
+        return [dict(record) for record in self._records if record["event"] == event]
+
     async def wait_for(self, event: str, **fields: object) -> None:
         """Until it is there."""
         await self._until(1, event, fields)

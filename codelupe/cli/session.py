@@ -143,6 +143,11 @@ def _toml_value(text: str) -> Any:
         return text
 
 
+def has_database(session: Session) -> bool:
+    """Whether one is named or was made; it may be away."""
+    return session.settings.database_url is not None or (session.directories.state / "postgres").exists()
+
+
 @asynccontextmanager
 async def open_session(session: Session) -> AsyncIterator[Session]:
     """The database, for a command that looks at what a daemon has made.
@@ -151,7 +156,7 @@ async def open_session(session: Session) -> AsyncIterator[Session]:
         DatabaseUnavailable: it cannot be reached, or nothing has been made yet.
     """
     folders = session.directories
-    if session.settings.database_url is None and not (folders.state / "postgres").exists():
+    if not has_database(session):
         raise DatabaseUnavailable(
             f"there is no database in {folders.state} yet",
             hint="`codelupe run` makes it; CODELUPE_STATE_DIR or CODELUPE_DATABASE_URL name another place.",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, distributions
+from types import ModuleType
 from typing import Any
 
 import structlog
@@ -42,6 +44,12 @@ class Plugin:
     def is_candidate(self) -> bool:
         """Whether it takes part, as far as can be told without importing it."""
         return self.error is None and not self.disabled
+
+    @property
+    def package(self) -> str:
+        """The Python package that its code lies in, once it is imported; empty if it is made of something else."""
+        module = sys.modules.get(self.entry.module) if self.entry is not None else self.target
+        return (module.__package__ or module.__name__) if isinstance(module, ModuleType) else ""
 
     def load(self) -> None:
         """Import it, unless it is imported, disabled or broken; what goes wrong is kept as its ``error``."""

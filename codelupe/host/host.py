@@ -53,6 +53,17 @@ class Host:
     def broken(self) -> list[Plugin]:
         return [plugin for plugin in self.plugins if plugin.error is not None]
 
+    @property
+    def packages(self) -> dict[str, str]:
+        """Which plugin each Python package belongs to; one that several plugins share belongs to none."""
+        found: dict[str, str] = {}
+        shared: set[str] = set()
+        for plugin in self.active:
+            package = plugin.package
+            shared |= {package} & found.keys()
+            found[package] = plugin.name
+        return {package: name for package, name in found.items() if package and package not in shared}
+
     def settings_models(self) -> dict[str, type[BaseModel] | None]:
         """Each plugin's settings model; None for one that could not be loaded, whose settings cannot be checked."""
         models: dict[str, type[BaseModel] | None] = {}

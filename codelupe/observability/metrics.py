@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from threading import Thread
 from wsgiref.simple_server import WSGIServer
@@ -124,17 +124,18 @@ async def serve_metrics(
     port: int,
     every: float = 5,
     *,
+    also: Sequence[Collector] = (),
     task_status: TaskStatus[int] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve the metrics until cancelled; reports the port as started, one of its choice for port 0.
 
-    They are read from the database again after so many seconds.
+    They are read from the database again after so many seconds; ``also`` has those of this process.
 
     Raises:
         EndpointUnavailable: the address cannot be used.
     """
     newest = _Newest()
-    server, thread = await anyio.to_thread.run_sync(_listen, newest, host, port)
+    server, thread = await anyio.to_thread.run_sync(_listen, [newest, *also], host, port)
     try:
         log.info("serving_metrics", host=host, port=server.server_port)
         task_status.started(server.server_port)
@@ -144,9 +145,10 @@ async def serve_metrics(
             await anyio.to_thread.run_sync(_close, server, thread)
 
 
-def _listen(newest: Collector, host: str, port: int) -> tuple[WSGIServer, Thread]:
+def _listen(collectors: Sequence[Collector], host: str, port: int) -> tuple[WSGIServer, Thread]:
     registry = CollectorRegistry()
-    registry.register(newest)
+    for collector in collectors:
+        registry.register(collector)
     try:
         return start_http_server(port, host, registry)
     except OSError as error:
@@ -190,7 +192,9 @@ class _Newest(Collector):
         """Called by the server's threads."""
         sample = self.sample
         is_up = sample is not None and sample.is_fresh
-        yield _gauge("up", "1 if the log could be read within the last 15 seconds; if 0, nothing else is shown.", is_up)
+        yield _gauge(
+            "up", "1 if the log could be read within the last 15 seconds; if 0, nothing else of it is shown.", is_up
+        )
         if sample is not None and is_up:
             yield from _of_the_log(sample)
             yield from _of_the_consumers(sample.consumers)

@@ -17,6 +17,7 @@ import structlog
 from codelupe.log.entries import FEW
 from codelupe.log.event_log import SQL
 from codelupe.log.notifier import Signal
+from codelupe.observability.attribution import attributed_to
 from codelupe.postgres import Connection
 from codelupe.postgres.retry import RetryWhileUnavailable, is_unavailable
 from codelupe.work.context import BatchContext, HandlerContext
@@ -123,7 +124,8 @@ class BatchReader:
         events = decode_all([(row["type"], row["version"], row["data"]) for row in batch])
         name, version = self._subscription.name, self._subscription.version
         context = BatchContext(name, version, self._runtime, connection, events, batch)
-        await self._subscription.handler(events, context)
+        with attributed_to(name):
+            await self._subscription.handler(events, context)
         await self._runtime.log.append(connection, context.outbox.entries)
         return bool(context.outbox.entries)
 

@@ -8,6 +8,7 @@ from functools import partial
 import anyio
 import structlog
 
+from codelupe.observability.attribution import attributed_to
 from codelupe.postgres.queries import load_queries
 from codelupe.postgres.retry import RetryWhileUnavailable, is_unavailable, retry_while_unavailable
 from codelupe.work.attempt import describe
@@ -119,7 +120,8 @@ class Scheduler:
         async with leading(self._database, service.name, needed=service.leader) as leads:
             if leads:
                 attempt.record_success()
-                await service.run(JobContext(service.name, self._runtime))
+                with attributed_to(service.name):
+                    await service.run(JobContext(service.name, self._runtime))
                 return True
         await anyio.sleep(self._timings.leader_poll)
         return False

@@ -18,6 +18,9 @@ class Timings:
     """How often a process that does not lead asks whether it may."""
     partitions: float = 10.0
     """How often partitions are made ahead of the newest event."""
+    blocked: float = 2.0
+    """After how long the event loop counts as blocked when it does not answer: more than a loaded machine or a large
+    event costs, and so little that others miss two looks at most and no lease, whose heartbeat has its own thread."""
     restarts: RetryPolicy = field(
         default_factory=lambda: RetryPolicy(base=timedelta(seconds=1), cap=timedelta(minutes=5))
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from codelupe import Database, HandlerContext, Reject, Subscription
+from codelupe import Database, HandlerContext, Reject, Subscription, load_queries
 from codelupe.cli import build_app
 from codelupe.config import sources as config
 from codelupe.log import Entry, EventLog
@@ -27,6 +28,7 @@ from tests.processes import HANGS
 
 pytestmark = pytest.mark.anyio
 
+INCIDENTS = load_queries("codelupe_sql", "incidents")
 COMMAND = [sys.executable, "-m", "codelupe"]
 NO_PLUGINS = 'disabled_plugins=["crawler", "dataset", "downloader", "filters", "ray", "scorers", "search", "trainer"]'
 NOBODY_THERE = "postgresql://user:hidden-away@127.0.0.1:1/db"
@@ -341,6 +343,31 @@ async def test_a_broken_plugin_is_named_and_harms_no_command(shell: Shell) -> No
     run = await shell("run", "--until-idle", "--set", NO_PLUGINS, **environment)
     assert (run.code, run.err.count("RuntimeError: cannot start")) == (0, 1)
     assert "***" in (await shell("config", "show", **environment)).out
+
+
+async def test_the_list_shows_which_plugin_blocked_the_loop(shell: Shell, database: Database) -> None:
+    stack = '  File "filters.py", line 3, in judge\n    time.sleep(25)\n'
+    block = ("filters", "filters.repository-rules", "repo/\x1b[1m", 25.0, stack)
+    for _ in range(2):
+        await database.execute(INCIDENTS.record_blocked_loop, *block)
+    table = await shell("plugins", "list")
+    assert table.code == 0
+    assert re.fullmatch(
+        r"filters blocked the event loop for 25\.0 s at [\d: -]+ \(filters\.repository-rules on repo/\ufffd\[1m\),"
+        r" 2 times so far: File \"filters\.py\", line 3, in judge\n",
+        table.err,
+    )
+    rows = {row["name"]: row["incidents"] for row in (await shell("plugins", "list", "--json")).json()}
+    [incident] = rows["filters"]
+    assert (incident["kind"], incident["count"], incident["stack"]) == ("blocked_loop", 2, stack)
+    assert rows["crawler"] == []
+
+
+async def test_the_list_needs_no_database(nowhere: Shell) -> None:
+    assert (await nowhere("plugins", "list")).err == ""
+    assert not nowhere.state.exists()
+    away = await nowhere("plugins", "list", CODELUPE_DATABASE_URL=NOBODY_THERE)
+    assert (away.code, "is not known: the database" in away.err, "filters" in away.out) == (0, True, True)
 
 
 # --- running ---
