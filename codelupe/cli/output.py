@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -35,6 +37,25 @@ out: Console = _Output(width=_WIDTH)
 """The console of `rich` on standard output, for data."""
 err = Console(stderr=True)
 """The console of `rich` on standard error, for everything else."""
+
+
+class StandardError(io.TextIOWrapper):
+    """Standard error of a daemon: a terminal that is closed, or a reader that has left, stops no work."""
+
+    @classmethod
+    def take_its_place(cls) -> None:
+        """What is written to :data:`sys.stderr` from now on cannot fail."""
+        old = sys.stderr
+        sys.stderr = cls(old.buffer, old.encoding, old.errors, line_buffering=True)
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            return super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            super().flush()
 
 
 def print_json(data: Any, *, on_one_line: bool = False) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import faulthandler
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +11,7 @@ import anyio
 import typer
 
 from codelupe.cli.live import make_view
-from codelupe.cli.output import err, out
+from codelupe.cli.output import StandardError, err, out
 from codelupe.cli.session import ConfigFile, Profile, Session, Setting, load, parse_overrides
 from codelupe.daemon import Daemon
 from codelupe.errors import CheckFailed
@@ -30,8 +32,11 @@ def run(
     """Run the daemon: subscriptions, jobs and services of all plugins.
 
     Ctrl-C or SIGTERM lets running work end and stops; a second one stops at once. Either way the next run goes on
-    from there.
+    from there. A terminal that is closed (SIGHUP) lets running work end, too; without a terminal, SIGHUP is refused.
+    SIGQUIT prints what every thread is doing.
     """
+    faulthandler.register(signal.SIGQUIT)
+    StandardError.take_its_place()
     configure_logging("warning", "auto")
     session = load(config, profile, parse_overrides(settings or []), sources=[_existing(one) for one in source or []])
     is_watched = until_idle or err.is_terminal
