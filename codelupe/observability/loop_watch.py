@@ -21,7 +21,6 @@ import structlog
 from prometheus_client.core import Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
-from codelupe.log.notifier import Signal
 from codelupe.observability.attribution import Running, what_runs
 from codelupe.postgres import Database
 from codelupe.postgres.queries import load_queries
@@ -65,13 +64,12 @@ class LoopWatch(Collector):
     """
 
     def __init__(self, packages: Mapping[str, str], threshold: float) -> None:
-        self.ended = Signal()
-        """Set when a block has ended."""
         self._packages = packages
         self._threshold = threshold
         self._interval = threshold / _LOOKS
         self._episode: _Episode | None = None
         self._blocks: deque[Block] = deque(maxlen=100)
+        self._ended = anyio.Event()
         self._totals: defaultdict[str, tuple[int, float]] = defaultdict(lambda: (0, 0.0))
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -90,6 +88,13 @@ class LoopWatch(Collector):
         self._is_leaving = True
         self._wake.set()
         self._thread.join()
+
+    async def wait(self) -> list[Block]:
+        """The blocks that have ended since the last call, at least one."""
+        while not (blocks := self.take()):
+            self._ended = anyio.Event()
+            await self._ended.wait()
+        return blocks
 
     def take(self) -> list[Block]:
         """The blocks that have ended since the last call, up to this moment. Call it on the loop."""
@@ -140,6 +145,9 @@ class LoopWatch(Collector):
         if self._episode is not None:
             self._wake.set()
 
+    def _tell(self) -> None:
+        self._ended.set()
+
     def _overslept(self, now: float) -> float:
         """For how many seconds this thread got no turn because the loop's had it."""
         overslept, used = now - self._looked_at - self._interval, time.clock_gettime(self._cpu_clock) - self._used
@@ -168,7 +176,7 @@ class LoopWatch(Collector):
             _add(self._totals, block)
             self._blocks.append(block)
         if blocks:
-            self._loop.call_soon_threadsafe(self.ended.set)
+            self._loop.call_soon_threadsafe(self._tell)
 
 
 class _Episode:
@@ -210,8 +218,7 @@ async def record_blocks(watch: LoopWatch, database: Database) -> None:
     """Write down each block when the loop is free again, until cancelled, and then what is left."""
     try:
         while True:
-            await watch.ended.wait()
-            await _record(watch.take(), database)
+            await _record(await watch.wait(), database)
     finally:
         with anyio.move_on_after(_LAST_SECONDS, shield=True):
             await _record(watch.take(), database)

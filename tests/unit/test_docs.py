@@ -77,6 +77,24 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
     assert [str(page.relative_to(ROOT)) for page in PAGES if page not in reached] == []
 
 
+# --- tests ---
+
+
+@every_page
+def test_every_test_that_a_link_names_exists(page: Path) -> None:
+    named = re.findall(r"\[(test_\w+)\]\(([^)\s]+\.py)\)", page.read_text())
+    assert [name for name, file in named if f"def {name}(" not in (page.parent / file).read_text()] == []
+
+
+def test_every_fault_has_a_test_that_shows_it() -> None:
+    text = (ROOT / "docs/explanation/event-log.md").read_text()
+    _, _, section = text.partition("\n## Fault by fault\n")
+    rows = [line.split(" | ") for line in section.partition("\n## ")[0].splitlines() if line.startswith("| ")][1:]
+    faults = [row for row in rows if not row[0].startswith(("| **", "| ---"))]
+    assert len(faults) > 20
+    assert [what for what, bound, shown in faults if not bound or "[test_" not in shown] == []
+
+
 # --- commands ---
 
 
