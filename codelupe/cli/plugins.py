@@ -127,8 +127,9 @@ def _tell(incidents: Sequence[Incident]) -> None:
     for one in incidents:
         work = " on ".join(printable(each) for each in (one.stage, one.stream) if each)
         where = printable(one.stack.strip().splitlines()[-2].strip()) if one.stack else ""
+        times = "once" if one.count == 1 else f"{one.count:,} times"
         typer.echo(
             f"{one.plugin} blocked the event loop for {one.seconds:.1f} s at {one.at.astimezone():%Y-%m-%d %H:%M:%S}"
-            f"{f' ({work})' if work else ''}, {one.count:,} times so far: {where}",
+            f"{f' ({work})' if work else ''}, {times} so far: {where}",
             err=True,
         )

@@ -12,12 +12,14 @@ import sys
 import threading
 import time
 import types
+import urllib.request
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -300,6 +302,27 @@ async def test_a_handler_of_a_third_party_is_named_and_the_one_beside_it_is_not(
     assert (incident.stream, incident.count) == ("batch/1", 1)
     assert BLOCK - THRESHOLD / 10 - SLACK < incident.seconds < BLOCK + SLACK
     assert "in handle" in incident.stack
+
+
+async def test_a_daemon_serves_it_with_its_metrics(make_daemon: Daemons, database: Database, logged: Logged) -> None:
+    await EventLog(database).publish(batch(1))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    served = []
+
+    def scrape() -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=HANGS) as response:
+            return str(response.read().decode())
+
+    async def handle(event: BatchReady, context: HandlerContext) -> None:
+        block()
+        await logged.wait_for("event_loop_free", stage="blocker.h")
+        served.append(await anyio.to_thread.run_sync(scrape))
+
+    it = make_plugin(subscriptions=[Subscription(name="h", events=(BatchReady,), handler=handle)])
+    with anyio.fail_after(HANGS):
+        await make_daemon({"blocker": it}, timings=TIMINGS, metrics_port=port).run()
+    assert 'codelupe_event_loop_blocked_seconds_count{plugin="blocker"} 1.0' in served[0]
 
 
 async def test_batch_handlers_jobs_and_services_are_named_as_well(
