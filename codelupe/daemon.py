@@ -54,6 +54,10 @@ _LOOK_SECONDS = 1.0
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _OTHER_SIGNALS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 """Any of them would end the process without a drain, were there no answer to it."""
+HOST_CONNECTIONS = 6
+"""For feeding, claiming, completing and the like; each is used for a statement at a time."""
+_HOST_SESSIONS = 6
+_LEAST_ANSWER_SECONDS = 1.5
 STALLED_SECONDS = 60.0
 """The watchdog is fed only while the feeder came round within this time."""
 
@@ -83,21 +87,63 @@ class Watcher(Protocol):
 
 
 @asynccontextmanager
+async def database_url(settings: Settings, folders: Directories) -> AsyncIterator[str]:
+    """The URL that the settings name, or that of the embedded server, started here unless it runs already.
+
+    Raises:
+        DatabaseUnavailable: it cannot be started.
+    """
+    if settings.database_url is not None:
+        yield settings.database_url.get_secret_value()
+        return
+    async with embedded_server(folders.state / "postgres") as url:
+        yield url
+
+
+@asynccontextmanager
 async def open_database(settings: Settings, folders: Directories) -> AsyncIterator[Database]:
-    """The database that the settings name, or the embedded one, started here unless it runs already.
+    """The database, for a command.
 
     Raises:
         DatabaseUnavailable: it cannot be reached or started.
     """
-    if settings.database_url is not None:
-        async with Database(settings.database_url.get_secret_value(), connections=settings.database_connections) as it:
-            yield it
-        return
     async with (
-        embedded_server(folders.state / "postgres") as url,
-        Database(url, connections=settings.database_connections) as it,
+        database_url(settings, folders) as url,
+        Database(url, connections=settings.database_connections) as database,
     ):
-        yield it
+        yield database
+
+
+@asynccontextmanager
+async def open_databases(settings: Settings, folders: Directories) -> AsyncIterator[tuple[Database, Database]]:
+    """The daemon's own connections, and those that plugin code is lent, which can so never take the daemon's.
+
+    Raises:
+        DatabaseUnavailable: it cannot be reached or started.
+    """
+    answer_within = max(_LEAST_ANSWER_SECONDS, settings.lease_seconds / 3)
+    async with (
+        database_url(settings, folders) as url,
+        Database(url, connections=HOST_CONNECTIONS, answer_within=answer_within) as own,
+        Database(
+            url,
+            connections=settings.database_connections,
+            lent=True,
+            answer_within=answer_within,
+            outage=own.outage,
+        ) as lent,
+    ):
+        yield own, lent
+
+
+def connections_needed(settings: Settings, extensions: Extensions) -> int:
+    """How many connections one process opens at most.
+
+    Those that plugin code is lent, the host's own, one each for the heartbeat, notifications, metrics, retention,
+    partitions and migrations, and one for each job and service that only one process of the cluster may run.
+    """
+    leaders = len(extensions.jobs) + sum(service.leader for service in extensions.services)
+    return settings.database_connections + HOST_CONNECTIONS + _HOST_SESSIONS + leaders
 
 
 async def keep_embedded_server(database: Database, folders: Directories) -> None:
@@ -167,13 +213,14 @@ class Daemon:
         settings, directories = self._settings, locate_directories(self._settings)
         create_directories(directories)
         with held_by_one_daemon(directories.state):
-            async with open_database(settings, directories) as database:
+            async with open_databases(settings, directories) as (database, lent):
                 await prepare_database(database, self._host)
                 await EventLog(database).require_sequence()
-                extensions = self._host.gather(settings.plugins, database, directories)
+                extensions = self._host.gather(settings.plugins, lent, directories)
                 async with self._executor(extensions) as executor:
                     runtime = Runtime(
                         log=EventLog(database),
+                        database=lent,
                         directories=directories,
                         executor=executor,
                         search_index=self._search_index(extensions),

@@ -32,10 +32,23 @@ class ConfigurationError(CodelupeError):
 
 
 class DatabaseUnavailable(CodelupeError):
-    """Postgres cannot be reached, or went away (``EX_UNAVAILABLE``)."""
+    """Postgres cannot be reached, or went away (``EX_UNAVAILABLE``).
+
+    ``outage`` is what the loops of the process know of it together, if it comes from a connection.
+    """
 
     code = "database-unavailable"
     exit_code = 69
+
+    def __init__(self, message: str, *, hint: str | None = None, outage: object = None) -> None:
+        super().__init__(message, hint=hint)
+        self.outage = outage
+
+
+class ConnectionsExhausted(CodelupeError):
+    """Plugin code held all connections that it is lent, for as long as one is waited for."""
+
+    code = "connections-exhausted"
 
 
 class StateDirectoryError(CodelupeError):

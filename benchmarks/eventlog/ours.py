@@ -96,6 +96,7 @@ class _Log(Closing):
         """A worker with this one subscription."""
         nowhere = Path()
         runtime = Runtime(
+            database=self._database,
             log=self.log,
             directories=Directories(state=nowhere, repositories=nowhere, models=nowhere, work=nowhere),
             executor=ProcessExecutor(),

@@ -56,7 +56,7 @@ class View(ABC):
 
     async def conclude(self, runtime: Runtime, extensions: Extensions) -> None:
         if self._summary is not None:
-            status = await read_status(runtime.log.database, extensions)
+            status = await read_status(runtime.database, extensions)
             took = time.monotonic() - self._began
             show_summary(
                 self._summary, status, extensions.status_sections, runtime.directories, runtime.progress.seconds, took

@@ -58,7 +58,13 @@ class Settings(PluginChoice):
     database_url: SecretStr | None = Field(
         None, description="URL of a Postgres database, 15 or newer; unset, an embedded server runs in the state folder."
     )
-    database_connections: int = Field(10, ge=4, le=200, description="Connections that this process opens at most.")
+    database_connections: int = Field(
+        10,
+        ge=4,
+        le=200,
+        description="Connections that the plugins of this process share. It opens up to 12 more for itself, and one for"
+        " each job and for each service that only one process may run.",
+    )
     log_level: LogLevel = Field("info", description="Least severe log records to write.")
     log_format: LogFormat = Field(
         "auto", description="auto: journal under systemd, console on a terminal, JSON lines otherwise."

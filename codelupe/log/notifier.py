@@ -9,11 +9,11 @@ write-ahead log, which the appends wait for.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import suppress
 
 import anyio
 import anyio.lowlevel
-import asyncpg
 
 from codelupe.postgres import Connection, Database
 from codelupe.postgres.queries import load_queries
@@ -77,13 +77,13 @@ class Notifier:
 
     async def run(self) -> None:
         """Listen and notify until cancelled, over a database that may go away."""
-        attempt = RetryWhileUnavailable("notifications", also=(asyncpg.PostgresError,))
+        attempt = RetryWhileUnavailable("notifications")
         while True:
             async with attempt, self._database.connection() as connection:
-                await self._listen_and_notify(connection)
+                await self._listen_and_notify(connection, attempt.record_success)
 
-    async def _listen_and_notify(self, connection: Connection) -> None:
-        own = connection.get_server_pid()
+    async def _listen_and_notify(self, connection: Connection, when_listening: Callable[[], None]) -> None:
+        own, patience = await connection.fetchval(SQL.own_pid), self._database.patience
 
         def on_notification(_connection: object, pid: int, _channel: str, what: object) -> None:
             if pid != own:
@@ -92,13 +92,15 @@ class Notifier:
                 for signal in self._task_signals:
                     signal.set()
 
-        await connection.execute(SQL.notify_without_waiting_for_the_disk)
+        await connection.execute(SQL.notify_without_waiting_for_the_disk, timeout=patience)
         await connection.add_listener(CHANNEL, on_notification)
         try:
+            when_listening()
             self.wake()
             while True:
-                await self._outgoing.wait()
-                await connection.execute(SQL.notify)
+                # A silent connection brings nothing either; what shows it is that it answers no longer.
+                await self._outgoing.wait(patience / 3)
+                await connection.execute(SQL.notify, timeout=patience)
                 await anyio.sleep(self._pause)
         finally:
             with anyio.move_on_after(_UNLISTEN_SECONDS, shield=True), suppress(Exception):

@@ -8,13 +8,17 @@ from typing import Any, cast
 
 from structlog.typing import EventDict, WrappedLogger
 
-from codelupe.postgres.database import redact_url
+from codelupe.postgres.address import is_address
 
 _SECRET_WORDS = {"password", "passwd", "passphrase", "secret", "token", "authorization", "credential", "credentials"}
 _SECRET_NAMES = {"api_key", "apikey", "private_key", "access_key", "cookie"}
 _URL = re.compile(r"[A-Za-z][\w+.-]{0,30}://[^\s'\"<>]+")
 """Bounded, for a word of a million letters must not be searched from each of them to its end."""
+_PASSWORD = re.compile(r"(://[^:/@]*):(?:[^/]{0,1000}|[^@]{0,1000})@")
 _BARE_TOKEN = re.compile(r"^(https?://)[^/:@]+@")
+_PARAMETER = re.compile(r"(password=)[^&]*")
+_DATABASE = re.compile(r"(postgres(?:ql)?://)([^\s'\"]*)([^\n'\"]*)")
+"""With what follows on the line or in the quotation: nothing tells where a password with a space in it ends."""
 _REDACTED = "***"
 
 
@@ -39,7 +43,19 @@ def _without_secrets(value: Any) -> Any:
 
 def redact_text(text: str) -> str:
     """The text with every password and token hidden that stands in a URL."""
-    return _URL.sub(lambda url: _BARE_TOKEN.sub(rf"\1{_REDACTED}@", redact_url(url[0])), text)
+    return _URL.sub(lambda url: _redact_url(url[0]), _DATABASE.sub(_redact_address, text))
+
+
+def _redact_address(match: re.Match[str]) -> str:
+    """Nothing of it stays unless it is clear where it ends and which part of it is the password."""
+    scheme, address, rest = match.groups()
+    is_clear = address.count("@") <= 1 and "@" not in rest and not (rest and "password=" in address)
+    return match[0] if is_clear and is_address(scheme + address) else scheme + _REDACTED
+
+
+def _redact_url(url: str) -> str:
+    url = _PASSWORD.sub(rf"\1:{_REDACTED}@", _BARE_TOKEN.sub(rf"\1{_REDACTED}@", url))
+    return _PARAMETER.sub(rf"\1{_REDACTED}", url)
 
 
 def _is_secret(key: object) -> bool:

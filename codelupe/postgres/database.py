@@ -1,165 +1,185 @@
-"""The connection pool, with one kind of error for a database that is away."""
+"""Connections to one database, with one kind of error for a database that is away."""
 
 from __future__ import annotations
 
-import asyncio
-import re
-from collections.abc import AsyncIterator
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import anyio
 import asyncpg
 import structlog
 
-from codelupe.errors import ConfigurationError, DatabaseUnavailable
-from codelupe.postgres.jsonb import use_jsonb
-
-if TYPE_CHECKING:
-    Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
-    _Pool = asyncpg.Pool[asyncpg.Record]
-else:
-    Connection = asyncpg.pool.PoolConnectionProxy
-    _Pool = asyncpg.Pool
+from codelupe.errors import CodelupeError, ConfigurationError, ConnectionsExhausted, DatabaseUnavailable
+from codelupe.postgres.absence import ended_for, kind_of
+from codelupe.postgres.address import UNKNOWN, describe_address
+from codelupe.postgres.outage import Outage
+from codelupe.postgres.pooler import require_sessions
+from codelupe.postgres.sessions import (
+    SQL,
+    Connection,
+    Session,
+    lend,
+    make_like_new,
+    open_session,
+    session_of,
+    take_back,
+)
+from codelupe.postgres.slots import Slots, SlotTimeout
 
 log = structlog.get_logger("codelupe")
 
-_UNREACHABLE: tuple[type[Exception], ...] = (OSError, asyncio.TimeoutError, asyncpg.PostgresError)
-"""Errors while a connection is made: no server, no such database or user, a wrong password."""
-_AWAY: tuple[type[Exception], ...] = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.PostgresSystemError,
-    asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.IdleInTransactionSessionTimeoutError,
+_UNREACHABLE: tuple[type[Exception], ...] = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
     asyncpg.InternalClientError,
 )
-"""Errors that say nothing about the statement, only that the server cannot serve: gone, full, shut down, read-only."""
-
-
-def _absence(where: str, error: BaseException, *also: type[Exception]) -> DatabaseUnavailable | None:
-    """What the error comes to if it is one of asyncpg's many ways of saying that the server is away."""
-    if isinstance(error, (*_AWAY, *also)):
-        return _unavailable(where, error)
-    if isinstance(error, asyncpg.InterfaceError) and re.search("closed|connection", str(error)):
-        return _unavailable(where, error)
-    return None
-
-
-def _unavailable(where: str, error: BaseException) -> DatabaseUnavailable:
-    cause = str(error) or type(error).__name__
-    return DatabaseUnavailable(
-        f"the database at {where} is not available: {cause}",
-        hint="Start it, free what it lacks or correct CODELUPE_DATABASE_URL; work goes on from where it stopped.",
-    )
-
-
-def redact_url(url: str) -> str:
-    """The URL with any password replaced, whether it stands before the host or among the parameters."""
-    url = re.sub(r"(://[^:/@]*):(?:[^/]{0,1000}|[^@]{0,1000})@", r"\1:***@", url)
-    return re.sub(r"(password=)[^&]*", r"\1***", url)
-
-
+"""Errors while a connection is made: no server, no such database or user, a wrong password."""
 _CLOSE_SECONDS = 5.0
-"""How long a rollback may take, and then a connection to be put back or closed in order, before it is cut."""
-_SESSION = {
-    "application_name": "codelupe",
-    "timezone": "UTC",
-    # Each statement must see its own moment: an older snapshot than the high-water mark would lose events.
-    "default_transaction_isolation": "read committed",
-    # Readers of the log wait for a transaction that has appended; a frozen process must not hold them up for ever.
-    "idle_in_transaction_session_timeout": "300s",
-}
+"""How long a rollback may take, and then a connection to be made like new or closed in order, before it is cut."""
+_PATIENCE_SECONDS = 30.0
+"""How long is waited for a connection while all are in use."""
+_REST_SECONDS = 5.0
+"""A connection that was not used for longer is asked whether it answers before it is checked out."""
 
 
 class Database:
-    """A pool of connections to one Postgres database (15 or newer).
+    """Connections to one Postgres database (15 or newer), at most so many at once.
+
+    ``answer_within`` is how many seconds the server may take over a statement before it counts as away. A database that
+    is ``lent`` to plugins has no such bound for their statements, keeps the limits that an administrator set, and makes
+    every connection like new after its use. Databases of one process that share an ``outage`` tell of it together.
 
     Raises:
         DatabaseUnavailable: when it is entered, and the database cannot be reached.
-        ConfigurationError: the URL is none.
+        ConfigurationError: the URL is none, or names a PgBouncer that does not keep sessions.
     """
 
-    def __init__(self, url: str, *, connections: int = 10) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        connections: int = 10,
+        lent: bool = False,
+        answer_within: float | None = None,
+        outage: Outage | None = None,
+    ) -> None:
         self.url = url
-        self.where = redact_url(url)
-        """The address without a password, for messages."""
-        self._connections = connections
-        self._cache: ConnectionCache | None = None
+        self.where = describe_address(url)
+        """Host and database, for messages."""
+        self.outage = outage or Outage()
+        self.answer_within = answer_within
+        self.lent = lent
+        self.connections = connections
+        self._caches: list[ConnectionCache] = []
 
     async def __aenter__(self) -> Self:
+        self._caches = [ConnectionCache(self, Slots(self.connections, nested=self.lent), self._statement_seconds)]
+        if not self.lent:
+            self._caches.append(ConnectionCache(self, Slots(math.inf), None))
         try:
-            pool = await asyncpg.create_pool(
-                self.url,
-                init_size=1,
-                min_size=0,  # an outage is the next statement's to report, not asyncpg's, which keeps up a floor
-                max_size=self._connections,
-                command_timeout=None,
-                timeout=10,
-                server_settings=_SESSION,
-                init=use_jsonb,
-            )
-        except (ValueError, OverflowError):  # their text may hold a part of the password
-            raise ConfigurationError(
-                "database_url is not the address of a Postgres database",
-                hint="Write postgresql://user:password@host:5432/database, special characters percent-encoded.",
-            ) from None
-        except Exception as error:
-            if away := _absence(self.where, error, *_UNREACHABLE):
-                raise away from error
+            await self._check()
+        except BaseException:
+            await self.__aexit__()
             raise
-        self._cache = ConnectionCache(pool, self._connections)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        cache, self._cache = self._cache, None
-        if cache is not None:
+        caches, self._caches = self._caches, []
+        for cache in caches:
             await cache.close()
 
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
-        """A connection outside a transaction; its session is reset before another caller gets it.
+    @property
+    def _statement_seconds(self) -> float | None:
+        return None if self.lent else self.answer_within
+
+    async def _check(self) -> None:
+        """Make sure that the address is one, and that a pooler on the way keeps sessions."""
+        try:
+            async with self.statement() as connection:
+                if await connection.fetchval(SQL.backend) != connection.get_server_pid():
+                    await require_sessions(self.url, self.where)
+        except asyncpg.PostgresError:
+            await require_sessions(self.url, self.where)
+            raise
+
+    def connection(self) -> AbstractAsyncContextManager[Connection]:
+        """A session for longer or for what outlasts a statement; made like new before another caller gets it.
+
+        Unless the database is lent it is not one of the ``connections``, and its statements take as long as they take.
 
         Raises:
             DatabaseUnavailable: also when the connection breaks while it is used.
+            ConnectionsExhausted: the database is lent, and all of its connections are in use.
         """
-        async with self._checkout(to_be_reset=True) as connection:
-            yield connection
+        return self._checkout(-1, to_be_reset=True)
 
     def statement(self) -> AbstractAsyncContextManager[Connection]:
         """A connection for a statement or a transaction that leaves nothing behind in the session.
 
-        Asking the server to forget what was set costs as much as a statement, so it is not asked here.
+        Asking the server to forget what was set costs as much as a statement. It is asked only if the database is lent.
 
         Raises:
             DatabaseUnavailable: also when the connection breaks while it is used.
+            ConnectionsExhausted: the database is lent, and all of its connections are in use.
         """
-        return self._checkout(to_be_reset=False)
+        return self._checkout(0, to_be_reset=self.lent)
 
-    def _checkout(self, *, to_be_reset: bool) -> _Checkout:
-        if self._cache is None:
+    def _checkout(self, which: int, *, to_be_reset: bool) -> _Checkout:
+        if not self._caches:
             raise DatabaseUnavailable("the database is not connected", hint="Enter the Database first.")
-        return _Checkout(self._cache, self.where, to_be_reset=to_be_reset)
+        return _Checkout(self._caches[which], to_be_reset=to_be_reset)
+
+    def unavailable(self, error: BaseException) -> DatabaseUnavailable:
+        """What callers hear of an error that says that the database is away."""
+        is_safe = self.where != UNKNOWN  # else the server may quote what it took for a user or a database
+        cause = (is_safe and str(error)) or type(error).__name__
+        return DatabaseUnavailable(
+            f"the database at {self.where} is not available: {cause}",
+            hint="Start it, free what it lacks or correct CODELUPE_DATABASE_URL; work goes on from where it stopped.",
+            outage=self.outage,
+        )
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """A READ COMMITTED transaction that commits when the block ends and rolls back when it raises.
 
         What it sets for its session, it sets with SET LOCAL.
+
+        Raises:
+            DatabaseUnavailable, ConnectionsExhausted: as :meth:`statement`.
         """
         async with self.statement() as connection:
-            transaction = connection.transaction()
-            await transaction.start()
+            transaction = connection.transaction(isolation="read_committed")
+            await self._answered(connection, transaction.start())
             try:
                 yield connection
             except BaseException:
                 # What the rollback raises says less than what it is for, and may not take a cancellation's place.
-                with anyio.move_on_after(_CLOSE_SECONDS, shield=True), suppress(Exception):
+                with anyio.move_on_after(min(_CLOSE_SECONDS, self.patience), shield=True), suppress(Exception):
                     await transaction.rollback()
                 raise
-            await transaction.commit()
+            await self._answered(connection, transaction.commit())
+
+    async def _answered(self, connection: Connection, step: Awaitable[None]) -> None:
+        """Take a step that is the host's on a connection that plugin code may have for as long as it likes."""
+        try:
+            with anyio.fail_after(self.patience):
+                await step
+        except TimeoutError as error:
+            connection.terminate()
+            self.outage.silent_at = time.monotonic()
+            raise self.unavailable(error) from error
+
+    @property
+    def patience(self) -> float:
+        """Seconds in which the server answers what is no work."""
+        return self.answer_within or _PATIENCE_SECONDS
 
     async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
         """All rows of one statement."""
@@ -183,99 +203,127 @@ class Database:
 
 
 class ConnectionCache:
-    """Checks a pool's connections out, and keeps those idle to which nothing happened.
+    """Checks connections out, as many at once as there are slots, and keeps those that come back."""
 
-    The pool starts a task for each connection that comes back, which costs as much as a short statement.
-    """
-
-    def __init__(self, pool: _Pool, connections: int) -> None:
-        self._pool = pool
-        self._slots = anyio.Semaphore(connections, fast_acquire=True)
-        self._idle: list[Connection] = []
+    def __init__(self, database: Database, slots: Slots, answer_within: float | None) -> None:
+        self.database = database
+        self._slots = slots
+        self._answer_within = answer_within
+        self._idle: list[Session] = []
 
     async def checkout(self) -> Connection:
-        await self._slots.acquire()
+        await self._slots.acquire(self.database.patience)
         try:
-            while self._idle:
-                connection = self._idle.pop()
-                if _is_usable(connection):
-                    return connection
-                await _close(connection)
-            return await self._pool.acquire()
+            return lend(await self._rested_session() or await self._open())
         except BaseException:
             self._slots.release()
             raise
 
     async def check_in(self, connection: Connection, *, as_new: bool) -> None:
-        """With ``as_new`` its session is reset first; one that fails at that is closed, and no error is raised."""
-        if not _is_usable(connection) or connection.is_in_transaction():
-            await self.discard(connection)
-            return
+        """Take it back, so that its user cannot use it any more; ``as_new`` its session is made like new first.
+
+        One that broke, is in the middle of something or cannot be made like new is closed, and no error is raised.
+        """
+        session = take_back(connection)
         try:
-            if as_new:
-                with anyio.CancelScope(shield=True):
-                    await self._reset(connection)
-            else:
-                self._idle.append(connection)
+            if session.has_ended or session.is_in_the_middle or session.has_own_codecs:
+                await _close(session)
+            elif not as_new or await self._is_like_new(session):
+                session.rests_since = time.monotonic()
+                self._idle.append(session)
         finally:
             self._slots.release()
 
-    async def _reset(self, connection: Connection) -> None:
+    async def discard(self, connection: Connection, *, is_silent: bool = False) -> None:
+        """Close one that broke or is in the middle of something, which the server ends with it."""
+        session = take_back(connection)
         try:
-            await self._pool.release(connection, timeout=_CLOSE_SECONDS)
-        except Exception as error:  # noqa: BLE001 - whatever it is, what the connection was used for is done
-            log.debug("connection_not_reset", error=str(error) or type(error).__name__)
-            await _close(connection)
-
-    async def discard(self, connection: Connection) -> None:
-        """Close one that broke or is in the middle of something, which the server ends with it.
-
-        Resetting it instead would leave futures of asyncpg behind that are never awaited.
-        """
-        try:
-            with anyio.CancelScope(shield=True):
-                await _close(connection)
+            if is_silent:
+                self._give_up(session)
+            await _close(session)
         finally:
             self._slots.release()
 
     async def close(self) -> None:
+        while self._idle:
+            session = self._idle.pop()
+            if session.rests_since <= self.database.outage.silent_at:
+                session.terminate()
+            await _close(session)
+
+    async def _open(self) -> Session:
+        database = self.database
+        return await open_session(database.url, limited=database.lent, answer_within=self._answer_within)
+
+    async def _rested_session(self) -> Session | None:
+        while self._idle:
+            session = self._idle.pop()
+            if await self._answers(session):
+                return session
+            await _close(session)
+        return None
+
+    async def _answers(self, session: Session) -> bool:
+        """Whether it is still there; one that has not rested for long is not asked."""
+        if session.has_ended or session.rests_since <= self.database.outage.silent_at:
+            session.terminate()
+            return False
+        if time.monotonic() - session.rests_since < _REST_SECONDS:
+            return True
         try:
-            with anyio.move_on_after(_CLOSE_SECONDS, shield=True), suppress(Exception):
-                for connection in self._idle:
-                    await _close(connection)
-                await self._pool.close()
-        finally:
-            self._pool.terminate()
+            await session.execute(SQL.ask, timeout=self.database.patience)
+        except TimeoutError:
+            self._give_up(session)
+        except Exception as error:  # noqa: BLE001 - whatever it is, another connection is opened
+            log.debug("connection_gone", error=str(error) or type(error).__name__)
+            return False
+        return not session.has_ended
+
+    def _give_up(self, silent: Session) -> None:
+        silent.terminate()
+        self.database.outage.silent_at = time.monotonic()
+
+    async def _is_like_new(self, session: Session) -> bool:
+        try:
+            with anyio.fail_after(min(_CLOSE_SECONDS, self.database.patience), shield=True):
+                await make_like_new(session, limited=self.database.lent)
+        except TimeoutError:
+            self._give_up(session)
+            return False
+        except Exception as error:  # noqa: BLE001 - whatever it is, what the connection was used for is done
+            log.debug("connection_not_reset", error=str(error) or type(error).__name__)
+            await _close(session)
+            return False
+        return True
 
 
-async def _close(connection: Connection) -> None:
+async def _close(session: Session) -> None:
     """In order, or else at once: asyncpg cuts one that fails at it."""
-    with suppress(Exception):
-        await connection.close(timeout=_CLOSE_SECONDS)
-
-
-def _is_usable(connection: Connection) -> bool:
-    try:
-        return not connection.is_closed()
-    except asyncpg.InterfaceError:  # it broke, and the pool has noticed
-        return False
+    with anyio.CancelScope(shield=True), suppress(Exception):
+        await session.close(timeout=_CLOSE_SECONDS)
 
 
 class _Checkout:
     """A connection on its way out and back; a class, for this is on the path of every statement."""
 
-    def __init__(self, cache: ConnectionCache, where: str, *, to_be_reset: bool) -> None:
+    def __init__(self, cache: ConnectionCache, *, to_be_reset: bool) -> None:
         self._cache = cache
-        self._where = where
+        self._database = cache.database
         self._to_be_reset = to_be_reset
 
     async def __aenter__(self) -> Connection:
+        database = self._database
         try:
             self._connection = await self._cache.checkout()
-        except Exception as error:
-            if away := _absence(self._where, error, *_UNREACHABLE):
-                raise away from error
-            raise
+        except (ValueError, OverflowError):  # their text may hold a part of the password
+            raise ConfigurationError(
+                "database_url is not the address of a Postgres database",
+                hint="Write postgresql://user:password@host:5432/database, special characters percent-encoded.",
+            ) from None
+        except SlotTimeout:
+            raise self._all_in_use() from None
+        except _UNREACHABLE as error:
+            raise database.unavailable(error) from (None if database.where == UNKNOWN else error)
         return self._connection
 
     async def __aexit__(
@@ -284,10 +332,35 @@ class _Checkout:
         if error is None:
             await self._cache.check_in(self._connection, as_new=self._to_be_reset)
             return
-        away = _absence(self._where, error)
-        if away or not isinstance(error, Exception):
+        database, session = self._database, session_of(self._connection)
+        if reason := ended_for(error, session):
             await self._cache.discard(self._connection)
+            raise reason from error
+        is_silent = isinstance(error, TimeoutError) and database.answer_within is not None and not database.lent
+        is_away = is_silent or await self._is_absence(error, session)
+        if is_away or not isinstance(error, Exception):
+            await self._cache.discard(self._connection, is_silent=is_silent)
         else:
             await self._cache.check_in(self._connection, as_new=True)
-        if away:
-            raise away from error
+        if is_away:
+            raise database.unavailable(error) from error
+
+    async def _is_absence(self, error: BaseException, session: Session) -> bool:
+        kind = kind_of(error, session)
+        if kind != "only reads":
+            return kind == "absence"
+        try:
+            return bool(await session.fetchval(SQL.only_reads, timeout=_CLOSE_SECONDS))
+        except Exception:  # noqa: BLE001 - in a transaction that failed, for one
+            return False
+
+    def _all_in_use(self) -> CodelupeError:
+        database = self._database
+        message = f"all connections to {database.where} were in use for {database.patience:g} s"
+        if not database.lent:
+            return database.unavailable(TimeoutError(message))
+        return ConnectionsExhausted(
+            f"{message}: {database.connections} of them",
+            hint="Hold none while waiting for something else; open fewer at once, lower the subscription's concurrency,"
+            " or raise database_connections.",
+        )

@@ -12,8 +12,9 @@ from importlib.resources.abc import Traversable
 import asyncpg
 
 from codelupe.errors import MigrationError
-from codelupe.postgres.database import Connection, Database
+from codelupe.postgres.database import Database
 from codelupe.postgres.queries import load_queries
+from codelupe.postgres.sessions import Connection
 
 _SQL = load_queries("codelupe_sql", "migrations")
 _FILE_NAME = re.compile(r"(\d{4})_(\w+)\.sql")

@@ -7,11 +7,24 @@ from types import TracebackType
 from typing import TypeVar
 
 import anyio
+import asyncpg
 import structlog
 
-from codelupe.errors import DatabaseUnavailable
+from codelupe.errors import ConnectionsExhausted, DatabaseUnavailable
+from codelupe.postgres.outage import Outage
 
 PAUSE_SECONDS = 0.5
+_HINDRANCES = (
+    ConnectionsExhausted,
+    asyncpg.OperatorInterventionError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.TransactionTimeoutError,
+    asyncpg.PostgresSystemError,
+)
+"""Errors of a statement of the host's own that is right, and will succeed another time: limits, locks, deadlocks."""
 
 T = TypeVar("T")
 
@@ -26,12 +39,13 @@ def is_unavailable(error: BaseException, *also: type[Exception]) -> bool:
 
 
 class RetryWhileUnavailable:
-    """Around each round of a loop: a round that fails because the database is away ends quietly, after a pause.
+    """Around each round of a loop of the host: one that the database fails or hinders ends quietly, after a pause.
 
-    The first failed round logs ``database_unavailable`` as a warning (as debug output if ``quiet``: where another loop
-    of the process says it), those that follow as debug output, and the next round that succeeds logs
-    ``database_available``. ``activity`` names the loop in both. Errors of the types ``also`` count as absence; any
-    other error passes through. The pause ends early when ``stop`` is set.
+    Of an outage the first loop of the process that meets it logs ``database_unavailable`` as a warning, the others say
+    so as debug output, and when all have come through ``database_available`` is logged. A statement that a limit, a
+    lock or a deadlock ended is a warning ``round_failed``, once until a round succeeds. All of it is debug output if
+    ``quiet``: for a loop that cannot tell whether the database is there. ``activity`` names the loop. Errors of the
+    types ``also`` count as absence; any other error passes through. The pause ends early when ``stop`` is set.
 
     ::
 
@@ -55,41 +69,47 @@ class RetryWhileUnavailable:
         self._stop = stop or anyio.Event()
         self._quiet = quiet
         self._pause_seconds = pause_seconds
-        self._away_since: float | None = None
+        self._own = Outage()
+        self._outage: Outage | None = None
+        self._was_hindered = False
 
     async def __aenter__(self) -> None: ...
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        if error is None:
+        if error is None or not is_unavailable(error, *_HINDRANCES, *self._also):
             self.record_success()
             return False
-        if not is_unavailable(error, *self._also):
-            return False
-        self._record_failure(error)
-        with anyio.move_on_after(self._pause_seconds):
-            await self._stop.wait()
+        try:
+            self._record_failure(error)
+            with anyio.move_on_after(self._pause_seconds):
+                await self._stop.wait()
+        except BaseException:
+            self.record_success()
+            raise
         return True
 
     def _record_failure(self, error: BaseException) -> None:
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
-        is_new = self._away_since is None and not self._quiet
-        (log.warning if is_new else log.debug)(
-            "database_unavailable", activity=self._activity, error=getattr(error, "message", str(error))
-        )
-        if self._away_since is None:
-            self._away_since = anyio.current_time()
+        message = getattr(error, "message", None) or str(error) or type(error).__name__
+        if self._quiet:
+            log.debug("database_unavailable", activity=self._activity, error=message)
+        elif is_unavailable(error, *self._also):
+            shared = getattr(error, "outage", None)
+            self._outage = shared if isinstance(shared, Outage) else self._own
+            self._outage.met_by(self, self._activity, message)
+        else:
+            (log.debug if self._was_hindered else log.warning)("round_failed", activity=self._activity, error=message)
+            self._was_hindered = True
 
     def record_success(self) -> None:
         """The database has answered; a round that goes on for long after that says so itself."""
-        if self._away_since is not None:
-            seconds = round(anyio.current_time() - self._away_since, 1)
-            (log.debug if self._quiet else log.info)(
-                "database_available", activity=self._activity, away_seconds=seconds
-            )
-            self._away_since = None
+        self._was_hindered = False
+        if self._outage is not None:
+            self._outage.over_for(self)
+            self._outage = None
 
 
 async def retry_while_unavailable(

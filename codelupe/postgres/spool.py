@@ -11,7 +11,7 @@ from typing import Self
 import anyio
 import anyio.to_thread
 
-from codelupe.postgres.database import Connection
+from codelupe.postgres.sessions import Connection
 
 _PIECE_BYTES = 1024 * 1024
 

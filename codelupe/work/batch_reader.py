@@ -84,7 +84,7 @@ class BatchReader:
                 return
 
     async def _read_one(self) -> bool:
-        async with self._runtime.log.database.transaction() as connection:
+        async with self._runtime.database.transaction() as connection:
             batch = await self._open(connection)
             if batch is None:
                 return False

@@ -12,6 +12,7 @@ import anyio.abc
 from codelupe.log.notifier import Signal
 from codelupe.postgres.retry import RetryWhileUnavailable
 from codelupe.work.attempt import Attempt
+from codelupe.work.leases import SignsOfLife
 from codelupe.work.runtime import Runtime
 from codelupe.work.subscriptions import Handler, Subscribed
 from codelupe.work.task import Task
@@ -37,6 +38,7 @@ class Consumer:
         slots: int,
         feeder: Signal | None = None,
         on_idle: Callable[[], None],
+        signs: SignsOfLife,
     ) -> None:
         self.subscription = subscription
         self.claimable = runtime.log.notifier.task_signal()
@@ -50,6 +52,7 @@ class Consumer:
         self._slots = slots
         self._feeder = feeder
         self._on_idle = on_idle
+        self._signs = signs
         self._waiting: deque[Task] = deque()
         """Claimed ahead, so that a free slot has the next one at hand."""
         self._mean_seconds = _QUICK_SECONDS
@@ -63,6 +66,7 @@ class Consumer:
         """Claim whenever a slot is free and a task may be ready, until cancelled."""
         attempt = RetryWhileUnavailable("claim", quiet=True)
         while True:
+            self._signs.record(f"claims of {self.subscription.name}")
             async with attempt:
                 if room := self._room:
                     tasks = await self._queue.claim(self.subscription, worker, room)

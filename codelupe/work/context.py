@@ -44,12 +44,13 @@ class _Context:
         self.scorers = runtime.scorers
         self._search_index = runtime.search_index
         self._log = runtime.log
+        self._database = runtime.database
         self._progress = runtime.progress
 
     @property
     def database(self) -> Database:
         """For reading, and for long work that needs no transaction."""
-        return self._log.database
+        return self._database
 
     @property
     def search_index(self) -> SearchIndex:
@@ -119,7 +120,7 @@ class HandlerContext(_Context):
     async def emit_now(self, event: Event) -> None:
         """Append the event at once, ahead of the handling's end; further attempts do not append it again."""
         entry = self._outbox.entry(event, self.recorded.position, self.recorded.id)
-        async with self.database.transaction() as connection:
+        async with self._log.database.transaction() as connection:
             if not await connection.fetchval(SQL.hold, *self._task.key):
                 raise self._task.lost()
             await self._log.append(connection, [entry])
@@ -132,7 +133,7 @@ class HandlerContext(_Context):
             EventRefused: Postgres cannot hold it; what was left before stands.
         """
         encoded = check_text(f"the checkpoint of {self.name}", partial(msgspec.json.encode, checkpoint))
-        if not await self.database.fetchval(SQL.save_checkpoint, *self._task.key, encoded):
+        if not await self._log.database.fetchval(SQL.save_checkpoint, *self._task.key, encoded):
             raise self._task.lost()
 
     def activity(self, what: str) -> None:
@@ -152,7 +153,7 @@ class HandlerContext(_Context):
         if len(self._outbox.entries) > FEW:
             async with self.transaction():
                 return
-        async with self.database.statement() as connection:
+        async with self._log.database.statement() as connection:
             await self._complete(connection)
         self._conclude()
 

@@ -10,6 +10,7 @@ import anyio
 from codelupe.log.notifier import Signal
 from codelupe.postgres.retry import RetryWhileUnavailable
 from codelupe.work.consumer import Consumer
+from codelupe.work.leases import SignsOfLife
 from codelupe.work.runtime import Runtime
 from codelupe.work.task_queue import TaskQueue
 
@@ -22,12 +23,15 @@ _LONGEST_INTERVAL_SECONDS = 0.02
 class Feeder:
     """One statement feeds all consumers that need tasks, so that an event reaches an idle one in one round trip."""
 
-    def __init__(self, consumers: Sequence[Consumer], queue: TaskQueue, runtime: Runtime, wanted: Signal) -> None:
+    def __init__(
+        self, consumers: Sequence[Consumer], queue: TaskQueue, runtime: Runtime, wanted: Signal, signs: SignsOfLife
+    ) -> None:
         self._consumers = consumers
         self._queue = queue
         self._notifier = runtime.log.notifier
         self._timings = runtime.timings
         self._wanted = wanted
+        self._signs = signs
         self.alive_at = anyio.current_time()
         """When the feeder last came round; the watchdog looks at it."""
 
@@ -37,6 +41,7 @@ class Feeder:
         attempt = RetryWhileUnavailable("feeder")
         while True:
             self.alive_at = anyio.current_time()
+            self._signs.record("feeder")
             async with attempt:
                 made, caught_up = await self._feed(worker)
                 pause = _INTERVAL_SECONDS if made else min(2 * pause, _LONGEST_INTERVAL_SECONDS)

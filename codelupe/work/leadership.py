@@ -31,12 +31,29 @@ async def leading(database: Database, name: str, *, needed: bool = True) -> Asyn
         yield True
         return
     async with database.connection() as connection:
-        leads = bool(await connection.fetchval(SQL.try_leader_lock, name))
+        leads = bool(await connection.fetchval(SQL.try_leader_lock, name, timeout=database.patience))
         log.debug("leads" if leads else "another_process_leads", name=name)
         with anyio.CancelScope() as scope, _cancelling_with(connection, scope):
-            yield leads
+            try:
+                async with anyio.create_task_group() as watching:
+                    watching.start_soon(_end_when_silent, connection, database.patience)
+                    yield leads
+                    watching.cancel_scope.cancel()
+            except BaseExceptionGroup as group:
+                raise group.exceptions[0] from group.exceptions[0].__cause__
         if scope.cancelled_caught:
             raise DatabaseUnavailable(f"the connection that held the lock of {name} broke")
+
+
+async def _end_when_silent(connection: Connection, patience: float) -> None:
+    """Cut a connection that answers no longer: the server may have given its lock to another process."""
+    while True:
+        await anyio.sleep(patience / 3)
+        try:
+            await connection.execute(SQL.own_pid, timeout=patience)
+        except TimeoutError:
+            connection.terminate()
+            return
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from codelupe.contracts.search import SearchIndex
 from codelupe.executor import Executor
 from codelupe.log import EventLog
 from codelupe.observability.progress import ProgressTracker
+from codelupe.postgres import Database
 from codelupe.work.timings import DEFAULT, Timings
 
 
@@ -20,6 +21,9 @@ class Runtime:
     """The log, the places on disk, the services of this process, and what plugins offer to one another."""
 
     log: EventLog
+    """In the host's own database, whose connections plugin code cannot take."""
+    database: Database
+    """The one whose connections are lent to plugin code."""
     directories: Directories
     executor: Executor
     search_index: SearchIndex | None

@@ -29,7 +29,7 @@ from codelupe.postgres.retry import RetryWhileUnavailable
 from codelupe.work.batch_reader import BatchReader, one_by_one
 from codelupe.work.consumer import Consumer
 from codelupe.work.feeder import Feeder
-from codelupe.work.leases import Heartbeat, ProcessIdentity
+from codelupe.work.leases import Heartbeat, ProcessIdentity, SignsOfLife
 from codelupe.work.projections import finish_rebuild, rebuilding
 from codelupe.work.runtime import Runtime
 from codelupe.work.subscriptions import BatchSubscription, Handler, Subscribed, Subscription
@@ -37,6 +37,8 @@ from codelupe.work.task_queue import TaskQueue, handled_by
 
 _TROUBLED_SLOTS = 4
 """How many events of a batch subscription are handled at once when they have become tasks."""
+
+_PARTITION_SECONDS = 3600.0
 
 log = structlog.get_logger("codelupe")
 
@@ -59,6 +61,7 @@ class Worker:
         self._queue = TaskQueue(self._database)
         self._lease = lease
         self._drain = drain
+        self._signs = SignsOfLife()
         self._stopping = anyio.Event()
         self.stopped = anyio.Event()
         """Set when everything has drained and the lease is given back."""
@@ -70,7 +73,7 @@ class Worker:
                 self._add_batches(subscription)
             else:
                 self._add_consumer(subscription, subscription.handler, subscription.concurrency, feeder=self._news)
-        self.feeder = Feeder(self._consumers, self._queue, runtime, self._news)
+        self.feeder = Feeder(self._consumers, self._queue, runtime, self._news, self._signs)
 
     def _add_batches(self, subscription: BatchSubscription) -> None:
         """A reader and a consumer for what fails in a batch; for a projection, the same for rebuilding it."""
@@ -107,6 +110,7 @@ class Worker:
             slots=slots,
             feeder=feeder,
             on_idle=self._wake_if_idle,
+            signs=self._signs,
         )
         self._consumers.append(consumer)
         return consumer
@@ -156,14 +160,26 @@ class Worker:
             log.error("lease_lost", worker=str(worker), reason=reason)
             anyio.from_thread.run_sync(lost.set, token=token)
 
-        heartbeat = Heartbeat(self._database, worker, self._lease, on_lost)
+        heartbeat = Heartbeat(self._database, worker, self._lease, on_lost, signs=self._signs)
         heartbeat.start()
         try:
-            yield worker, lost
+            async with anyio.create_task_group() as beside:
+                beside.start_soon(self._show_life)
+                yield worker, lost
+                beside.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
                 await self._leave(worker)
                 await anyio.to_thread.run_sync(heartbeat.stop)
+
+    async def _show_life(self) -> None:
+        """For the heartbeat: the event loop comes round, and with it the feeder and the claims, unless they wait."""
+        try:
+            while True:
+                self._signs.record("events")
+                await anyio.sleep(self._lease.total_seconds() / 20)
+        finally:
+            self._signs.forget("events")
 
     async def _leave(self, worker: uuid.UUID) -> None:
         """Give everything back, or leave it after the time of a lease: others take it when the lease has run out."""
@@ -190,6 +206,7 @@ class Worker:
                 loops.start_soon(self.feeder.run, worker)
                 await _first(self._stopping, lost)
                 loops.cancel_scope.cancel()
+            self._signs.forget("feeder", *(f"claims of {one.subscription.name}" for one in self._consumers))
             if not lost.is_set():
                 await self._drain_attempts()
             attempts.cancel_scope.cancel()
@@ -234,7 +251,8 @@ class Worker:
         attempt = RetryWhileUnavailable("partitions", quiet=True)
         while True:
             async with attempt:
-                await self._database.execute(SQL.keep_partitions)
+                async with self._database.connection() as connection:  # an index of a full partition takes its time
+                    await connection.execute(SQL.keep_partitions, timeout=_PARTITION_SECONDS)
                 await anyio.sleep(self._timings.partitions)
 
 

@@ -244,6 +244,10 @@ select redeliver_stream($1, $2, $3)
 -- For this session: a notification that a crash takes away is one of a log that is read again anyway.
 set synchronous_commit = off
 
+-- name: own_pid
+-- The server's process, whose number a pooler does not tell; notifications name it.
+select pg_backend_pid()
+
 -- name: notify
 notify codelupe_log
 

@@ -49,6 +49,7 @@ def running() -> Running:
     train = Subscription(name="t.train", events=(BatchReady,), handler=handle)
     runtime = Runtime(
         log=EventLog(Database("postgresql:///unused")),
+        database=Database("postgresql:///unused"),
         directories=Directories(state=place, repositories=place / "repos", models=place / "models", work=place),
         executor=ProcessExecutor(),
         search_index=None,
@@ -363,7 +364,7 @@ async def register(database: Database, running: Running) -> Running:
             if subscription.name == "t.train"
         ]
     )
-    return Running(replace(running.runtime, log=log), running.extensions)
+    return Running(replace(running.runtime, log=log, database=database), running.extensions)
 
 
 @pytest.mark.anyio

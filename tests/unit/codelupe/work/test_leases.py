@@ -19,8 +19,9 @@ import pytest
 
 from codelupe import Database
 from codelupe.log.records import uuid7
-from codelupe.work.leases import SQL, Heartbeat, ProcessIdentity, is_alive
+from codelupe.work.leases import SQL, STANDSTILL, Heartbeat, ProcessIdentity, SignsOfLife, is_alive
 from tests.clock import Clock
+from tests.logged import Logged
 from tests.processes import HANGS
 
 BRIEF = timedelta(milliseconds=400)
@@ -171,3 +172,57 @@ async def test_a_connection_that_breaks_is_made_anew(database: Database, clock: 
         await clock.advance(HOUR / 2)
         await until_the_lease_is_whole(database)
     assert reasons == []
+
+
+# --- loops that stand ---
+
+
+class Standing(SignsOfLife):
+    """Loops of which one has not come round for so many seconds."""
+
+    seconds = 0.0
+
+    @property
+    def longest_silence(self) -> tuple[str, float]:
+        return "feeder", self.seconds
+
+
+@pytest.mark.anyio
+async def test_a_loop_that_stands_for_less_than_the_lease_never_costs_it(database: Database, clock: Clock) -> None:
+    worker, signs, reasons = await take_lease(database, HOUR), Standing(), list[str]()
+    signs.seconds = HOUR.total_seconds() * 0.99
+    heartbeat = Heartbeat(database, worker, HOUR, reasons.append, every=OFTEN, signs=signs)
+    heartbeat.start()
+    await clock.advance(HOUR / 4)
+    with anyio.fail_after(HANGS):
+        left = HOUR * STANDSTILL - timedelta(seconds=signs.seconds)  # others may come when it has stood too long
+        while await database.fetchval("select lease_until - log_time() from workers") != left:
+            await anyio.sleep(0.01)
+    heartbeat.stop()
+    assert reasons == []
+
+
+@pytest.mark.anyio
+async def test_a_loop_that_stands_for_too_long_costs_the_lease_and_is_named(database: Database, logged: Logged) -> None:
+    worker, signs, reasons = await take_lease(database, HOUR), Standing(), list[str]()
+    signs.seconds = HOUR.total_seconds() * STANDSTILL
+    heartbeat = Heartbeat(database, worker, HOUR, reasons.append, every=OFTEN, signs=signs)
+    heartbeat.start()
+    await until_it_ends()
+    assert "feeder has not come round for 5400.0 s" in reasons[0]
+    assert logged.count("loop_stands", loop="feeder", seconds=5400.0) == 1
+    heartbeat.stop()
+
+
+@pytest.mark.anyio
+async def test_what_the_loops_do_is_seen_from_another_thread() -> None:
+    signs = SignsOfLife()
+    signs.record("events")
+    stacks: list[str] = []
+    thread = threading.Thread(target=lambda: stacks.append(signs.stack))
+    thread.start()
+    thread.join()
+    assert "test_what_the_loops_do_is_seen_from_another_thread" in stacks[0]
+    assert signs.longest_silence[0] == "events"
+    signs.forget("events", "never seen")
+    assert signs.longest_silence[0] == ""

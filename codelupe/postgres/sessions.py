@@ -1,0 +1,205 @@
+"""One session with the server: how it is opened, how it is made like new, and how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+from codelupe.postgres.jsonb import use_jsonb
+from codelupe.postgres.queries import load_queries
+
+SQL = load_queries("codelupe_sql", "sessions")
+_RESET_STEPS = ("reset_user", "reset_role", "unlock", "close_cursors", "unlisten", "reset_settings", "reset_sequences")
+_RESET = "; ".join(getattr(SQL, step) for step in _RESET_STEPS)
+_CONNECT_SECONDS = 10.0
+_LONGEST_ERROR = 10_000
+_SILENCE_SECONDS = 60.0
+
+if TYPE_CHECKING:
+    _Connection = asyncpg.Connection[asyncpg.Record]
+    Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+else:
+    Connection = asyncpg.pool.PoolConnectionProxy
+    _Connection = asyncpg.Connection
+
+
+class Session(_Connection):
+    """asyncpg's connection, which also knows whether its user closed or changed it, and what the server said last."""
+
+    _protocol: Any
+    _transport: Any
+    _top_xact: Any
+    _listeners: dict[str, Any]
+    _log_listeners: set[Any]
+    _termination_listeners: set[Any]
+    _query_loggers: set[Any]
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.closed_by_user = False
+        self.has_own_codecs = False
+        """Whether values travel otherwise than in a new session; only closing it undoes that."""
+        self.rests_since = 0.0
+        self._overheard = _Overhearing(self._protocol)
+        self._transport.set_protocol(self._overheard)
+
+    @property
+    def last_words(self) -> asyncpg.PostgresError | None:
+        """The error with which the server ended the session, if it said one."""
+        return _error_in(self._overheard.last)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is closed, or will be as soon as asyncpg hears of it."""
+        return self.is_closed() or self.last_words is not None
+
+    @property
+    def is_in_the_middle(self) -> bool:
+        """Whether a transaction is open, for the server or for asyncpg."""
+        return self.is_in_transaction() or self._top_xact is not None
+
+    def forget_listeners(self) -> None:
+        for listeners in (self._listeners, self._log_listeners, self._termination_listeners, self._query_loggers):
+            listeners.clear()
+
+    # --- what its user calls ---
+
+    async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncpg's
+        self.closed_by_user = True
+        await super().close(timeout=timeout)
+
+    def terminate(self) -> None:
+        self.closed_by_user = True
+        super().terminate()
+
+    async def set_type_codec(self, *arguments: Any, **options: Any) -> None:
+        self.has_own_codecs = True
+        await super().set_type_codec(*arguments, **options)
+
+    async def set_builtin_type_codec(self, *arguments: Any, **options: Any) -> None:
+        self.has_own_codecs = True
+        await super().set_builtin_type_codec(*arguments, **options)
+
+    async def reset_type_codec(self, *arguments: Any, **options: Any) -> None:
+        self.has_own_codecs = True
+        await super().reset_type_codec(*arguments, **options)
+
+
+def lend(session: Session) -> Connection:
+    """The session as its user sees it, until it is taken back."""
+    proxy: Any = asyncpg.pool.PoolConnectionProxy
+    connection: Connection = proxy(None, session)
+    return connection
+
+
+def session_of(connection: Any) -> Session:
+    """The session that was lent."""
+    session: Session = connection._con  # noqa: SLF001 - asyncpg's own pool does no other
+    return session
+
+
+def take_back(connection: Any) -> Session:
+    """End the loan: a connection that was kept is of no use any more."""
+    session: Session = connection._detach()  # noqa: SLF001 - asyncpg's own pool does no other
+    return session
+
+
+async def open_session(url: str, *, limited: bool = False, answer_within: float | None = None) -> Session:
+    """A session of the host, or one that is ``limited`` as an administrator wishes.
+
+    Each statement must be answered within so many seconds. A peer that vanished is found by the kernel within the same
+    time, or a minute.
+    """
+    session: Session = await asyncpg.connect(
+        url,
+        timeout=min(_CONNECT_SECONDS, answer_within or _CONNECT_SECONDS),
+        command_timeout=answer_within,
+        server_settings={"application_name": "codelupe"},
+        connection_class=Session,
+    )
+    try:
+        _bound_silence(session, answer_within or _SILENCE_SECONDS)
+        async with asyncio.timeout(answer_within or _SILENCE_SECONDS):
+            await _set_up(session, limited=limited)
+            await use_jsonb(session)
+    except BaseException:
+        session.terminate()
+        raise
+    session.has_own_codecs = False
+    return session
+
+
+async def make_like_new(session: Session, *, limited: bool) -> None:
+    """Undo what was set, locked, listened to or opened in the session.
+
+    Raises:
+        asyncpg.DivisionByZeroError: it has temporary tables or prepared statements, so it is to be closed.
+    """
+    session.forget_listeners()
+    await session.execute(f"{_RESET}; {SQL.begin}" + ("" if limited else f"; {SQL.lift_limits}"))
+
+
+async def _set_up(session: Session, *, limited: bool) -> None:
+    await session.execute(SQL.begin if limited else f"{SQL.begin}; {SQL.lift_limits}")
+
+
+def _bound_silence(session: Session, seconds: float) -> None:
+    """Let the kernel end a connection whose peer is gone, whether something is under way or nothing."""
+    peer = session._transport.get_extra_info("socket")  # noqa: SLF001 - asyncpg shows it nowhere else
+    if peer is None or peer.family == socket.AF_UNIX:
+        return
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, int(seconds / 2)))
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, int(seconds / 6)))
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
+
+
+class _Overhearing(asyncio.Protocol):
+    """Hands everything on to asyncpg and keeps what came last: of an error that comes unasked asyncpg tells nothing."""
+
+    def __init__(self, protocol: Any) -> None:
+        self._protocol = protocol
+        self.last = b""
+
+    def data_received(self, data: bytes) -> None:
+        self.last = data
+        self._protocol.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        received: bool | None = self._protocol.eof_received()
+        return received
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._protocol.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._protocol.resume_writing()
+
+
+def severity_of(error: BaseException | None) -> str | None:
+    """ERROR, FATAL or PANIC if the server has said it; None if it comes from asyncpg."""
+    severity: str | None = getattr(error, "severity_en", None) or getattr(error, "severity", None)
+    return severity if isinstance(error, asyncpg.PostgresError) else None
+
+
+def _error_in(data: bytes) -> asyncpg.PostgresError | None:
+    """The error that ended the session, if it is what the data end with.
+
+    An ErrorResponse of the protocol is a letter, its length, and fields that end with a zero each.
+    """
+    severity = max(data.rfind(mark, -_LONGEST_ERROR) for mark in (b"\0VFATAL\0", b"\0VPANIC\0"))
+    start = data.rfind(b"E", 0, severity) if severity >= 0 else -1
+    while start >= 0 and start + 1 + int.from_bytes(data[start + 1 : start + 5], "big") != len(data):
+        start = data.rfind(b"E", 0, start)
+    if start < 0:
+        return None
+    fields = {chr(field[0]): field[1:].decode(errors="replace") for field in data[start + 5 :].split(b"\0") if field}
+    error: asyncpg.PostgresError = asyncpg.PostgresError.new(fields)
+    return error

@@ -1,0 +1,79 @@
+"""How many connections may be out at once, so that what a task holds already does not keep it from going on."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+import anyio
+
+_depth: ContextVar[int] = ContextVar("connections held by the task and those it was started from", default=0)
+
+
+class SlotTimeout(TimeoutError):
+    """No slot came free in time."""
+
+
+@dataclass(eq=False)
+class _Waiter:
+    limit: float
+    granted: anyio.Event = field(default_factory=anyio.Event)
+
+
+class Slots:
+    """``total`` slots; with ``nested``, a third of them, and at least two, are only for tasks that hold some.
+
+    A task that holds one and waits for another gives neither back. So one that holds none leaves the reserve alone, one
+    that holds one leaves half of it, and so on: whatever the others do, some task always comes to its end.
+    """
+
+    def __init__(self, total: float, *, nested: bool = False) -> None:
+        self.total = total
+        self._reserve = min(max(2, int(total) // 3), int(total) - 1) if nested else 0
+        self._nested = nested
+        self._used = 0
+        self._waiters: list[_Waiter] = []
+
+    async def acquire(self, at_most: float) -> None:
+        """Take a slot.
+
+        Raises:
+            SlotTimeout: none came free within so many seconds.
+        """
+        limit = self.total - (self._reserve >> _depth.get())
+        if self._used < limit:
+            self._used += 1
+        else:
+            await self._wait(_Waiter(limit), at_most)
+        if self._nested:
+            _depth.set(_depth.get() + 1)
+
+    def release(self) -> None:
+        if self._nested:
+            _depth.set(max(0, _depth.get() - 1))
+        self._free()
+
+    async def _wait(self, waiter: _Waiter, at_most: float) -> None:
+        self._waiters.append(waiter)
+        is_ours = False
+        try:
+            with anyio.move_on_after(at_most):
+                await waiter.granted.wait()
+                is_ours = True
+        finally:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+            elif not is_ours:  # it was granted at the same moment
+                self._free()
+        if not is_ours:
+            raise SlotTimeout
+
+    def _free(self) -> None:
+        """The next is who holds most, and among equals who waits longest."""
+        self._used -= 1
+        admitted = [waiter for waiter in self._waiters if self._used < waiter.limit]
+        if admitted:
+            chosen = max(admitted, key=lambda waiter: waiter.limit)
+            self._waiters.remove(chosen)
+            self._used += 1
+            chosen.granted.set()

@@ -1,0 +1,48 @@
+-- What is set in a session, and how it is made like new; sent together, in one round trip. Set by SQL and not at the
+-- session's start, where a pooler would refuse it.
+
+-- name: begin
+-- Each statement must see its own moment: an older snapshot than the high-water mark would lose events. Readers of the
+-- log wait for a transaction that has appended: a frozen process must not hold them up for ever.
+select set_config('application_name', 'codelupe', false), set_config('timezone', 'UTC', false),
+       set_config('default_transaction_isolation', 'read committed', false),
+       set_config('idle_in_transaction_session_timeout', '300s', false)
+
+-- name: lift_limits
+-- For the host's own statements: what an administrator sets for a role or a database is meant for others.
+select set_config(name, '0', false) from pg_settings
+where name in ('statement_timeout', 'lock_timeout', 'idle_session_timeout', 'transaction_timeout')
+
+-- name: reset_user
+reset session authorization
+
+-- name: reset_role
+reset role
+
+-- name: unlock
+-- Fails where temporary tables or PREPAREd statements were made: what the client keeps of their types and plans would
+-- be wrong for the next, so such a session is closed.
+select 1 / (pg_my_temp_schema() = 0 and not exists (select from pg_prepared_statements where from_sql))::integer,
+       pg_advisory_unlock_all()
+
+-- name: close_cursors
+close all
+
+-- name: unlisten
+unlisten *
+
+-- name: reset_settings
+reset all
+
+-- name: reset_sequences
+discard sequences
+
+-- name: only_reads
+-- Whether that is so by itself, and not by what this session has set.
+select pg_is_in_recovery() or reset_val::boolean from pg_settings where name = 'default_transaction_read_only'
+
+-- name: backend
+select pg_backend_pid()
+
+-- name: ask
+select 1
