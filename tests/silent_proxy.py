@@ -1,0 +1,66 @@
+"""A way to the server that can fall silent: what was connected stays so and hears nothing more, new ways are open."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from urllib.parse import parse_qs, urlsplit
+
+import anyio
+import anyio.abc
+
+from codelupe.postgres.embedded.home import PORT
+
+
+class SilentProxy:
+    """Forwards between TCP and the server's socket."""
+
+    def __init__(self, server_url: str) -> None:
+        parts = urlsplit(server_url)
+        self._socket = f"{parse_qs(parts.query)['host'][0]}/.s.PGSQL.{PORT}"
+        self._database = parts.path.lstrip("/")
+        self._silent: list[anyio.Event] = []
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://codelupe@127.0.0.1:{self.port}/{self._database}"
+
+    def fall_silent(self) -> int:
+        """From now on nothing passes where something has passed; returns on how many connections."""
+        silenced = len(self._silent)
+        for one in self._silent:
+            one.set()
+        self._silent.clear()
+        return silenced
+
+    async def serve(self, client: anyio.abc.SocketStream) -> None:
+        silent = anyio.Event()
+        self._silent.append(silent)
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(client)
+            server = await stack.enter_async_context(await anyio.connect_unix(self._socket))
+            async with anyio.create_task_group() as group:
+                group.start_soon(_forward, client, server, silent)
+                group.start_soon(_forward, server, client, silent)
+
+
+async def _forward(origin: anyio.abc.ByteStream, target: anyio.abc.ByteStream, silent: anyio.Event) -> None:
+    try:
+        while True:
+            data = await origin.receive()
+            if not silent.is_set():
+                await target.send(data)
+    except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+        if not silent.is_set():
+            await target.aclose()
+
+
+@asynccontextmanager
+async def silent_proxy(server_url: str) -> AsyncIterator[SilentProxy]:
+    proxy = SilentProxy(server_url)
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as group:
+        proxy.port = listener.extra(anyio.abc.SocketAttribute.local_port)
+        group.start_soon(listener.serve, proxy.serve)
+        yield proxy
+        group.cancel_scope.cancel()
