@@ -28,6 +28,7 @@ from codelupe.executor import ProcessExecutor
 from codelupe.executor.contract import Executor
 from codelupe.host.extensions import Extensions
 from codelupe.host.host import Host
+from codelupe.host.migrations import migrate_plugins
 from codelupe.log import EventLog
 from codelupe.log.retention import keep_retention
 from codelupe.observability import systemd
@@ -58,6 +59,9 @@ HOST_CONNECTIONS = 6
 """For feeding, claiming, completing and the like; each is used for a statement at a time."""
 _HOST_SESSIONS = 6
 _LEAST_ANSWER_SECONDS = 1.5
+_ASK_FOR_TIME_SECONDS = 15
+PLUGIN_MIGRATION_SECONDS = 300.0
+"""A plugin's migration that takes longer at a start breaks the plugin; `codelupe db migrate` sets no limit."""
 STALLED_SECONDS = 60.0
 """The watchdog is fed only while the feeder came round within this time."""
 
@@ -171,9 +175,21 @@ def _has_terminal() -> bool:
 
 
 async def prepare_database(database: Database, host: Host) -> None:
-    """Bring the schema up to date."""
-    for migration in await migrate(database, [*own_migrations(), *host.migrations()]):
+    """Bring the schema up to date. A plugin whose migration fails is broken, and takes no part."""
+    async with anyio.create_task_group() as beside:
+        beside.start_soon(_ask_for_time)
+        applied = await migrate(database, own_migrations())
+        applied += await migrate_plugins(database, host, seconds=PLUGIN_MIGRATION_SECONDS)
+        beside.cancel_scope.cancel()
+    for migration in applied:
         log.info("migration_applied", owner=migration.owner, number=migration.number, name=migration.name)
+
+
+async def _ask_for_time() -> None:
+    """However long migrations take, the service manager is to wait: killed half-way, they would begin again."""
+    while True:
+        systemd.notify(f"EXTEND_TIMEOUT_USEC={2 * _ASK_FOR_TIME_SECONDS * 1_000_000}")
+        await anyio.sleep(_ASK_FOR_TIME_SECONDS)
 
 
 class Daemon:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 from typer.core import TyperGroup
 
 if TYPE_CHECKING:
+    from codelupe.errors import ConfigurationError
     from codelupe.host.discovery import Plugin
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -31,13 +36,34 @@ class CommandLine(TyperGroup):
         super().__init__(**settings)
         self.commands: Any = Commands()
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        self.commands = Commands(args)
+        return super().parse_args(ctx, args)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """None if there is no such command; it may be one of a plugin that settings keep from being looked at."""
+        command = super().get_command(ctx, cmd_name)
+        if command is None and self.commands.problem is not None and not ctx.resilient_parsing:
+            raise self.commands.problem
+        return command
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl([(name, self.commands.lines[name].help) for name in self.commands])
+        for plugin, name in self.commands.taken:
+            typer.echo(f"codelupe: {plugin}: the command {name!r} is taken, so it is left out", err=True)
 
 
 class Commands(Mapping[str, Any]):
-    """All commands by name: the host's come first, and a plugin cannot take the name of another command."""
+    """All commands by name: the host's come first, and a plugin cannot take the name of another command.
+
+    The arguments of the command line say which settings count, and these, which plugins are disabled. ``problem`` is
+    what is wrong with them: then only the built-in plugins are looked at.
+    """
+
+    def __init__(self, arguments: Sequence[str] = ()) -> None:
+        self._arguments = arguments
+        self.problem: ConfigurationError | None = None
 
     def __getitem__(self, name: str) -> Any:
         return (self._of_host.get(name) or self.lines[name]).load()
@@ -48,23 +74,47 @@ class Commands(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self.lines)
 
-    @cached_property
+    @property
     def lines(self) -> dict[str, _Line]:
-        lines = dict(self._of_host)
-        for plugin, brought in _of_plugins():
-            for name, line in brought.items():
-                if name in lines:
-                    typer.echo(f"codelupe: {plugin}: the command {name!r} is taken, so it is left out", err=True)
-                else:
-                    lines[name] = line
-        return lines
+        return self._all[0]
+
+    @property
+    def taken(self) -> list[tuple[str, str]]:
+        """What plugins bring under a name that another command has, as pairs of plugin and command."""
+        return self._all[1]
+
+    @cached_property
+    def _all(self) -> tuple[dict[str, _Line], list[tuple[str, str]]]:
+        plugins, self.problem = _plugins(self._arguments)
+        return _mount(self._of_host, _of_plugins(plugins))
 
     @cached_property
     def _of_host(self) -> dict[str, _Line]:
-        from codelupe.host.manifest import FILE_NAME, read_manifest
+        return {name: _Line(text, partial(_load_own, name)) for name, text in _host_commands().items()}
 
-        manifest = read_manifest(Path(__file__).with_name(FILE_NAME))
-        return {name: _Line(text, partial(_load_own, name)) for name, text in manifest.commands.items()}
+
+def taken_commands(brought: Iterable[tuple[str, Iterable[str]]]) -> list[tuple[str, str]]:
+    """Which of the commands that plugins bring have a name of the host's or of an earlier plugin's."""
+    return _mount(_host_commands(), ((plugin, dict.fromkeys(names, "")) for plugin, names in brought))[1]
+
+
+def _mount(
+    own: Mapping[str, T], brought: Iterable[tuple[str, Mapping[str, T]]]
+) -> tuple[dict[str, T], list[tuple[str, str]]]:
+    mounted, taken = dict(own), []
+    for plugin, commands in brought:
+        for name, command in commands.items():
+            if name in mounted:
+                taken.append((plugin, name))
+            else:
+                mounted[name] = command
+    return mounted, taken
+
+
+def _host_commands() -> dict[str, str]:
+    from codelupe.host.manifest import FILE_NAME, read_manifest
+
+    return read_manifest(Path(__file__).with_name(FILE_NAME)).commands
 
 
 def _load_own(name: str) -> Any:
@@ -79,16 +129,45 @@ def _load_own(name: str) -> Any:
     return typer.main.get_group(root).commands[name]
 
 
-def _of_plugins() -> Iterator[tuple[str, dict[str, _Line]]]:
-    """Each plugin with its commands. Settings that are wrong are reported by the command itself, when it runs."""
-    from codelupe.config.sources import read_settings
-    from codelupe.errors import ConfigurationError, PluginError
-    from codelupe.host.discovery import chosen_plugins, find_plugins
+def _plugins(arguments: Sequence[str]) -> tuple[list[Plugin], ConfigurationError | None]:
+    """The plugins that the settings let in, the built-in ones first, and what is wrong with these settings."""
+    from codelupe.cli.overrides import parse_overrides
+    from codelupe.config.sources import choose_plugins, read_settings
+    from codelupe.errors import ConfigurationError
+    from codelupe.host.discovery import chosen_plugins
+    from codelupe.observability.logs import configure_logging
 
+    configure_logging("critical", "auto")  # a command that is called says itself which plugins are broken
+    given = _given(arguments)
+    file = next(reversed(given["--config"]), os.environ.get("CODELUPE_CONFIG"))
+    profile = next(reversed(given["--profile"]), os.environ.get("CODELUPE_PROFILE"))
+    problem = None
     try:
-        plugins = chosen_plugins(read_settings())
-    except ConfigurationError:
-        plugins = find_plugins()
+        overrides = parse_overrides(given["--set"])
+    except ConfigurationError as error:
+        overrides, problem = {}, error
+    raw = read_settings(profile=profile or None, file=Path(file) if file else None, overrides=overrides)
+    plugins = chosen_plugins(raw, lenient=True, built_in_only=problem is not None)
+    problem = problem or next(iter(choose_plugins(raw)[1]), None)
+    return sorted(plugins, key=lambda plugin: not plugin.is_built_in), problem
+
+
+def _given(arguments: Sequence[str]) -> dict[str, list[str]]:
+    """What the options that choose settings are given, wherever they stand: the command is not known yet."""
+    given: dict[str, list[str]] = {"--config": [], "--profile": [], "--set": []}
+    for argument, following in pairwise([*arguments, ""]):
+        if argument == "--":
+            break
+        option, equals, value = argument.partition("=")
+        if option in given:
+            given[option].append(value if equals else following)
+    return given
+
+
+def _of_plugins(plugins: Iterable[Plugin]) -> Iterator[tuple[str, dict[str, _Line]]]:
+    """Each plugin with its commands."""
+    from codelupe.errors import PluginError
+
     for plugin in plugins:
         if plugin.is_candidate:
             try:
@@ -109,9 +188,14 @@ def _lines_of(plugin: Plugin) -> dict[str, _Line]:
     if manifest is not None:
         return {name: _Line(text, partial(_load, plugin, name)) for name, text in manifest.commands.items()}
     commands = _commands_of(plugin)
-    return {
-        name: _Line(it.get_short_help_str(100), partial(commands.__getitem__, name)) for name, it in commands.items()
-    }
+    return {name: _Line(_help_of(it), partial(commands.__getitem__, name)) for name, it in commands.items()}
+
+
+def _help_of(command: Any) -> str:
+    try:
+        return str(command.get_short_help_str(100))
+    except Exception as error:  # noqa: BLE001  # a plugin may bring a class of its own
+        return f"({type(error).__name__}: {error})"
 
 
 def _load(plugin: Plugin, name: str) -> Any:

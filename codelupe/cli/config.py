@@ -8,8 +8,9 @@ from typing import Any
 import typer
 from pydantic import Secret, SecretBytes, SecretStr
 
-from codelupe.cli.output import out, print_json, print_table
-from codelupe.cli.session import AsJson, ConfigFile, Profile, Setting, load, parse_overrides
+from codelupe.cli.output import err, out, print_json, print_table
+from codelupe.cli.overrides import parse_overrides
+from codelupe.cli.session import AsJson, ConfigFile, Profile, Setting, load
 from codelupe.config.messages import CREDENTIAL
 from codelupe.observability.logs import configure_logging
 from codelupe.observability.redaction import redact_text
@@ -36,9 +37,15 @@ def show(config: ConfigFile = None, profile: Profile = None, as_json: AsJson = F
 
 @app.command()
 def check(config: ConfigFile = None, profile: Profile = None, settings: Setting = None) -> None:
-    """Say whether the settings are right; ends with 78 if not."""
-    configure_logging("error", "auto")
-    load(config, profile, parse_overrides(settings or []))
+    """Say whether the settings are right; ends with 78 if not. A plugin that is broken is named."""
+    configure_logging("critical", "auto")
+    session = load(config, profile, parse_overrides(settings or []), lenient=True)
+    for plugin in session.host.broken:
+        err.print(f"{plugin.name} is broken: {plugin.failure}", markup=False, highlight=False, soft_wrap=True)
+    for problem in session.configuration.problems[1:]:
+        err.print(f"codelupe: {problem}", markup=False, highlight=False, soft_wrap=True)
+    for problem in session.configuration.problems[:1]:
+        raise problem
     out.print("The settings are right.")
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Annotated, Any
 
 import anyio
@@ -16,12 +15,13 @@ from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, load, ope
 from codelupe.config.directories import create_directories, retention_policy
 from codelupe.daemon import open_database
 from codelupe.errors import ConfigurationError
+from codelupe.host.migrations import migrate_plugins, pending_plugin_migrations
 from codelupe.log.archive import Report
 from codelupe.log.partitions import Partition, list_partitions
 from codelupe.log.retention import RetentionPolicy, Retired, apply_retention, due
 from codelupe.observability.logs import configure_logging
+from codelupe.postgres.migrate import Migration, own_migrations, pending_migrations
 from codelupe.postgres.migrate import migrate as apply_migrations
-from codelupe.postgres.migrate import own_migrations, pending_migrations
 from codelupe.postgres.queries import load_queries
 
 app = typer.Typer(no_args_is_help=True, help="Manage the database.")
@@ -31,31 +31,43 @@ _SQL = load_queries("codelupe_sql", "database")
 
 @app.command()
 def migrate(config: ConfigFile = None, profile: Profile = None) -> None:
-    """Bring the database's tables up to date; it is made if need be."""
+    """Bring the database's tables up to date; it is made if need be.
 
-    async def do(session: Session) -> None:
-        database = session.database
-        applied = await apply_migrations(database, [*own_migrations(), *session.host.migrations()])
+    A plugin whose migration fails is named, the others' are applied, and it ends with 1.
+    """
+
+    async def run() -> None:
+        session = load(config, profile)
+        create_directories(session.directories)
+        async with open_database(session.settings, session.directories) as database:
+            applied = await apply_migrations(database, own_migrations())
+            applied += await migrate_plugins(database, session.host)
         for one in applied:
-            out.print(f"applied {one.owner} {one.number:04}_{one.name}", highlight=False)
+            out.print(f"applied {_name(one)}", highlight=False)
         if not applied:
             out.print("Nothing to apply.")
+        _say_broken(session)
+        raise typer.Exit(int(any(plugin.failed_at("codelupe_migrations") for plugin in session.host.broken)))
 
-    _with_database(config, profile, do)
+    configure_logging("critical", "auto")
+    anyio.run(run)
 
 
 @app.command()
 def status(config: ConfigFile = None, profile: Profile = None, as_json: AsJson = False) -> None:
     """Show the server, the migrations, the tables' sizes and the log's partitions."""
 
-    async def do(session: Session) -> None:
-        data = await _read_status(session)
+    async def run() -> None:
+        async with open_session(load(config, profile)) as session:
+            data = await _read_status(session)
         if as_json:
             print_json(data)
         else:
             _print_status(data)
+        _say_broken(session)
 
-    _with_database(config, profile, do)
+    configure_logging("critical", "auto")
+    anyio.run(run)
 
 
 @app.command()
@@ -97,15 +109,13 @@ def archive(
     anyio.run(run)
 
 
-def _with_database(config: ConfigFile, profile: Profile, action: Callable[[Session], Awaitable[None]]) -> None:
-    async def run() -> None:
-        session = load(config, profile)
-        create_directories(session.directories)
-        async with open_database(session.settings, session.directories) as database:
-            await action(replace(session, database=database))
+def _say_broken(session: Session) -> None:
+    for plugin in session.host.broken:
+        err.print(f"{plugin.name} is broken: {plugin.failure}", markup=False, highlight=False, soft_wrap=True)
 
-    configure_logging("warning", "auto")
-    anyio.run(run)
+
+def _name(migration: Migration) -> str:
+    return f"{migration.owner} {migration.number:04}_{migration.name}"
 
 
 # --- status ---
@@ -113,13 +123,14 @@ def _with_database(config: ConfigFile, profile: Profile, action: Callable[[Sessi
 
 async def _read_status(session: Session) -> dict[str, Any]:
     database = session.database
-    missing = await pending_migrations(database, [*own_migrations(), *session.host.migrations()])
-    has_log = not any(one.owner == "codelupe" for one in missing)
+    missing = await pending_migrations(database, own_migrations())
+    has_log = not missing
+    missing += await pending_plugin_migrations(database, session.host)
     return {
         "where": database.where,
         "server": await database.fetchval(_SQL.server_version),
         "size_bytes": await database.fetchval(_SQL.database_size),
-        "pending_migrations": [f"{one.owner} {one.number:04}_{one.name}" for one in missing],
+        "pending_migrations": [_name(one) for one in missing],
         "tables": [dict(row) for row in await database.fetch(_SQL.table_sizes)],
         "partitions": [_partition(one, session) for one in await list_partitions(database)] if has_log else [],
     }

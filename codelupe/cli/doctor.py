@@ -11,11 +11,16 @@ from datetime import timedelta
 import anyio
 import typer
 
+from codelupe.cli.command_line import taken_commands
 from codelupe.cli.output import out, plain, print_json
 from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, load, open_session
-from codelupe.config.directories import create_directories
+from codelupe.config.directories import check_directories
+from codelupe.daemon import connections_needed
 from codelupe.errors import CodelupeError
 from codelupe.host.checks import Finding, Verdict
+from codelupe.host.discovery import Plugin
+from codelupe.host.host import Host
+from codelupe.host.migrations import pending_plugin_migrations
 from codelupe.observability.logs import configure_logging
 from codelupe.observability.metrics import SQL as _METRICS
 from codelupe.observability.metrics import Consumer, Sample, read_sample
@@ -36,9 +41,17 @@ _NEWEST_EVENTS = 1000
 def doctor(config: ConfigFile = None, profile: Profile = None, as_json: AsJson = False) -> None:
     """Look for whatever keeps CodeLupe from working; ends with 1 if something does."""
     configure_logging("critical", "auto")
-    session = load(config, profile)
+    session = load(config, profile, lenient=True)
     checks = session.host.checks()  # before plugins are asked for more, since a broken one is asked no more
-    findings = [_state(session), _disk(session), *_plugins(session), *checks, *anyio.run(_database, session)]
+    findings = [
+        *_settings(session),
+        _state(session),
+        _disk(session),
+        *_plugins(session),
+        *_commands(session.host),
+        *checks,
+        *anyio.run(_database, session),
+    ]
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
@@ -54,10 +67,16 @@ def _print(finding: Finding) -> None:
         out.print(f"        {plain(finding.hint)}", highlight=False, soft_wrap=True)
 
 
+def _settings(session: Session) -> list[Finding]:
+    return [
+        Finding("settings", "bad", problem.message, problem.hint or "") for problem in session.configuration.problems
+    ] or [Finding("settings", "good", "right")]
+
+
 def _state(session: Session) -> Finding:
     folders = session.directories
     try:
-        create_directories(folders)
+        check_directories(folders)
     except CodelupeError as error:
         return Finding("state directory", "bad", error.message, error.hint or "")
     return Finding("state directory", "good", str(folders.state))
@@ -79,10 +98,25 @@ def _plugins(session: Session) -> list[Finding]:
     active = Finding("plugins", "good", ", ".join(plugin.name for plugin in session.host.active) or "none")
     return [
         active,
-        *(
-            Finding(f"plugin {plugin.name}", "warning", str(plugin.error), f"Mend or disable {plugin.distribution}.")
-            for plugin in session.host.broken
-        ),
+        *map(_broken, session.host.broken),
+    ]
+
+
+def _broken(plugin: Plugin) -> Finding:
+    return Finding(f"plugin {plugin.name}", "warning", str(plugin.failure), f"Mend or disable {plugin.distribution}.")
+
+
+def _commands(host: Host) -> list[Finding]:
+    brought = host.commands()
+    plugins = sorted(host.active, key=lambda plugin: not plugin.is_built_in)
+    return [
+        Finding(
+            f"command {command} of {plugin}",
+            "warning",
+            "another command has this name, so it is left out",
+            f"Ask the authors of {plugin} for another name.",
+        )
+        for plugin, command in taken_commands((plugin.name, brought.get(plugin.name, {})) for plugin in plugins)
     ]
 
 
@@ -91,6 +125,7 @@ async def _database(session: Session) -> list[Finding]:
         async with open_session(session) as opened:
             found = [await _server(opened.database), await _schema(opened.database)]
             is_usable = all(finding.verdict == "good" for finding in found)
+            found += [await _connections(opened), *await _plugins_migrations(opened)]
             return [*found, *(await _event_log(opened) if is_usable else [])]
     except CodelupeError as error:
         verdict: Verdict = "warning" if "no database" in error.message else "bad"
@@ -112,6 +147,34 @@ async def _schema(database: Database) -> Finding:
         detail = f"{len(missing)} migrations to apply"
         return Finding("schema", "warning", detail, "`codelupe db migrate` applies them.")
     return Finding("schema", "good", "up to date")
+
+
+async def _connections(session: Session) -> Finding:
+    needed = connections_needed(session.settings, session.gather())
+    server = await session.database.fetchrow(_DATABASE.connections)
+    allowed, used = (server["allowed"], server["used"]) if server else (0, 0)
+    detail = f"this process opens up to {needed}; {allowed} are allowed, of which others use {used}"
+    hint = "Raise max_connections, or lower database_connections."
+    if needed > allowed:
+        return Finding("connections", "bad", detail, hint)
+    return (
+        Finding("connections", "warning", detail, hint)
+        if needed > allowed - used
+        else Finding("connections", "good", detail)
+    )
+
+
+async def _plugins_migrations(session: Session) -> list[Finding]:
+    """Of plugins that were sound so far."""
+    sound = session.host.active
+    pending = await pending_plugin_migrations(session.database, session.host)
+    found = [_broken(plugin) for plugin in sound if plugin.failure is not None]
+    if pending:
+        detail = f"{len(pending)} migrations of {', '.join(sorted({one.owner for one in pending}))} to apply"
+        found.append(
+            Finding("plugins' tables", "warning", detail, "`codelupe db migrate` applies them, or says why not.")
+        )
+    return found
 
 
 async def _event_log(session: Session) -> list[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,11 +13,14 @@ import typer
 
 from codelupe.cli.live import make_view
 from codelupe.cli.output import StandardError, err, out
-from codelupe.cli.session import ConfigFile, Profile, Session, Setting, load, parse_overrides
+from codelupe.cli.overrides import parse_overrides
+from codelupe.cli.session import ConfigFile, Profile, Session, Setting, load
 from codelupe.daemon import Daemon
 from codelupe.errors import CheckFailed
 from codelupe.host.host import Host
 from codelupe.observability.logs import configure_logging
+
+_PLACES = {"database_url", "state_dir", "repositories_dir", "models_dir"}
 
 
 def run(
@@ -28,6 +32,10 @@ def run(
         typer.Option("--source", metavar="FOLDER_OR_URL", help="A folder or git URL to learn from too. Repeatable."),
     ] = None,
     settings: Setting = None,
+    safe_mode: Annotated[
+        bool,
+        typer.Option("--safe-mode", help="Run the built-in plugins alone, and leave out settings that are wrong."),
+    ] = False,
 ) -> None:
     """Run the daemon: subscriptions, jobs and services of all plugins.
 
@@ -38,7 +46,16 @@ def run(
     faulthandler.register(signal.SIGQUIT)
     StandardError.take_its_place()
     configure_logging("warning", "auto")
-    session = load(config, profile, parse_overrides(settings or []), sources=[_existing(one) for one in source or []])
+    session = load(
+        config,
+        profile,
+        parse_overrides(settings or []),
+        sources=[_existing(one) for one in source or []],
+        lenient=safe_mode,
+        built_in_only=safe_mode,
+    )
+    if safe_mode:
+        session = _safe(session)
     is_watched = until_idle or err.is_terminal
     _configure_logging(session, is_watched=is_watched)
     _require_what_plugins_need(session.host)
@@ -50,6 +67,21 @@ def run(
     for job, error in outcome.failed_jobs.items():
         err.print(f"{job} failed: {error}", style="red", markup=False)
     raise typer.Exit(1 if outcome.failed_jobs and not outcome.interrupted else 0)
+
+
+def _safe(session: Session) -> Session:
+    """With the executor and the search index that need no other plugin; says which settings are left out.
+
+    Raises:
+        ConfigurationError: they say wrongly where the data lie, which the defaults do not say either.
+    """
+    configuration = session.configuration
+    for problem in configuration.problems:
+        if _PLACES.intersection(configuration.left_out):
+            raise problem
+        err.print(f"codelupe: {problem}", markup=False, highlight=False, soft_wrap=True)
+    settings = configuration.settings.model_copy(update={"executor": "processes", "search_index": "postgres"})
+    return replace(session, configuration=replace(configuration, settings=settings))
 
 
 def _configure_logging(session: Session, *, is_watched: bool) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -16,9 +15,10 @@ import anyio
 import asyncpg
 import typer
 
+from codelupe.cli.overrides import assign
 from codelupe.config.directories import Directories, locate_directories
 from codelupe.config.settings import Settings
-from codelupe.config.sources import Configuration, RawSettings, read_settings, validate
+from codelupe.config.sources import Configuration, RawSettings, read_settings, resolve, validate
 from codelupe.daemon import open_database
 from codelupe.errors import CodelupeError, ConfigurationError, DatabaseUnavailable
 from codelupe.host.discovery import chosen_plugins
@@ -78,21 +78,32 @@ class Session:
 
 
 def load(
-    config: Path | None, profile: str | None, overrides: dict[str, Any] | None = None, *, sources: Sequence[str] = ()
+    config: Path | None,
+    profile: str | None,
+    overrides: dict[str, Any] | None = None,
+    *,
+    sources: Sequence[str] = (),
+    lenient: bool = False,
+    built_in_only: bool = False,
 ) -> Session:
     """Read the settings, load the plugins, validate. ``sources`` are given to the plugins that take some.
 
+    With ``lenient``, what the operator wrote wrongly is left out, and told in the configuration's ``problems``. With
+    ``built_in_only`` the plugins of other distributions are disabled.
+
     Raises:
-        ConfigurationError: anything about the settings is wrong, or no plugin takes sources.
+        ConfigurationError: the operator wrote something wrongly, and not ``lenient``; or no plugin takes sources.
     """
     raw = read_settings(profile=profile, file=config, overrides=overrides)
-    plugins = chosen_plugins(raw)
+    plugins = chosen_plugins(raw, lenient=lenient, built_in_only=built_in_only)
     for plugin in plugins:
         plugin.load()
     host = Host(plugins)
     if sources:
         raw = _with_sources(raw, host, sources)
-    return Session(configuration=validate(raw, host.settings_models()), host=host)
+    configuration = (resolve if lenient else validate)(raw, host.settings_models())
+    host.blame(configuration.faults)
+    return Session(configuration=configuration, host=host)
 
 
 def _with_sources(raw: RawSettings, host: Host, sources: Sequence[str]) -> RawSettings:
@@ -102,45 +113,7 @@ def _with_sources(raw: RawSettings, host: Host, sources: Sequence[str]) -> RawSe
     values = {**overrides.values}
     for plugin, setting in settings.items():
         assign(values, f"plugins.{plugin}.{setting}", list(sources))
-    return RawSettings([*below, replace(overrides, values=values)])
-
-
-def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
-    """``["plugins.example.every=60"]`` as a tree. A value that is not TOML is taken as a string.
-
-    Raises:
-        ConfigurationError: an assignment has no ``=``, or lies within one that holds a single value.
-    """
-    tree: dict[str, Any] = {}
-    for assignment in assignments:
-        key, equals, text = assignment.partition("=")
-        if not equals or not key:
-            raise ConfigurationError(
-                f"--set {assignment!r} is not of the form KEY=VALUE", hint="For example --set log_level=debug."
-            )
-        assign(tree, key.strip(), _toml_value(text))
-    return tree
-
-
-def assign(tree: dict[str, Any], key: str, value: Any) -> None:
-    """Put a value into the tree under its dotted key.
-
-    Raises:
-        ConfigurationError: there is a single value where the key needs a table.
-    """
-    *parents, last = key.split(".")
-    for part in parents:
-        tree = tree.setdefault(part, {})
-        if not isinstance(tree, dict):
-            raise ConfigurationError(f"{key} is set, but {part} is given a value of its own", hint="Leave one out.")
-    tree[last] = value
-
-
-def _toml_value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
+    return RawSettings([*below, replace(overrides, values=values)], raw.problems)
 
 
 def has_database(session: Session) -> bool:

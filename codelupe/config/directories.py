@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -66,6 +67,23 @@ def create_directories(folders: Directories) -> None:
             raise _unusable(folder, error) from error
         if not os.access(folder, os.W_OK | os.X_OK):
             raise _unusable(folder, PermissionError("no write access"))
+
+
+def check_directories(folders: Directories) -> None:
+    """Make sure that :func:`create_directories` would do, as far as can be told without creating anything.
+
+    Raises:
+        StateDirectoryError: one is no folder, or cannot be created or written.
+    """
+    for folder in (folders.state, folders.repositories, folders.models, folders.work):
+        try:
+            place = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+            if not stat.S_ISDIR(place.stat().st_mode):
+                raise NotADirectoryError(f"{place} is not a folder")
+        except OSError as error:
+            raise _unusable(folder, error) from error
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise _unusable(folder, PermissionError(f"no write access to {place}"))
 
 
 @contextmanager

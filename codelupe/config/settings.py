@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, Secret, SecretStr, create_model
+from pydantic import BaseModel, ConfigDict, Field, Secret, SecretStr, create_model, field_validator
 
 _DAY = 86_400
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -102,6 +102,14 @@ class Settings(PluginChoice):
     retention: RetentionSettings = Field(default_factory=RetentionSettings, description="What becomes of old events.")
     plugins: PluginSettings = Field(default_factory=PluginSettings, description="Each plugin's own settings.")
 
+    @field_validator("database_url")
+    @classmethod
+    def _is_not_empty(cls, url: SecretStr | None) -> SecretStr | None:
+        """An empty address would lead to whichever database the client library falls back on."""
+        if url is not None and not url.get_secret_value().strip():
+            raise ValueError("it is empty; leave it out for the embedded server")
+        return url
+
     @property
     def lease(self) -> timedelta:
         return timedelta(seconds=self.lease_seconds)
@@ -118,12 +126,15 @@ def settings_model(plugin_models: Mapping[str, type[BaseModel] | None]) -> type[
     """
     fields: dict[str, Any] = {}
     for name, plugin_model in plugin_models.items():
-        kind = Secret[dict[str, Any]] if plugin_model is None else _frozen(plugin_model)
+        kind = Secret[dict[str, Any]] if plugin_model is None else frozen(plugin_model)
         fields[name] = (kind, Field({}, validate_default=True))
     plugins = create_model("PluginSettings", __base__=PluginSettings, **fields)
     return create_model("Settings", __base__=Settings, plugins=(plugins, Field({}, validate_default=True)))
 
 
-def _frozen(model: type[BaseModel]) -> type[BaseModel]:
+def frozen(model: type[BaseModel]) -> type[BaseModel]:
+    """The model, made so that its instances cannot be changed."""
+    if model.model_config.get("frozen"):
+        return model
     config = ConfigDict(**{**model.model_config, "frozen": True})
     return type(model.__name__, (model,), {"model_config": config, "__module__": model.__module__})

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
-from importlib.resources import files
+from functools import partial
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import EnvSettingsSource
 from pydantic_settings.exceptions import SettingsError
 
 from codelupe.config.messages import CREDENTIAL, allowed, explain, model_of, origin_of, suggestion
-from codelupe.config.settings import PluginChoice, Settings, settings_model
+from codelupe.config.sections import ModelAtFault, examine, find_problems, leave_out
+from codelupe.config.settings import PluginChoice, Settings, frozen, settings_model
 from codelupe.errors import ConfigurationError
+from codelupe.observability.redaction import redact_text
 
 DEFAULT_FILE = Path("/etc/codelupe/codelupe.toml")
 PROFILES = "codelupe.profiles"
@@ -41,10 +45,18 @@ class Layer:
 
 @dataclass(frozen=True)
 class Configuration:
-    """Settings before and after validation, with the origin of every value that is not a default."""
+    """Settings before and after validation, with the origin of every value that is not a default.
+
+    ``problems`` is what the operator wrote wrongly; the ``settings`` are then those that the rest makes, with the
+    defaults in place of the keys ``left_out``. ``faults`` says by plugin what is wrong with a plugin's own model, such
+    as a field without a default that nothing sets; what such a plugin is given is not checked.
+    """
 
     settings: Settings
     origins: Mapping[str, str]
+    problems: Sequence[ConfigurationError] = ()
+    left_out: Sequence[str] = ()
+    faults: Mapping[str, str] = field(default_factory=dict)
 
     def leaves(self) -> Iterator[tuple[str, Any, str]]:
         """Every setting as (dotted key, value, origin); secrets stay wrapped."""
@@ -54,9 +66,10 @@ class Configuration:
 
 @dataclass
 class RawSettings:
-    """Layers, merged but not validated."""
+    """Layers, merged but not validated; ``problems`` says which could not be read."""
 
     layers: Sequence[Layer]
+    problems: Sequence[ConfigurationError] = ()
     values: dict[str, Any] = field(init=False, default_factory=dict)
     origins: dict[str, str] = field(init=False, default_factory=dict)
 
@@ -70,27 +83,29 @@ def read_settings(
 ) -> RawSettings:
     """Read all layers but the environment, which comes in once it is known what the variables may name.
 
-    Raises:
-        ConfigurationError: a file is missing, unreadable or not TOML, or the profile is unknown.
+    A file that is missing, unreadable or not TOML, and a profile that is unknown, are problems of what is returned.
     """
-    layers = []
-    if profile is not None:
-        layers.append(_profile_layer(profile))
-    layers.append(_file_layer(file or DEFAULT_FILE, must_exist=file is not None))
-    return RawSettings([*layers, Layer("command line", overrides or {})])
+    problems: list[ConfigurationError] = []
+    layers = _read_each(
+        [
+            *([partial(_profile_layer, profile)] if profile is not None else []),
+            partial(_file_layer, file or DEFAULT_FILE, must_exist=file is not None),
+        ],
+        problems,
+    )
+    return RawSettings([*layers, Layer("command line", overrides or {})], problems)
 
 
-def choose_plugins(raw: RawSettings, environment: Mapping[str, str] = os.environ) -> PluginChoice:
-    """Which plugins these settings let in.
-
-    Raises:
-        ConfigurationError: one of these few settings is wrong.
-    """
+def choose_plugins(
+    raw: RawSettings, environment: Mapping[str, str] = os.environ
+) -> tuple[PluginChoice, list[ConfigurationError]]:
+    """Which plugins these settings let in, as far as they can be read, and what cannot be."""
     variables = tuple(f"{PREFIX}{name.upper()}" for name in PluginChoice.model_fields)
     given = {name: value for name, value in environment.items() if name.upper().startswith(variables)}
     merged = _with_environment(raw, PluginChoice, given)
     merged.values = {key: merged.values[key] for key in PluginChoice.model_fields if key in merged.values}
-    return _validated(PluginChoice, merged)
+    choice, mistakes, _ = _usable(PluginChoice, merged)
+    return choice, [*merged.problems, *_as_error(mistakes)]
 
 
 def validate(
@@ -99,36 +114,141 @@ def validate(
     """The whole tree. A plugin whose model is None may hold any settings (it could not be loaded).
 
     Raises:
-        ConfigurationError: lists every unknown key and bad value with its file or variable and what is allowed.
+        ConfigurationError: a layer cannot be read, or lists every unknown key and bad value with its file or variable
+            and what is allowed.
     """
-    model = settings_model(plugin_models)
-    merged = _with_environment(raw, model, environment)
-    return Configuration(_validated(model, merged), merged.origins)
+    configuration = resolve(raw, plugin_models, environment)
+    if configuration.problems:
+        raise configuration.problems[0]
+    return configuration
+
+
+def resolve(
+    raw: RawSettings, plugin_models: Mapping[str, type[BaseModel] | None], environment: Mapping[str, str] = os.environ
+) -> Configuration:
+    """As :func:`validate`, but what the operator wrote wrongly is told and left out."""
+    models, faults = _usable_models(plugin_models)
+    merged = _with_environment(raw, settings_model(models), environment)
+    mistakes = _examine_sections(models, faults, merged)
+    settings, more, left_out = _usable(settings_model(models), merged)
+    return Configuration(settings, merged.origins, [*merged.problems, *_as_error([*mistakes, *more])], left_out, faults)
+
+
+def _usable_models(
+    plugin_models: Mapping[str, type[BaseModel] | None],
+) -> tuple[dict[str, type[BaseModel] | None], dict[str, str]]:
+    """Each plugin's model, frozen, and by plugin what is wrong with one; its model is then None."""
+    models: dict[str, type[BaseModel] | None] = {}
+    faults: dict[str, str] = {}
+    for name, model in plugin_models.items():
+        try:
+            models[name] = frozen(model) if model is not None else None
+            find_problems(models[name] or BaseModel, {})
+        except Exception as error:  # noqa: BLE001  # whatever the model raises is the plugin's
+            models[name], faults[name] = None, redact_text(str(error))
+    return models, faults
+
+
+def _examine_sections(
+    models: dict[str, type[BaseModel] | None], faults: dict[str, str], merged: RawSettings
+) -> list[str]:
+    """The operator's mistakes in the plugins' sections, which are left out. A model at fault becomes None."""
+    tree, mistakes = settings_model(models), []
+    sections: Any = merged.values.get("plugins")
+    for name, model in models.items():
+        section = sections.get(name, {}) if isinstance(sections, dict) else {}
+        if model is None:
+            continue
+        try:
+            if not isinstance(section, dict):
+                mistakes += [explain(_at(name, each), tree, merged.origins) for each in find_problems(model, section)]
+                section = sections[name] = {}
+            wrong, lacking = examine(model, section)
+        except ModelAtFault as error:
+            wrong, faults[name] = [], str(error)
+        else:
+            mistakes += [explain(_at(name, problem), tree, merged.origins) for problem in wrong]
+            if lacking:
+                faults[name] = "; ".join(_explain_fault(_at(name, each), tree, merged.origins) for each in lacking)
+    models.update(dict.fromkeys(faults))
+    return mistakes
+
+
+def _at(plugin: str, problem: ErrorDetails) -> ErrorDetails:
+    return {**problem, "loc": ("plugins", plugin, *problem["loc"])}
+
+
+def _explain_fault(problem: ErrorDetails, tree: type[BaseModel], origins: Mapping[str, str]) -> str:
+    if problem["type"] == "missing":
+        return f"it needs the setting {'.'.join(map(str, problem['loc']))}"
+    return f"its settings model is wrong: {explain(problem, tree, origins)}"
 
 
 def _with_environment(raw: RawSettings, model: type[BaseModel], environment: Mapping[str, str]) -> RawSettings:
+    problems = list(raw.problems)
     *below, overrides = raw.layers
-    return RawSettings([*below, *_environment_layers(model, environment), *_credential_layers(environment), overrides])
+    readers = [*_variable_readers(model, environment), *_credential_readers(environment, problems)]
+    return RawSettings([*below, *_read_each(readers, problems), overrides], problems)
 
 
-def _validated(model: type[M], merged: RawSettings) -> M:
-    try:
-        return model.model_validate(merged.values, extra="forbid")
-    except ValidationError as error:
-        lines = [explain(problem, model, merged.origins) for problem in error.errors()]
-        raise ConfigurationError(
-            "the settings are wrong:\n" + "\n".join(f"  {line}" for line in lines),
+def _read_each(readers: Iterable[Callable[[], Layer]], problems: list[ConfigurationError]) -> list[Layer]:
+    """The layers that can be read; the others become problems."""
+    layers = []
+    for read in readers:
+        try:
+            layers.append(read())
+        except ConfigurationError as error:
+            problems.append(error)
+    return layers
+
+
+def _usable(model: type[M], merged: RawSettings) -> tuple[M, list[str], list[str]]:
+    """What the values make, what is wrong with some of them, and the keys of these, which are left out."""
+    mistakes: list[str] = []
+    left_out: list[str] = []
+    while True:
+        try:
+            return model.model_validate(merged.values, extra="forbid"), mistakes, left_out
+        except ValidationError as error:
+            mistakes += [explain(problem, model, merged.origins) for problem in error.errors()]
+            keys = [leave_out(merged.values, problem["loc"]) for problem in error.errors()]
+            left_out += [key for key in keys if key is not None]
+            if not any(keys):
+                raise _as_error(mistakes)[0] from None
+
+
+def _as_error(mistakes: Sequence[str]) -> list[ConfigurationError]:
+    """All of them as one error, if there are any."""
+    if not mistakes:
+        return []
+    return [
+        ConfigurationError(
+            "the settings are wrong:\n" + "\n".join(f"  {line}" for line in mistakes),
             hint="Correct these; `codelupe config check` then says whether all is right.",
-        ) from None
+        )
+    ]
 
 
 def _profile_layer(name: str) -> Layer:
-    entries = {entry.name: entry for entry in entry_points(group=PROFILES)}
+    """A built-in profile goes before one of the same name in another distribution. No package is imported."""
+    found = sorted(entry_points(group=PROFILES), key=_is_built_in)
+    entries = {entry.name: entry for entry in found}
     if name not in entries:
         known = ", ".join(sorted(entries)) or "none"
         raise ConfigurationError(f"there is no profile {name!r}", hint=f"The profiles are: {known}.")
-    text = (files(entries[name].value) / f"{name}.toml").read_text(encoding="utf-8")
-    return Layer(f"profile {name}", tomllib.loads(text))
+    try:
+        package = find_spec(entries[name].value)
+        folders = (package and package.submodule_search_locations) or []
+        return Layer(f"profile {name}", tomllib.loads((Path(folders[0]) / f"{name}.toml").read_text(encoding="utf-8")))
+    except Exception as error:
+        raise ConfigurationError(
+            f"the profile {name} of {entries[name].value} cannot be read: {type(error).__name__}: {error}",
+            hint="Mend or uninstall the package that brings it.",
+        ) from error
+
+
+def _is_built_in(entry: EntryPoint) -> bool:
+    return entry.dist is not None and entry.dist.name == "codelupe"
 
 
 def _file_layer(path: Path, *, must_exist: bool) -> Layer:
@@ -138,16 +258,16 @@ def _file_layer(path: Path, *, must_exist: bool) -> Layer:
         if not must_exist:
             return Layer(str(path), {})
         raise ConfigurationError(f"there is no settings file {path}", hint="Create it or correct --config.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"the settings file {path} cannot be read: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path} is not valid TOML: {error}", hint="Correct that line.") from error
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, a NUL in the path, a huge number
+        raise ConfigurationError(f"the settings file {path} cannot be read: {error}") from error
 
 
-def _environment_layers(model: type[BaseModel], environment: Mapping[str, str]) -> list[Layer]:
+def _variable_readers(model: type[BaseModel], environment: Mapping[str, str]) -> list[Callable[[], Layer]]:
     """One for each ``CODELUPE_…`` variable. An empty one counts as unset, as in most programs."""
     given = sorted(name for name, value in environment.items() if name.startswith(PREFIX) and value)
-    return [_variable_layer(model, name, environment[name]) for name in given if name not in _NOT_SETTINGS]
+    return [partial(_variable_layer, model, name, environment[name]) for name in given if name not in _NOT_SETTINGS]
 
 
 def _variable_layer(model: type[BaseModel], name: str, value: str) -> Layer:
@@ -176,17 +296,26 @@ def _check_variable(name: str, model: type[BaseModel]) -> None:
         at = model_of(at, part)
 
 
-def _credential_layers(environment: Mapping[str, str]) -> list[Layer]:
-    """Files in systemd's credentials folder; a file's name is the dotted key of the setting it holds."""
+def _credential_readers(
+    environment: Mapping[str, str], problems: list[ConfigurationError]
+) -> list[Callable[[], Layer]]:
+    """One for each file in systemd's credentials folder; its name is the dotted key of the setting it holds."""
     folder = environment.get("CREDENTIALS_DIRECTORY")
     try:
-        return [_credential_layer(path) for path in sorted(Path(folder).iterdir())] if folder else []
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"the credentials in {folder} cannot be read: {error}") from error
+        return [partial(_credential_layer, path) for path in sorted(Path(folder).iterdir())] if folder else []
+    except (OSError, ValueError) as error:
+        problems.append(ConfigurationError(f"the credentials in {folder} cannot be read: {error}"))
+        return []
 
 
 def _credential_layer(path: Path) -> Layer:
-    values: Any = path.read_text(encoding="utf-8").strip()
+    try:
+        values: Any = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error.reason
+        raise ConfigurationError(f"the credential {path} cannot be read: {reason}") from None
+    if not values:
+        raise ConfigurationError(f"the credential {path} is empty", hint="Write the value there, or remove the file.")
     for part in reversed(path.name.split(".")):
         values = {part: values}
     return Layer(f"{CREDENTIAL} {path.name}", values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 from codelupe.contracts.files import FileRule, Scorer
 from codelupe.contracts.repositories import RepositoryRule, RepositorySource
@@ -28,7 +29,24 @@ class Extensions:
     status_sections: list[StatusSection] = field(default_factory=list)
 
     def merge(self, other: Extensions) -> None:
-        """Add what another plugin offers; of two indexes or executors with one name the later one stays."""
+        """Add what another plugin offers.
+
+        Raises:
+            ValueError: a name is taken; nothing was added.
+        """
+        for each in fields(self):
+            taken = {*_HOST_NAMES.get(each.name, ()), *_names(getattr(self, each.name))}
+            for name in _names(getattr(other, each.name)):
+                if name in taken:
+                    raise ValueError(f"offers {name!r} in {each.name}, which another plugin or the host has already")
+                taken.add(name)
         for each in fields(self):
             mine, theirs = getattr(self, each.name), getattr(other, each.name)
             mine.update(theirs) if isinstance(mine, dict) else mine.extend(theirs)
+
+
+_HOST_NAMES = {"executors": ("processes",)}
+
+
+def _names(offered: list[Any] | dict[str, Any]) -> list[str]:
+    return list(offered) if isinstance(offered, dict) else [each.name for each in offered]

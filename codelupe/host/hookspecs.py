@@ -12,6 +12,13 @@ with :data:`codelupe.hookimpl`. An implementation asks for what it needs by nami
     the :class:`codelupe.Directories`.
 
 Hooks only register what a plugin offers. Events reach it through the log, never through a hook.
+
+A plugin that raises at its import or in a hook, whatever it raises, is broken: ``codelupe plugins list`` says why, and
+the others go on. So is one that implements no hook, or a hook without :data:`codelupe.hookimpl`; one that offers a
+subscription, job or service that could not work, such as a handler that is not async or does not take its arguments;
+and one that offers a rule, scorer, source, search index, executor or status section under a name that is taken. What a
+plugin prints meanwhile goes to standard error; signal handlers, the working directory and the policy for event loops
+are put back. ``os._exit`` ends the process: no host can survive that.
 """
 
 from __future__ import annotations
@@ -42,8 +49,8 @@ hookimpl = pluggy.HookimplMarker("codelupe")
 def codelupe_settings() -> type[BaseModel]:
     """The pydantic model of ``[plugins.<name>]``.
 
-    Its defaults must make a working plugin. Unknown keys are refused whatever the model says. Called before
-    anything else, without arguments.
+    Its defaults should make a working plugin: one with a field without a default is broken until the operator sets that.
+    Unknown keys are refused whatever the model says. Called before anything else, without arguments.
     """
 
 
@@ -51,7 +58,12 @@ def codelupe_settings() -> type[BaseModel]:
 def codelupe_migrations() -> Traversable:
     """The folder of the plugin's own ``NNNN_name.sql`` migrations, such as ``files(__package__) / "migrations"``.
 
-    They run in order, once, each in a transaction, after CodeLupe's own; an applied one must never change.
+    They run in order, once, each in a transaction that they cannot end, after CodeLupe's own; an applied one must never
+    change. They run in the schema ``plugin_<name>``, which is made for them and alone is on the search path: queries,
+    which share connections with others, name tables with their schema (``plugin_<name>.<table>``), and so does a
+    migration that refers to a table of CodeLupe's (``public.<table>`` in most databases). A migration that fails, waits
+    for a lock for more than 30 seconds or, while the daemon starts, takes more than 5 minutes is rolled back and breaks
+    the plugin; ``codelupe db migrate`` applies it without that limit of 5 minutes.
     """
 
 

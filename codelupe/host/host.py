@@ -6,12 +6,12 @@ one import that fails or one implementation that raises takes the rest with it.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import pluggy
-import structlog
 import typer
 from pydantic import BaseModel
 
@@ -19,19 +19,21 @@ from codelupe.config.directories import Directories
 from codelupe.contracts.files import FileRule, Scorer
 from codelupe.contracts.repositories import RepositoryRule, RepositorySource
 from codelupe.contracts.search import SearchIndex
+from codelupe.errors import PluginError
 from codelupe.executor.contract import Executor
 from codelupe.host import hookspecs
 from codelupe.host.checks import Finding
+from codelupe.host.declarations import check_declaration
 from codelupe.host.discovery import GROUP, Plugin, is_good_name
 from codelupe.host.extensions import Extensions
+from codelupe.host.isolation import isolate
 from codelupe.host.manifest import Manifest, ManifestEntry
 from codelupe.host.status_sections import StatusSection
 from codelupe.postgres import Database
 from codelupe.postgres.migrate import Migration, read_migrations
 from codelupe.work.subscriptions import BatchSubscription, Job, Service, Subscribed, Subscription
-from codelupe_events import Event
 
-log = structlog.get_logger("codelupe")
+T = TypeVar("T")
 
 
 class Host:
@@ -43,7 +45,7 @@ class Host:
         self._manager.add_hookspecs(hookspecs)
         for plugin in self.plugins:
             if plugin.is_active:
-                self._isolate(plugin, self._register)
+                self._isolate(plugin, None, partial(self._register, plugin))
 
     @property
     def active(self) -> list[Plugin]:
@@ -51,7 +53,7 @@ class Host:
 
     @property
     def broken(self) -> list[Plugin]:
-        return [plugin for plugin in self.plugins if plugin.error is not None]
+        return [plugin for plugin in self.plugins if plugin.failure is not None]
 
     @property
     def packages(self) -> dict[str, str]:
@@ -68,33 +70,44 @@ class Host:
         """Each plugin's settings model; None for one that could not be loaded, whose settings cannot be checked."""
         models: dict[str, type[BaseModel] | None] = {}
         for plugin in self.plugins:
-            if not is_good_name(plugin.name):
-                continue
-            model = self._isolate(plugin, self._read_settings_model) if plugin.is_active else None
-            models[plugin.name] = model if plugin.is_active else None
+            model = self._isolate(plugin, "codelupe_settings", _read_settings_model) if plugin.is_active else None
+            if is_good_name(plugin.name) and models.get(plugin.name) is None:
+                models[plugin.name] = (
+                    model if "codelupe_settings" in plugin.hooks or not plugin.is_active else BaseModel
+                )
         return models
+
+    def blame(self, faults: Mapping[str, str]) -> None:
+        """Break the plugins whose settings models are at fault: by plugin, with what is wrong."""
+        for plugin in self.active:
+            if plugin.name in faults:
+                plugin.fail(PluginError(faults[plugin.name]), hook="codelupe_settings")
 
     def migrations(self) -> list[Migration]:
         """The migrations that plugins bring, by plugin."""
         found: list[Migration] = []
         for plugin in self.active:
-            found += self._isolate(plugin, self._read_migrations) or []
+            found += self.migrations_of(plugin)
         return found
+
+    def migrations_of(self, plugin: Plugin) -> list[Migration]:
+        """The migrations that this plugin brings; none if it breaks."""
+        return self._isolate(plugin, "codelupe_migrations", partial(_read_migrations, plugin)) or []
 
     def commands(self) -> dict[str, dict[str, Any]]:
         """The commands and groups that each plugin brings to the command line, by plugin and by name."""
-        return {plugin.name: self._isolate(plugin, self._read_commands) or {} for plugin in self.active}
+        return {plugin.name: self._isolate(plugin, "codelupe_commands", _read_commands) or {} for plugin in self.active}
 
     def checks(self) -> list[Finding]:
         """What the plugins find when they look at this machine."""
         found: list[Finding] = []
         for plugin in self.active:
-            found += self._isolate(plugin, self._read_checks) or []
+            found += self._isolate(plugin, "codelupe_checks", partial(_all, Finding)) or []
         return found
 
     def source_settings(self) -> dict[str, str]:
         """The setting of each plugin that takes what ``run --source`` names, by plugin."""
-        named = {plugin.name: self._isolate(plugin, self._call, "codelupe_source_setting") for plugin in self.active}
+        named = {plugin.name: self._isolate(plugin, "codelupe_source_setting", str) for plugin in self.active}
         return {name: setting for name, setting in named.items() if setting is not None}
 
     def manifest_of(self, plugin: Plugin, offered: Extensions) -> Manifest:
@@ -109,17 +122,18 @@ class Host:
         )
 
     def gather(self, settings: BaseModel, database: Database, directories: Directories) -> Extensions:
-        """Ask every active plugin for all that it offers; one that fails at any of it offers nothing."""
+        """Ask every active plugin for all that it offers; one that fails at any of it offers nothing.
+
+        What has a name belongs to the plugin that offers it first, the built-in ones before all others; a later plugin
+        that offers the same name is broken.
+        """
+        offers = {plugin.name: self._ask(plugin, settings, database, directories) for plugin in self.active}
+        claimed = Extensions()
+        for plugin in sorted(self.active, key=lambda plugin: not plugin.is_built_in):
+            self._isolate(plugin, None, partial(claimed.merge, offers[plugin.name]))
         everything = Extensions()
         for plugin in self.active:
-            arguments = {
-                "settings": getattr(settings, plugin.name, None) if "codelupe_settings" in plugin.hooks else None,
-                "database": database,
-                "directories": directories,
-            }
-            offered = self._isolate(plugin, self._ask, arguments)
-            if offered is not None:
-                everything.merge(offered)
+            everything.merge(offers[plugin.name])
         return everything
 
     def _register(self, plugin: Plugin) -> None:
@@ -131,82 +145,127 @@ class Host:
                 self._manager.unregister(name=plugin.name)
             raise
         plugin.hooks = tuple(sorted(caller.name for caller in self._manager.get_hookcallers(plugin.target) or ()))
+        self._require_marks(plugin)
 
-    def _read_settings_model(self, plugin: Plugin) -> type[BaseModel]:
-        if "codelupe_settings" not in plugin.hooks:
-            return BaseModel
-        model = self._call(plugin, "codelupe_settings")
-        if not (isinstance(model, type) and issubclass(model, BaseModel)):
-            raise TypeError(f"offered {model!r} where a pydantic model class belongs")
-        return model
+    def _require_marks(self, plugin: Plugin) -> None:
+        """Raises unless the plugin implements a hook, and all functions that are named like hooks are marked."""
+        named = [name for name in dir(plugin.target) if name.startswith(f"{GROUP}_") and _is_unmarked(plugin, name)]
+        forgotten = [name for name in named if hasattr(self._manager.hook, name)]
+        if not plugin.hooks:
+            raise PluginError(f"offers nothing: did you forget @hookimpl{_on(forgotten or named)}?")
+        if forgotten:
+            raise PluginError(f"does not mark all its hooks: did you forget @hookimpl{_on(forgotten)}?")
 
-    def _read_commands(self, plugin: Plugin) -> dict[str, Any]:
-        app = self._call(plugin, "codelupe_commands")
-        if app is None:
-            return {}
-        root = typer.Typer(rich_markup_mode=None, add_completion=False)
-        root.add_typer(_checked(app, typer.Typer))  # without a name: what it holds comes to the top
-        commands = dict(typer.main.get_group(root).commands)
-        if not commands:
-            raise ValueError("offered a command line without a command")
-        return commands
+    def _ask(self, plugin: Plugin, settings: BaseModel, database: Database, directories: Directories) -> Extensions:
+        """All that one plugin offers; nothing if it breaks."""
+        arguments = {
+            "settings": getattr(settings, plugin.name, None) if "codelupe_settings" in plugin.hooks else None,
+            "database": database,
+            "directories": directories,
+        }
 
-    def _read_checks(self, plugin: Plugin) -> list[Finding]:
-        return [_checked(each, Finding) for each in self._call(plugin, "codelupe_checks") or ()]
+        def ask(hook: str, read: Callable[[Any], Any]) -> Any:
+            return self._isolate(plugin, hook, read, arguments)
 
-    def _read_migrations(self, plugin: Plugin) -> list[Migration]:
-        folder = self._call(plugin, "codelupe_migrations")
-        return read_migrations(plugin.name, folder) if folder is not None else []
-
-    def _ask(self, plugin: Plugin, arguments: Mapping[str, Any]) -> Extensions:
-        def ask(hook: str) -> Any:
-            return self._call(plugin, hook, arguments) or ()
-
-        index = ask("codelupe_search_index")
-        indexes = [_checked(index, SearchIndex)] if index != () else []
-        return Extensions(
-            subscriptions=_named(plugin, ask("codelupe_subscriptions"), Subscription, BatchSubscription),
-            jobs=_named(plugin, ask("codelupe_jobs"), Job),
-            services=_named(plugin, ask("codelupe_services"), Service),
-            sources=[_checked(each, RepositorySource) for each in ask("codelupe_repository_sources")],
-            repository_rules=[_checked(each, RepositoryRule) for each in ask("codelupe_repository_rules")],
-            file_rules=[_checked(each, FileRule) for each in ask("codelupe_file_rules")],
-            scorers=[_checked(each, Scorer) for each in ask("codelupe_scorers")],
-            search_indexes={each.name: each for each in indexes},
-            executors={name: _checked(each, Executor) for name, each in ask("codelupe_executors")},
-            status_sections=[_checked(each, StatusSection) for each in ask("codelupe_status_sections")],
+        offered = Extensions(
+            subscriptions=ask("codelupe_subscriptions", partial(_declared, plugin, Subscription, BatchSubscription))
+            or [],
+            jobs=ask("codelupe_jobs", partial(_declared, plugin, Job)) or [],
+            services=ask("codelupe_services", partial(_declared, plugin, Service)) or [],
+            sources=ask("codelupe_repository_sources", partial(_all, RepositorySource)) or [],
+            repository_rules=ask("codelupe_repository_rules", partial(_all, RepositoryRule)) or [],
+            file_rules=ask("codelupe_file_rules", partial(_all, FileRule)) or [],
+            scorers=ask("codelupe_scorers", partial(_all, Scorer)) or [],
+            search_indexes=ask("codelupe_search_index", _search_index) or {},
+            executors=ask("codelupe_executors", _executors) or {},
+            status_sections=ask("codelupe_status_sections", partial(_all, StatusSection)) or [],
         )
+        return offered if plugin.is_active else Extensions()
 
-    def _call(self, plugin: Plugin, hook: str, arguments: Mapping[str, Any] | None = None) -> Any:
-        """Call one plugin's implementation with the arguments it asks for; None if it has none."""
-        for implementation in getattr(self._manager.hook, hook).get_hookimpls():
-            if implementation.plugin is plugin.target:
-                given = {name: (arguments or {})[name] for name in implementation.argnames}
-                return implementation.function(**given)
-        return None
-
-    def _isolate(self, plugin: Plugin, action: Callable[..., Any], *arguments: Any) -> Any:
-        """Do it with the plugin, or mark the plugin as broken with the cause and return None."""
-        try:
-            return action(plugin, *arguments)
-        except (Exception, SystemExit) as error:
-            plugin.error = f"{type(error).__name__}: {error}"
-            log.error("plugin_broken", plugin=plugin.name, distribution=plugin.distribution, error=plugin.error)
+    def _isolate(
+        self,
+        plugin: Plugin,
+        hook: str | None,
+        read: Callable[[Any], T] | Callable[[], T],
+        arguments: Mapping[str, Any] | None = None,
+    ) -> T | None:
+        """What ``read`` makes of the hook's answer; None if there is none, or the plugin broke at it."""
+        implementation = self._implementation(plugin, hook) if hook is not None else None
+        if not plugin.is_active or (hook is not None and implementation is None):
             return None
 
+        def ask() -> T | None:
+            if implementation is None:
+                return read()  # type: ignore[call-arg]
+            given = {name: (arguments or {})[name] for name in implementation.argnames}
+            answer = implementation.function(**given)
+            return None if answer is None and hook != "codelupe_settings" else read(answer)  # type: ignore[call-arg]
 
-def _named(plugin: Plugin, offered: Iterable[Any], *kinds: type[Any]) -> list[Any]:
-    """What is offered, each under its full name."""
+        function = implementation.function if implementation is not None else None
+        fail = partial(plugin.fail, hook=hook, function=function)
+        return isolate(plugin.name, hook or "registration", ask, fail)
+
+    def _implementation(self, plugin: Plugin, hook: str) -> pluggy.HookImpl | None:
+        found = getattr(self._manager.hook, hook).get_hookimpls()
+        return next((one for one in found if one.plugin is plugin.target), None)
+
+
+def _is_unmarked(plugin: Plugin, name: str) -> bool:
+    value = getattr(plugin.target, name)
+    return inspect.isroutine(value) and not hasattr(value, f"{GROUP}_impl")
+
+
+def _on(names: Sequence[str]) -> str:
+    return f" on {', '.join(names)}" if names else ""
+
+
+def _read_settings_model(model: Any) -> type[BaseModel]:
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        raise TypeError(f"offered {model!r} where a pydantic model class belongs")
+    return model
+
+
+def _read_commands(app: Any) -> dict[str, Any]:
+    root = typer.Typer(rich_markup_mode=None, add_completion=False)
+    root.add_typer(_checked(app, typer.Typer))  # without a name: what it holds comes to the top
+    commands = dict(typer.main.get_group(root).commands)
+    if not commands:
+        raise ValueError("offered a command line without a command")
+    return commands
+
+
+def _read_migrations(plugin: Plugin, folder: Any) -> list[Migration]:
+    return read_migrations(plugin.name, folder)
+
+
+def _declared(plugin: Plugin, *arguments: Any) -> list[Any]:
+    """Subscriptions, jobs or services, each under its full name; the last argument is what is offered."""
+    *kinds, offered = arguments
     found: dict[str, Any] = {}
     for each in offered:
-        name = f"{plugin.name}.{_checked(each, *kinds).name}"
-        if name in found:
+        declaration = check_declaration(plugin.name, _checked(each, *kinds))
+        if declaration.name in found:
             raise ValueError(f"offered two {kinds[0].__name__}s with the name {each.name!r}")
-        for event in (*getattr(each, "events", ()), *getattr(each, "emits", ())):
-            if not (isinstance(event, type) and issubclass(event, Event)):
-                raise TypeError(f"{name} names {event!r} where an event class belongs")
-        found[name] = replace(each, name=name)
+        found[declaration.name] = declaration
     return list(found.values())
+
+
+def _all(kind: type[Any], offered: Iterable[Any]) -> list[Any]:
+    return [_checked(each, kind) for each in offered]
+
+
+def _search_index(offered: Any) -> dict[str, SearchIndex]:
+    index = _checked(offered, SearchIndex)
+    return {index.name: index}
+
+
+def _executors(offered: Iterable[Any]) -> dict[str, Executor]:
+    found: dict[str, Executor] = {}
+    for name, executor in offered:
+        if name in found:
+            raise ValueError(f"offered two executors with the name {name!r}")
+        found[name] = _checked(executor, Executor)
+    return found
 
 
 def _entry(offered: Subscribed | Job, prefix: str) -> ManifestEntry:

@@ -39,9 +39,12 @@ def find_manifest(entry: EntryPoint) -> Manifest | None:
     """The manifest of the plugin that the entry point names; None if its package has none.
 
     Raises:
-        PluginError: the file is not a manifest.
+        PluginError: the file is not a manifest, or the package cannot be looked for.
     """
-    package = find_spec(entry.module.partition(".")[0])
+    try:
+        package = find_spec(entry.module.partition(".")[0])
+    except Exception as error:
+        raise PluginError(f"{entry.value} cannot be found: {type(error).__name__}: {error}") from error
     for folder in (package and package.submodule_search_locations) or ():
         path = Path(folder) / FILE_NAME
         if path.is_file():

@@ -23,7 +23,7 @@ from codelupe.config import sources as config
 from codelupe.log import Entry, EventLog
 from codelupe_events import BatchReady, RepoDiscovered
 from tests.conftest import RunUntilIdle
-from tests.plugins import batch, make_plugin
+from tests.plugins import batch, import_path, install_plugin, make_plugin
 from tests.processes import HANGS
 
 pytestmark = pytest.mark.anyio
@@ -326,17 +326,17 @@ async def test_a_replay_asks_first(shell: Shell, database: Database) -> None:
 
 
 async def test_a_broken_plugin_is_named_and_harms_no_command(shell: Shell) -> None:
-    (shell.folder / "bad_plugin.py").write_text("raise RuntimeError('cannot start')\n")
-    information = shell.folder / "bad_plugin-1.dist-info"
-    information.mkdir()
-    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: bad-plugin\nVersion: 1\n")
-    (information / "entry_points.txt").write_text("[codelupe]\nbad = bad_plugin\n")
-    environment = {"PYTHONPATH": str(shell.folder), "CODELUPE_PLUGINS__BAD__TOKEN": "hidden-away"}
-    rows = {row["name"]: row for row in (await shell("plugins", "list", "--json", **environment)).json()}
+    package = install_plugin(shell.folder / "site", "bad", "\nraise RuntimeError('cannot start')\n")
+    place = f"{package / '__init__.py'}:2"
+    environment = {"PYTHONPATH": import_path(shell.folder / "site"), "CODELUPE_PLUGINS__BAD__TOKEN": "hidden-away"}
+    listed = await shell("plugins", "list", "--json", **environment)
+    rows = {row["name"]: row for row in json.loads(listed.out)}
     assert (rows["bad"]["state"], rows["bad"]["error"]) == ("broken", "RuntimeError: cannot start")
+    assert (rows["bad"]["hook"], rows["bad"]["file"]) == (None, place)
+    assert rows["bad"]["traceback"].endswith("RuntimeError: cannot start\n")
     assert rows["filters"]["state"] == "active"
     table = await shell("plugins", "list", **environment)
-    assert table.err == "bad is broken: RuntimeError: cannot start\n"
+    assert (table.code, table.err) == (1, f"bad is broken: RuntimeError: cannot start at {place}\n")
     status = await shell("status", "--json", **environment)
     assert json.loads(status.out)["subscriptions"] == []
     assert status.err.count("RuntimeError: cannot start") == 1, "said once"

@@ -42,9 +42,9 @@ SECOND = step(2, "create table second (n int);")
 FAILING = step(2, "create table half (n int); insert into first values (2); select 1 / 0;")
 
 
-async def tables(database: Database) -> list[str]:
+async def tables(database: Database, schema: str = "public") -> list[str]:
     rows = await database.fetch(
-        "select relname from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace"
+        "select relname from pg_class where relkind = 'r' and relnamespace = to_regnamespace($1)", schema
     )
     return sorted(row["relname"] for row in rows)
 
@@ -69,7 +69,8 @@ async def test_a_later_one_is_applied_later(empty: Database) -> None:
 async def test_each_owner_has_its_own_numbers(empty: Database) -> None:
     theirs = step(1, "create table theirs (n int);", owner="painter")
     await migrate(empty, [FIRST, theirs])
-    assert await tables(empty) == ["first", "schema_migrations", "theirs"]
+    assert await tables(empty) == ["first", "schema_migrations"]
+    assert await tables(empty, "plugin_painter") == ["theirs"]
 
 
 async def test_looking_changes_nothing(empty: Database) -> None:
@@ -118,7 +119,7 @@ async def test_a_failing_migration_is_rolled_back_and_the_ones_before_it_stand(e
 
 
 async def test_a_migration_that_is_no_sql_is_named(empty: Database) -> None:
-    with pytest.raises(MigrationError, match=r"0001_step_1 of painter failed: .*syntax error"):
+    with pytest.raises(MigrationError, match=r"0001_step_1 of painter failed in line 1: .*syntax error"):
         await migrate(empty, [step(1, "make it so;", owner="painter")])
 
 

@@ -47,6 +47,7 @@ ALLOWED = {
     },
     OUTAGES: {
         "codelupe/daemon.py::keep_embedded_server": "starts the server that is away, and does not wait for it",
+        "codelupe/host/migrations.py::_apply": "asks whether the plugin's migration is to blame; tries nothing again",
         "codelupe/postgres/embedded/server.py::EmbeddedServer.leave": "goes on to free the lock; tries nothing again",
         "codelupe/work/worker.py::Worker._leave": "leaves without release: the lease runs out; tries nothing again",
     },

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from codelupe.cli.session import assign, load, open_session, parse_overrides
+from codelupe.cli.overrides import assign, parse_overrides
+from codelupe.cli.session import load, open_session
 from codelupe.config import sources as config
 from codelupe.errors import ConfigurationError, DatabaseUnavailable
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import textwrap
+import threading
+import types
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,11 @@ from structlog.testing import capture_logs
 
 from codelupe import Database, Directories
 from codelupe.config.sources import Layer, RawSettings, validate
+from codelupe.host import isolation
 from codelupe.host.discovery import Plugin, load_plugins
 from codelupe.host.extensions import Extensions
 from codelupe.host.host import Host
+from tests.processes import HANGS
 
 SOUND = """
     from datetime import timedelta
@@ -314,7 +318,9 @@ def test_a_requirement_that_nobody_can_read(install: Install) -> None:
     assert_isolated(Host(load_plugins()), "broken", "InvalidRequirement")
 
 
-@pytest.mark.parametrize("name", ["Capital", "with-dash", "with.dot", "9lives", "schema", "model_config", "_x"])
+@pytest.mark.parametrize(
+    "name", ["Capital", "with-dash", "with.dot", "9lives", "schema", "model_config", "_x", "codelupe", "x" * 51]
+)
 def test_a_bad_name_is_refused(install: Install, name: str) -> None:
     install(name, distribution="bad-name")
     install("zz_sound")
@@ -364,6 +370,188 @@ def test_a_plugin_that_breaks_its_contract_stands_alone(install: Install, hook: 
     install("broken", f"{IMPORTS}\n    @hookimpl\n    {hook}\n")
     install("zz_sound")
     assert_isolated(Host(load_plugins()), "broken", cause)
+
+
+ASYNC = """
+    import functools
+    async def three(a, event, context): ...
+    def wrap(function):
+        @functools.wraps(function)
+        def call(*arguments): return function(*arguments)
+        return call
+    def wrap_with_database(function):
+        @functools.wraps(function)
+        async def call(event, context): await function("database", event, context)
+        return call
+    class Handler:
+        async def __call__(self, event, context): ...
+        async def method(self, event, context): ...
+        @staticmethod
+        async def static(event, context): ...
+    class Late:
+        def __call__(self, event, context): ...
+    async def generate(event, context): yield
+    def plain(event, context): ...
+    async def one(event): ...
+    async def many(event, context, more): ...
+    async def keywords(*, event, context): ...
+    async def defaults(event, context=None, more=5): ...
+    async def anything(*arguments): ...
+"""
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        *("handle", "wrap(handle)", "functools.partial(three, 1)", "wrap_with_database(three)", "Handler()"),
+        *("Handler().method", "Handler.static", "functools.partial(Handler())", "defaults", "anything"),
+    ],
+)
+def test_a_handler_that_can_be_called_and_awaited_is_taken(install: Install, handler: str) -> None:
+    offer = f"Subscription(name='s', events=[BatchReady], handler={handler})"
+    install("good", f"{IMPORTS}{ASYNC}\n    @hookimpl\n    def codelupe_subscriptions(): return [{offer}]\n")
+    host = Host(load_plugins())
+    [subscription] = [one for one in gather(host).subscriptions if one.name == "good.s"]
+    assert (host.broken, isinstance(subscription.events, tuple)) == ([], True)
+
+
+@pytest.mark.parametrize(
+    ("offer", "cause"),
+    [
+        *(
+            (f"Subscription(name='s', events=(BatchReady,), handler={handler})", cause)
+            for handler, cause in (
+                ("plain", "plain is not async"),
+                ("lambda event, context: handle(event, context)", "is not async"),
+                ("generate", "generate is not async"),
+                ("Late()", "is not async"),
+                ("Handler", "is not async"),
+                ("functools.partial(plain)", "is not async"),
+                ("None", "cannot be called"),
+                ("one", "one cannot take (event, context)"),
+                ("many", "many cannot take (event, context)"),
+                ("keywords", "keywords cannot take (event, context)"),
+                ("functools.partial(handle, 1)", "cannot take (event, context)"),
+                ("Handler.method", "method cannot take (event, context)"),
+            )
+        ),
+        ("BatchSubscription(name='s', events=(BatchReady,), handler=one)", "one cannot take (events, context)"),
+        ("Subscription(name='s', events=(BatchReady,), handler=handle, concurrency=0)", "concurrency = 0 must be"),
+        ("Subscription(name='s', events=(BatchReady,), handler=handle, concurrency='4')", "is no whole number"),
+        ("Subscription(name='s', events=(BatchReady,), handler=handle, concurrency=True)", "is no whole number"),
+        ("Subscription(name='s', events=(BatchReady,), handler=handle, version=0)", "version = 0 must be"),
+        ("BatchSubscription(name='s', events=(BatchReady,), handler=handle, size=0)", "size = 0 must be"),
+        ("Subscription(name='s', events=(), handler=handle)", "names no events"),
+        ("Subscription(name='s', events='BatchReady', handler=handle)", "no tuple of event classes"),
+        ("Subscription(name='s', events=(BatchReady,), emits=BatchReady, handler=handle)", "no tuple of event"),
+        ("Subscription(name='s', events=(BatchReady,), handler=handle, retry=RetryPolicy(attempts=0))", "attempts = 0"),
+        (
+            "Subscription(name='s', events=(BatchReady,), handler=handle, retry=RetryPolicy(cap=timedelta(-1)))",
+            "retry.cap",
+        ),
+        ("Subscription(name='s', events=(BatchReady,), handler=handle, retry=None)", "retry.attempts = None"),
+        *(
+            (f"Subscription(name={name!r}, events=(BatchReady,), handler=handle)", "the name")
+            for name in ("", "a.b", "a b", "a\n", "a~b", "é", "x" * 65)
+        ),
+        ("Subscription(name=5, events=(BatchReady,), handler=handle)", "TypeError"),
+    ],
+)
+def test_a_subscription_that_could_not_work_is_found_at_load(install: Install, offer: str, cause: str) -> None:
+    code = IMPORTS.replace("Subscription,", "Subscription, BatchSubscription, RetryPolicy,")
+    install("broken", f"{code}{ASYNC}\n    @hookimpl\n    def codelupe_subscriptions(): return [{offer}]\n")
+    install("zz_sound")
+    host = Host(load_plugins())
+    assert_isolated(host, "broken", cause)
+    assert find(host, "broken").failed_at("codelupe_subscriptions")
+
+
+@pytest.mark.parametrize(
+    ("hook", "cause"),
+    [
+        ("codelupe_jobs(): return [Job(name='j', every=timedelta(0), run=handle)]", "every"),
+        ("codelupe_jobs(): return [Job(name='j', every=timedelta(-1), run=one)]", "must be more than zero"),
+        ("codelupe_jobs(): return [Job(name='j', every=60, run=one)]", "every = 60 is no timedelta"),
+        ("codelupe_jobs(): return [Job(name='j', every=timedelta(1), run=handle)]", "cannot take (context)"),
+        ("codelupe_jobs(): return [Job(name='j', every=timedelta(1), run=print)]", "is not async"),
+        ("codelupe_services(): return [Service(name='s', run=handle)]", "cannot take (context)"),
+        ("codelupe_services(): return [Service(name='a b', run=one)]", "the name"),
+    ],
+)
+def test_a_job_or_service_that_could_not_work_is_found_at_load(install: Install, hook: str, cause: str) -> None:
+    install("broken", f"{IMPORTS}{ASYNC}\n    @hookimpl\n    def {hook}\n")
+    install("zz_sound")
+    assert_isolated(Host(load_plugins()), "broken", cause)
+
+
+@pytest.mark.parametrize(
+    ("code", "cause"),
+    [
+        ("def codelupe_subscriptions(): return []", "offers nothing: did you forget @hookimpl on codelupe_subscrip"),
+        ("def codelupe_subscription(): return []", "did you forget @hookimpl on codelupe_subscription?"),
+        ("x = 1", "offers nothing: did you forget @hookimpl?"),
+        (
+            "def codelupe_jobs(): return []\n    @hookimpl\n    def codelupe_services(): return []",
+            "did you forget @hookimpl on codelupe_jobs?",
+        ),
+    ],
+)
+def test_a_forgotten_mark_is_said(install: Install, code: str, cause: str) -> None:
+    install("broken", f"{IMPORTS}\n    {code}\n")
+    install("zz_sound")
+    assert_isolated(Host(load_plugins()), "broken", cause)
+
+
+def test_a_helper_that_is_named_like_a_hook_to_be_is_no_mistake(install: Install) -> None:
+    install("good", f"{SOUND}\n    import codelupe_events\n    def codelupe_colour(): return 'green'\n")
+    assert Host(load_plugins()).broken == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    ["KeyboardInterrupt", "SystemExit(0)", "GeneratorExit", "asyncio.CancelledError", "StopIteration"],
+)
+@pytest.mark.parametrize(
+    "hook", ["codelupe_settings", "codelupe_subscriptions", "codelupe_commands", "codelupe_checks"]
+)
+def test_whatever_a_hook_raises_breaks_that_plugin_alone(install: Install, hook: str, error: str) -> None:
+    install("broken", f"{IMPORTS}\n    import asyncio\n    @hookimpl\n    def {hook}(): raise {error}\n")
+    install("zz_sound")
+    host = Host(load_plugins())
+    host.settings_models()
+    host.commands()
+    host.checks()
+    assert_isolated(host, "broken", error.partition("(")[0].rpartition(".")[2])
+    assert find(host, "broken").failed_at(hook)
+
+
+def test_ctrl_c_while_a_plugin_is_imported_is_the_user_s(install: Install) -> None:
+    install("slow", "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    with pytest.raises(KeyboardInterrupt):
+        load_plugins()
+
+
+def test_an_import_that_takes_long_is_named_while_it_lasts(
+    install: Install, monkeypatch: pytest.MonkeyPatch, quiet_logs: list[Any]
+) -> None:
+    """It ends when the log has named it."""
+    monkeypatch.setattr(isolation, "SLOW_SECONDS", 0.01)
+    named = threading.Event()
+    monkeypatch.setitem(sys.modules, "its_end", types.SimpleNamespace(named=named))
+
+    class Log:
+        """Says when it was written to."""
+
+        def critical(self, event: str, **fields: Any) -> None:
+            structlog.get_logger().critical(event, **fields)
+            named.set()
+
+    monkeypatch.setattr(isolation, "log", Log())
+    install("slow", f"import its_end\nassert its_end.named.wait({HANGS})\n{textwrap.dedent(SOUND)}")
+    host = Host(load_plugins())
+    assert host.broken == []
+    [record] = [one for one in quiet_logs if one["event"] == "plugin_takes_long"]
+    assert (record["plugin"], record["activity"]) == ("slow", "import")
 
 
 def test_a_plugin_that_fails_at_one_hook_offers_nothing_at_all(install: Install) -> None:
