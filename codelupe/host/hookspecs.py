@@ -49,7 +49,7 @@ hookimpl = pluggy.HookimplMarker("codelupe")
 def codelupe_settings() -> type[BaseModel]:
     """The pydantic model of ``[plugins.<name>]``.
 
-    Its defaults should make a working plugin: one with a field without a default is broken until the operator sets that.
+    Its defaults should make a working plugin: one with a field without a default is broken until that is set.
     Unknown keys are refused whatever the model says. Called before anything else, without arguments.
     """
 
