@@ -39,6 +39,7 @@ from codelupe.postgres import Database
 from codelupe.postgres.embedded import embedded_server
 from codelupe.postgres.migrate import migrate, own_migrations
 from codelupe.postgres.queries import load_queries
+from codelupe.work.child_tasks import contain_child_tasks
 from codelupe.work.registration import register_subscriptions
 from codelupe.work.runtime import Runtime
 from codelupe.work.scheduler import Scheduler
@@ -209,6 +210,7 @@ class Daemon:
     async def run(self, watcher: Watcher | None = None) -> Outcome:
         """Work until a signal comes or, with ``until_idle``, until there is nothing left to do."""
         systemd.hide_service_manager()
+        contain_child_tasks()
         self._watcher = watcher
         failed_jobs: dict[str, str] = {}
         with LoopWatch(self._host.packages, self._timings.blocked) as loop_watch:
@@ -216,7 +218,8 @@ class Daemon:
                 self._stop = group.cancel_scope.cancel
                 group.start_soon(self._obey_signals)
                 async with self._prepared() as (runtime, extensions):
-                    failed_jobs = await self._work(runtime, extensions, watcher, loop_watch)
+                    with runtime.calls.guarded():
+                        failed_jobs = await self._work(runtime, extensions, watcher, loop_watch)
                     if watcher is not None and not self._signals:
                         await watcher.conclude(runtime, extensions)
                     log.info("stopped", interrupted=self._signals > 0)
@@ -285,11 +288,12 @@ class Daemon:
             working.start_soon(worker.run)
             async with anyio.create_task_group() as scheduling:
                 self._stop = self._drain(worker, scheduling.cancel_scope, working.cancel_scope)
+                # In tasks of their own: who cancels this one from outside must not look like a job of a plugin.
                 if self._until_idle:
-                    await scheduler.run_until_idle(worker)
+                    scheduling.start_soon(scheduler.run_until_idle, worker)
                 else:
-                    await scheduler.run_on_time()
-                    await anyio.sleep_forever()
+                    scheduling.start_soon(scheduler.run_on_time)
+                    scheduling.start_soon(anyio.sleep_forever)
             worker.stop()
             await worker.stopped.wait()
 

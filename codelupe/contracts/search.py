@@ -23,7 +23,11 @@ class SearchHit:
 
 @runtime_checkable
 class SearchIndex(Protocol):
-    """The index over discovered repositories."""
+    """The index over discovered repositories.
+
+    One that is a service of its own raises ``RetryLater(reason, after=…, counts=False)`` while that is away: what was
+    to be indexed waits for it.
+    """
 
     name: str
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
+from typing import TypeVar
+
+import anyio
 
 from codelupe.errors import LeaseLost, Reject, RetryLater
 from codelupe.log import Entry
-from codelupe.postgres.retry import is_unavailable, retry_while_unavailable
+from codelupe.postgres.retry import RetryWhileUnavailable, is_unavailable
 from codelupe.postgres.text import storable
+from codelupe.work.child_tasks import PluginRaised
 from codelupe.work.context import HandlerContext
+from codelupe.work.outage import Outage
 from codelupe.work.retry import backoff
 from codelupe.work.runtime import Runtime
 from codelupe.work.subscriptions import Handler, Subscribed
@@ -17,28 +23,56 @@ from codelupe.work.task import Task
 from codelupe.work.task_queue import TaskQueue
 from codelupe_events import EventError, TaskDeadLettered
 
+T = TypeVar("T")
+
+_SHOWN = 3
+"""So many errors of a group are described."""
+
 
 class Attempt:
     """One attempt at one task; whatever the handler raises becomes an outcome that the database knows of."""
 
     def __init__(
-        self, subscription: Subscribed, handler: Handler, task: Task, runtime: Runtime, queue: TaskQueue
+        self,
+        subscription: Subscribed,
+        handler: Handler,
+        task: Task,
+        runtime: Runtime,
+        queue: TaskQueue,
+        postponement: Outage,
     ) -> None:
+        self._subscription = subscription
         self._policy = subscription.retry
         self._handler = handler
         self._task = task
+        self._runtime = runtime
         self._log = runtime.log
         self._queue = queue
+        self._postponement = postponement
         self._context = HandlerContext(subscription.version, runtime, task)
 
     async def run(self) -> timedelta | None:
         """Begin, call, record; returns after how long the task is to be tried again, None if it is not."""
-        try:
-            self._begin()
+
+        async def handle() -> None:
             await self._handler(self._task.recorded.decode(), self._context)
-            await self._context.finish()
-        except (Exception, SystemExit) as error:
-            return await self._record_outcome(_sole_cause(error))
+
+        began = anyio.current_time()
+        try:
+            with self._context.open_inside():
+                self._begin()
+                await self._runtime.calls.run(
+                    handle,
+                    name=self._task.subscription,
+                    stream=self._task.recorded.stream,
+                    limit=self._subscription.timeout,
+                    grace=self._subscription.grace,
+                )
+                await self._context.finish()
+        except Exception as error:
+            return await self._record_outcome(cause_of(error))
+        self._postponement.record_success(since=began)
+        self._runtime.database_outage.record_success(since=began)
         return None
 
     def _begin(self) -> None:
@@ -47,9 +81,12 @@ class Attempt:
 
     async def _record_outcome(self, error: BaseException) -> timedelta | None:
         """An error that cannot be obeyed, such as a retry in ten thousand years, makes a dead letter."""
+        if self._context.is_finished:
+            self._context.log.warning("failed_after_commit", error=describe(error), exc_info=error)
+            return None
         try:
             return await self._obey(error)
-        except (Exception, SystemExit) as odd:
+        except Exception as odd:
             reason = f"{describe(error)} (and that cannot be obeyed: {describe(odd)})"
             await self._dead_letter(Reject(reason), cause=odd)
             return None
@@ -60,9 +97,10 @@ class Attempt:
             case LeaseLost():
                 log.warning("result_discarded", reason=error.message)
             case _ if is_unavailable(error):
+                self._runtime.database_outage.meet(log, error=describe(error))
                 return await self._retry(error, timedelta(seconds=1), counts=False)
             case RetryLater():
-                log.warning("retry_later", reason=str(error), after_seconds=error.after.total_seconds())
+                self._postponement.meet(log, reason=str(error), after_seconds=error.after.total_seconds())
                 return await self._retry(error, error.after, counts=error.counts)
             case Reject() | EventError():
                 await self._dead_letter(error)
@@ -80,7 +118,7 @@ class Attempt:
             text = {"error": describe(error), "traceback": _traceback(error)}
             return after if await self._queue.retry(self._task, after=after, counts=counts, **text) else None
 
-        return await retry_while_unavailable(record, "outcome")
+        return await _record(record)
 
     async def _dead_letter(self, error: BaseException, *, cause: BaseException | None = None) -> None:
         self._context.log.error("dead_lettered", error=describe(error), exc_info=cause)
@@ -101,24 +139,60 @@ class Attempt:
                     await self._log.append(connection, [entry])
             self._log.notifier.announce()
 
-        await retry_while_unavailable(record, "outcome")
+        await _record(record)
+
+
+async def _record(step: Callable[[], Awaitable[T]]) -> T:
+    """An outage is the handlers' and the feeder's to report."""
+    recording = RetryWhileUnavailable("outcome", quiet=True)
+    while True:
+        async with recording:
+            return await step()
 
 
 def describe(error: BaseException) -> str:
     """The error in one line, fit for a table: its type unless it is one of ours, and its first words."""
+    if isinstance(error, BaseExceptionGroup):
+        first, *others = _leaves(error)
+        several = "; ".join(map(describe, [first, *others[: _SHOWN - 1]]))
+        return f"{several} (and {len(others) + 1 - _SHOWN} more)" if len(others) >= _SHOWN else several
     try:
         text = storable(str(error))[:2000]
-    except Exception:
+    except BaseException:
         text = "it cannot say what"
-    return text if isinstance(error, (Reject, RetryLater)) else f"{type(error).__name__}: {text}"
+    if isinstance(error, (Reject, RetryLater)):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """What plugin code raised, out of what was made of it on the way.
+
+    A task group wraps the error of its only child that fails. Several that want to be called again later are one that
+    waits for the longest of their times.
+    """
+    while True:
+        if isinstance(error, PluginRaised):
+            error = error.error
+        elif isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        else:
+            break
+    if isinstance(error, BaseExceptionGroup):
+        leaves = list(_leaves(error))
+        if postponed := [one for one in leaves if isinstance(one, RetryLater)]:
+            return max(postponed, key=lambda one: one.after) if len(postponed) == len(leaves) else error
+    return error
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    error = cause_of(error) if isinstance(error, PluginRaised) else error
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from _leaves(one)
+    else:
+        yield error
 
 
 def _traceback(error: BaseException) -> str:
     return storable("".join(traceback.format_exception(error)))[-20_000:]
-
-
-def _sole_cause(error: BaseException) -> BaseException:
-    """A handler's own task group wraps its error; what counts is the error inside."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error

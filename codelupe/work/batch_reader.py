@@ -12,23 +12,24 @@ from dataclasses import dataclass
 import anyio
 import anyio.lowlevel
 import asyncpg
-import structlog
 
+from codelupe.errors import RetryLater
 from codelupe.log.entries import FEW
 from codelupe.log.event_log import SQL
 from codelupe.log.notifier import Signal
 from codelupe.observability.attribution import attributed_to
 from codelupe.postgres import Connection
 from codelupe.postgres.retry import RetryWhileUnavailable, is_unavailable
-from codelupe.work.context import BatchContext, HandlerContext
+from codelupe.work.attempt import cause_of, describe
+from codelupe.work.context import BatchContext, HandlerContext, Outbox, logger
+from codelupe.work.outage import Outage
 from codelupe.work.runtime import Runtime
 from codelupe.work.subscriptions import BatchSubscription, Handler
 from codelupe.work.task_queue import FEED_LIMIT
+from codelupe.work.transactions import SharedTransaction
 from codelupe_events import Event, decode_all
 
 _SMALLER = 8
-
-log = structlog.get_logger("codelupe")
 
 
 class BatchReader:
@@ -54,6 +55,8 @@ class BatchReader:
         self._when_caught_up = when_caught_up
         self._size = subscription.size
         self._kinds = frozenset(subscription.kinds)
+        self._postponement = Outage("retry_later", "retry_later_over")
+        self._log = logger(subscription.name)
 
     async def run(self) -> None:
         """Read whenever there is something, until cancelled, over a database that may go away."""
@@ -70,18 +73,18 @@ class BatchReader:
         Raises:
             DatabaseUnavailable: what was under way is rolled back and comes again.
         """
-        while True:
+        more = True
+        while more:
+            began = anyio.current_time()
             try:
                 more = await self._read_one()
-            except (Exception, SystemExit) as error:
+            except Exception as error:
                 if is_unavailable(error):
                     raise
-                more = True
-                await self._after_failure(error)
+                await self._after_failure(cause_of(error))
             else:
                 self._size = min(self._size * _SMALLER, self._subscription.size)
-            if not more:
-                return
+                self._postponement.record_success(since=began)
 
     async def _read_one(self) -> bool:
         async with self._runtime.database.transaction() as connection:
@@ -121,13 +124,28 @@ class BatchReader:
     async def _handle(self, connection: Connection, batch: Sequence[asyncpg.Record]) -> bool:
         if not batch:
             return False
-        events = decode_all([(row["type"], row["version"], row["data"]) for row in batch])
-        name, version = self._subscription.name, self._subscription.version
-        context = BatchContext(name, version, self._runtime, connection, events, batch)
-        with attributed_to(name):
+        shared = SharedTransaction(connection, self._subscription.name)
+        with shared.watched():
+            outbox = await self._call(connection, batch)
+            shared.check()
+            await self._runtime.log.append(connection, outbox.entries)
+        shared.check()
+        return bool(outbox.entries)
+
+    async def _call(self, connection: Connection, batch: Sequence[asyncpg.Record]) -> Outbox:
+        name, version, timeout = self._subscription.name, self._subscription.version, self._subscription.timeout
+        outbox = Outbox(name, version)
+
+        async def handle() -> None:
+            events = decode_all([(row["type"], row["version"], row["data"]) for row in batch])
+            context = BatchContext(name, self._runtime, connection, events, batch, outbox)
             await self._subscription.handler(events, context)
-        await self._runtime.log.append(connection, context.outbox.entries)
-        return bool(context.outbox.entries)
+
+        with outbox.open_inside():
+            await self._runtime.calls.run(
+                handle, name=name, stream=batch[0]["stream"], limit=timeout, grace=self._subscription.grace
+            )
+        return outbox
 
     # --- events that become tasks ---
 
@@ -158,11 +176,18 @@ class BatchReader:
         await connection.execute(SQL.move_cursor, self._subscription.name, batch.catch_up, batch.reached, handled)
 
     async def _after_failure(self, error: BaseException) -> None:
-        """Try a smaller batch next; an event that failed alone becomes a task, which has retries."""
+        """Wait if the handler asks for it; else try a smaller batch next.
+
+        An event that failed alone becomes a task, which has retries.
+        """
+        if isinstance(error, RetryLater) and not error.counts:
+            self._postponement.meet(self._log, reason=str(error), after_seconds=error.after.total_seconds())
+            await anyio.sleep(error.after.total_seconds())
+            return
         name = self._subscription.name
         if self._size > 1:
             self._size = max(1, self._size // _SMALLER)
-            log.warning("batch_failed", stage=name, error=type(error).__name__, next_size=self._size, exc_info=error)
+            self._log.warning("batch_failed", error=describe(error), next_size=self._size, exc_info=error)
             return
         async with self._runtime.log.database.transaction() as connection:
             batch = await self._open(connection)
@@ -195,8 +220,10 @@ def one_by_one(subscription: BatchSubscription, runtime: Runtime) -> Handler:
         async with context.transaction() as connection:
             row = await connection.fetchrow(SQL.event_at, context.recorded.position)
             assert row is not None, "a task's event stays in the log"
-            single = BatchContext(context.name, subscription.version, runtime, connection, [event], [row])
-            await subscription.handler([event], single)
-            context.emit_all(single.outbox)
+            outbox = Outbox(context.name, subscription.version)
+            with outbox.open_inside():
+                single = BatchContext(context.name, runtime, connection, [event], [row], outbox)
+                await subscription.handler([event], single)
+            context.emit_all(outbox)
 
     return handle

@@ -13,6 +13,7 @@ from codelupe.log.notifier import Signal
 from codelupe.postgres.retry import RetryWhileUnavailable
 from codelupe.work.attempt import Attempt
 from codelupe.work.leases import SignsOfLife
+from codelupe.work.outage import Outage
 from codelupe.work.runtime import Runtime
 from codelupe.work.subscriptions import Handler, Subscribed
 from codelupe.work.task import Task
@@ -46,6 +47,8 @@ class Consumer:
         self.running = 0
         self.needs_tasks = feeder is not None
         """Whether the feeder should make tasks; it does not before most are claimed, which keeps the table small."""
+        self.unfinished: set[uuid.UUID] = set()
+        """The tokens of tasks whose attempt has begun and not ended; a worker that leaves has crashed over them."""
         self._handler = handler
         self._runtime = runtime
         self._queue = queue
@@ -56,6 +59,7 @@ class Consumer:
         self._waiting: deque[Task] = deque()
         """Claimed ahead, so that a free slot has the next one at hand."""
         self._mean_seconds = _QUICK_SECONDS
+        self._postponement = Outage("retry_later", "retry_later_over")
         self._delivered = -1
         self._claimed = 0
         self._retry_times: list[float] = []
@@ -78,6 +82,7 @@ class Consumer:
         """Run attempts in this group from now on; what was claimed under an earlier lease is not ours any more."""
         self._attempts = attempts
         self._waiting.clear()
+        self.unfinished.clear()
 
     def accept(self, tasks: Iterable[Task]) -> None:
         """Attempt claimed tasks as slots are free; the others wait."""
@@ -106,8 +111,13 @@ class Consumer:
 
     async def _attempt(self, task: Task) -> None:
         began = anyio.current_time()
+        self.unfinished.add(task.token)
+        attempt = Attempt(
+            self.subscription, self._handler, task, self._runtime, self._queue, postponement=self._postponement
+        )
         with self._runtime.progress.working(task.subscription, task.recorded.stream):
-            retry_after = await Attempt(self.subscription, self._handler, task, self._runtime, self._queue).run()
+            retry_after = await attempt.run()
+        self.unfinished.discard(task.token)
         ended = anyio.current_time()
         self._mean_seconds += (ended - began - self._mean_seconds) / 8
         if retry_after is not None:

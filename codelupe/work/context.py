@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from functools import cached_property, partial
 from typing import Any
 
@@ -22,12 +22,14 @@ from codelupe.observability.progress import Progress
 from codelupe.postgres import Connection, Database
 from codelupe.work.runtime import Runtime
 from codelupe.work.task import Task, complete, finish
+from codelupe.work.transactions import SharedTransaction
 from codelupe_events import Event
 
 
-def _logger(name: str) -> structlog.stdlib.BoundLogger:
-    logger: structlog.stdlib.BoundLogger = structlog.get_logger(name.partition(".")[0]).bind(stage=name)
-    return logger
+def logger(name: str) -> structlog.stdlib.BoundLogger:
+    """The logger of this subscription, job or service, bound to its plugin."""
+    bound: structlog.stdlib.BoundLogger = structlog.get_logger(name.partition(".")[0]).bind(stage=name)
+    return bound
 
 
 class _Context:
@@ -76,7 +78,7 @@ class HandlerContext(_Context):
         self.recorded = task.recorded
         """The event as the log holds it: position, id, stream, time."""
         self.attempt = task.attempt
-        """1 for the first try, also counting tries that ended with their process."""
+        """1 for the first try, also counting tries that ended with their process since the last checkpoint."""
         self.checkpoint: dict[str, Any] | None = task.checkpoint
         """What an earlier attempt left with :meth:`save_checkpoint`."""
         self._version = version
@@ -84,10 +86,15 @@ class HandlerContext(_Context):
         self._outbox = Outbox(self.name, version)
         self._finished = False
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether the handling has committed."""
+        return self._finished
+
     @cached_property
     def log(self) -> structlog.stdlib.BoundLogger:
         """Bound to plugin, subscription, stream and attempt."""
-        return _logger(self.name).bind(stream=self.recorded.stream, attempt=self.attempt)
+        return logger(self.name).bind(stream=self.recorded.stream, attempt=self.attempt)
 
     @cached_property
     def idempotency_key(self) -> uuid.UUID:
@@ -95,7 +102,11 @@ class HandlerContext(_Context):
         return derive_key(self.name, self._version, self.recorded.id)
 
     def emit(self, event: Event) -> None:
-        """Append the event when the handling commits. Handling the same event again emits the same keys."""
+        """Append the event when the handling commits. Handling the same event again emits the same keys.
+
+        Raises:
+            RuntimeError: the handling has committed, or the handler has ended.
+        """
         self._outbox.add(event, self.recorded.position, self.recorded.id)
 
     def emit_all(self, outbox: Outbox) -> None:
@@ -104,22 +115,32 @@ class HandlerContext(_Context):
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """The handling's one and final transaction.
+        """The handling's one and final transaction. What was emitted inside is gone if it rolls back.
 
         Raises:
             LeaseLost: another worker has the task by now; let it pass.
-            RuntimeError: it was open before.
+            PluginError: the block ended the transaction itself.
+            RuntimeError: one has committed before.
         """
         if self._finished:
             raise RuntimeError(f"{self.name} opened a second transaction; a handling has one")
-        async with self.database.transaction() as connection:
-            yield connection
-            await self._complete(connection)
+        with self._outbox.kept_unless_raised():
+            async with self.database.transaction() as connection:
+                shared = SharedTransaction(connection, self.name)
+                with shared.watched():
+                    yield connection
+                    shared.check()
+                    await self._complete(connection)
+                shared.check()
         self._conclude()
 
     async def emit_now(self, event: Event) -> None:
-        """Append the event at once, ahead of the handling's end; further attempts do not append it again."""
-        entry = self._outbox.entry(event, self.recorded.position, self.recorded.id)
+        """Append the event at once, ahead of the handling's end; further attempts do not append it again.
+
+        Raises:
+            RuntimeError: as for :meth:`emit`.
+        """
+        entry = self._outbox.entry_now(event, self.recorded.position, self.recorded.id)
         async with self._log.database.transaction() as connection:
             if not await connection.fetchval(SQL.hold, *self._task.key):
                 raise self._task.lost()
@@ -128,6 +149,9 @@ class HandlerContext(_Context):
 
     async def save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave something for the next attempt, such as where a long piece of work has come to.
+
+        The count of crashes begins again, and :attr:`attempt` with it: work that comes forward is not dead-lettered
+        because its process was restarted many times.
 
         Raises:
             EventRefused: Postgres cannot hold it; what was left before stands.
@@ -157,7 +181,12 @@ class HandlerContext(_Context):
             await self._complete(connection)
         self._conclude()
 
+    def open_inside(self) -> AbstractContextManager[None]:
+        """The host's, around the attempt: nothing can be emitted after the block."""
+        return self._outbox.open_inside()
+
     async def _complete(self, connection: Connection) -> None:
+        self._outbox.close(_COMPLETED)
         if len(self._outbox.entries) <= FEW:
             await complete(connection, self._task, self._outbox.entries)
         else:
@@ -176,23 +205,23 @@ class BatchContext(_Context):
     def __init__(
         self,
         name: str,
-        version: int,
         runtime: Runtime,
         connection: Connection,
         events: Sequence[Event],
         rows: Sequence[asyncpg.Record],
+        outbox: Outbox,
     ) -> None:
         super().__init__(name, runtime)
         self.connection = connection
         """The transaction's; what is written through it commits with the batch or not at all."""
         self._events = events
         self._rows = rows
-        self.outbox = Outbox(name, version)
+        self._outbox = outbox
 
     @cached_property
     def log(self) -> structlog.stdlib.BoundLogger:
         """Bound to plugin and subscription."""
-        return _logger(self.name)
+        return logger(self.name)
 
     async def recorded(self) -> list[Recorded]:
         """The events as the log holds them, in the order of the handler's events."""
@@ -200,13 +229,22 @@ class BatchContext(_Context):
         return [Recorded.from_row(row) for row in rows]
 
     def emit(self, event: Event, *, because: Event) -> None:
-        """Append the event when the batch commits; ``because`` is that one of the batch which it comes of."""
+        """Append the event when the batch commits; ``because`` is that one of the batch which it comes of.
+
+        Raises:
+            RuntimeError: the handler has ended.
+        """
         cause = self._row_of[id(because)]
-        self.outbox.add(event, cause["position"], cause["id"])
+        self._outbox.add(event, cause["position"], cause["id"])
 
     @cached_property
     def _row_of(self) -> dict[int, asyncpg.Record]:
         return dict(zip(map(id, self._events), self._rows, strict=True))
+
+
+_Emission = tuple[int, str, str]
+"""The position of the cause, and the type and the stream of what is emitted because of it."""
+_COMPLETED = "the handling has been completed"
 
 
 class Outbox:
@@ -215,55 +253,131 @@ class Outbox:
     def __init__(self, name: str, version: int) -> None:
         self._name = name
         self._version = version
-        self._emitted: Counter[tuple[int, str, str]] = Counter()
+        self._emitted: dict[_Emission, int] = {}
+        self._emitted_now: dict[_Emission, int] = {}
+        """The highest numbers that were appended ahead of the others."""
+        self._closed: str | None = None
         self.entries: list[Entry] = []
 
     def add(self, event: Event, position: int, cause: uuid.UUID) -> None:
         """The event comes of that one, which stands there."""
-        self.entries.append(self.entry(event, position, cause))
+        self.entries.append(self._entry(event, position, cause, self._number(event, position)))
 
-    def entry(self, event: Event, position: int, cause: uuid.UUID) -> Entry:
-        """The event with its key: the n-th of its type and stream that is emitted because of that cause."""
-        kind, stream = type(event).__name__, event.stream()
-        self._emitted[position, kind, stream] += 1
-        number = self._emitted[position, kind, stream]
+    def entry_now(self, event: Event, position: int, cause: uuid.UUID) -> Entry:
+        """The event with its key, to be appended ahead of the others and whatever becomes of them."""
+        number = self._number(event, position)
+        self._emitted_now[_emission(event, position)] = number
+        return self._entry(event, position, cause, number)
+
+    def close(self, reason: str) -> None:
+        """From now on nothing can be added."""
+        self._closed = reason
+
+    @contextmanager
+    def open_inside(self) -> Iterator[None]:
+        """Nothing can be added after the block."""
+        try:
+            yield
+        finally:
+            self.close("the handler has ended")
+
+    @contextmanager
+    def kept_unless_raised(self) -> Iterator[None]:
+        """What is added inside the block is gone if the block raises, and nothing is completed."""
+        entries, emitted = list(self.entries), dict(self._emitted)
+        try:
+            yield
+        except BaseException:
+            used_up = {kind: max(number, emitted.get(kind, 0)) for kind, number in self._emitted_now.items()}
+            self.entries[:], self._emitted = entries, emitted | used_up
+            self._closed = None if self._closed == _COMPLETED else self._closed
+            raise
+
+    def _number(self, event: Event, position: int) -> int:
+        """The event is the n-th of its type and stream that is emitted because of that cause."""
+        if self._closed is not None:
+            raise RuntimeError(f"{self._name} emitted a {type(event).__name__} too late: {self._closed}")
+        kind = _emission(event, position)
+        self._emitted[kind] = number = self._emitted.get(kind, 0) + 1
+        return number
+
+    def _entry(self, event: Event, position: int, cause: uuid.UUID, number: int) -> Entry:
         return Entry(
             event=event,
-            key=emission_key(position, self._name, self._version, kind, stream, number),
+            key=emission_key(position, self._name, self._version, type(event).__name__, event.stream(), number),
             metadata={"by": self._name, "caused_by": str(cause)},
         )
 
 
+def _emission(event: Event, position: int) -> _Emission:
+    return position, type(event).__name__, event.stream()
+
+
+_job_outbox: ContextVar[_JobOutbox | None] = ContextVar("job_outbox", default=None)
+
+
 class JobContext(_Context):
-    """One run of a job or a service. It may open as many transactions as it likes."""
+    """One run of a job or a service. It may open as many transactions as it likes, also at the same time.
+
+    Each has the events that were emitted inside it, by the task that opened it and by those that this one started.
+    """
 
     def __init__(self, name: str, runtime: Runtime) -> None:
         super().__init__(name, runtime)
-        self.log = _logger(name)
+        self.log = logger(name)
         self.appended = 0
         """How many new events this run has brought."""
-        self._outbox: list[Entry] = []
 
     def emit(self, event: Event, *, key: str | None = None, caused_by: uuid.UUID | None = None) -> None:
         """Append the event when the transaction around this call commits; once for ever if it has a ``key``.
 
         ``caused_by`` is the id of the event that it comes of, if there is one.
+
+        Raises:
+            RuntimeError: no transaction is around this call, or it is over.
         """
+        outbox = _job_outbox.get()
+        if outbox is None or outbox.context is not self or not outbox.is_open:
+            raise RuntimeError(f"{self.name} emitted a {type(event).__name__} outside a transaction")
         derived = None if key is None else derive_key(self.name, type(event).__name__, key)
         cause = {} if caused_by is None else {"caused_by": str(caused_by)}
-        self._outbox.append(Entry(event=event, key=derived, metadata={"by": self.name, **cause}))
+        outbox.entries.append(Entry(event=event, key=derived, metadata={"by": self.name, **cause}))
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """What is written inside and the events emitted inside commit together."""
-        self._outbox = []
-        async with self.database.transaction() as connection:
-            yield connection
-            appended = await self._log.append(connection, self._outbox)
-        self._outbox = []
+        """What is written inside and the events emitted inside commit together.
+
+        One inside another is a transaction of its own.
+
+        Raises:
+            PluginError: the block ended the transaction itself.
+        """
+        outbox, around = _JobOutbox(self), _job_outbox.get()
+        _job_outbox.set(outbox)
+        try:
+            async with self.database.transaction() as connection:
+                shared = SharedTransaction(connection, self.name)
+                with shared.watched():
+                    yield connection
+                    shared.check()
+                    outbox.is_open = False
+                    appended = await self._log.append(connection, outbox.entries)
+                shared.check()
+        finally:
+            outbox.is_open = False
+            _job_outbox.set(around)
         self.appended += sum(not one.duplicate for one in appended)
         self._log.notifier.announce()
 
     def progress(self, done: float, total: float | None, unit: str, **figures: float | str) -> None:
         """Show how far this is."""
         self._progress.report(self.name, self.name, Progress(done=done, total=total, unit=unit, figures=figures))
+
+
+class _JobOutbox:
+    """What is emitted inside one transaction of a job."""
+
+    def __init__(self, context: JobContext) -> None:
+        self.context = context
+        self.entries: list[Entry] = []
+        self.is_open = True

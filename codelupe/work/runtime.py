@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from codelupe.config.directories import Directories
 from codelupe.contracts.files import FileRule, Scorer
@@ -13,6 +13,8 @@ from codelupe.executor import Executor
 from codelupe.log import EventLog
 from codelupe.observability.progress import ProgressTracker
 from codelupe.postgres import Database
+from codelupe.work.outage import Outage
+from codelupe.work.plugin_calls import PluginCalls
 from codelupe.work.timings import DEFAULT, Timings
 
 
@@ -33,3 +35,6 @@ class Runtime:
     file_rules: Sequence[FileRule] = ()
     scorers: Sequence[Scorer] = ()
     timings: Timings = DEFAULT
+    calls: PluginCalls = field(default_factory=PluginCalls)
+    database_outage: Outage = field(default_factory=lambda: Outage("database_unavailable", "database_available"))
+    """As handlers meet it."""

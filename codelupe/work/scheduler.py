@@ -11,7 +11,7 @@ import structlog
 from codelupe.observability.attribution import attributed_to
 from codelupe.postgres.queries import load_queries
 from codelupe.postgres.retry import RetryWhileUnavailable, is_unavailable, retry_while_unavailable
-from codelupe.work.attempt import describe
+from codelupe.work.attempt import cause_of, describe
 from codelupe.work.context import JobContext
 from codelupe.work.leadership import leading
 from codelupe.work.retry import backoff
@@ -90,12 +90,15 @@ class Scheduler:
         self.failed.pop(job.name, None)
         try:
             with self._runtime.progress.working(job.name, job.name):
-                await job.run(context)
-        except (Exception, SystemExit) as error:
+                await self._runtime.calls.run(
+                    job.run, context, name=job.name, stream=job.name, limit=job.timeout, grace=job.grace
+                )
+        except Exception as error:
             if is_unavailable(error):
                 raise
-            context.log.error("job_failed", error=describe(error), exc_info=error)
-            self.failed[job.name] = describe(error)
+            cause = cause_of(error)
+            context.log.error("job_failed", error=describe(cause), exc_info=cause)
+            self.failed[job.name] = describe(cause)
         return self.failed.get(job.name)
 
     async def _keep_up(self, service: Service) -> None:
@@ -108,7 +111,7 @@ class Scheduler:
             async with attempt:
                 try:
                     has_ended = await self._serve(service, attempt)
-                except (Exception, SystemExit) as error:
+                except Exception as error:
                     if is_unavailable(error):
                         raise
                     ran_well = anyio.current_time() - began > restarts.cap.total_seconds()
@@ -120,12 +123,21 @@ class Scheduler:
         async with leading(self._database, service.name, needed=service.leader) as leads:
             if leads:
                 attempt.record_success()
-                with attributed_to(service.name):
-                    await service.run(JobContext(service.name, self._runtime))
+                context = JobContext(service.name, self._runtime)
+                await self._runtime.calls.run(
+                    service.run, context, name=service.name, stream=service.name, limit=None, grace=service.grace
+                )
                 return True
         await anyio.sleep(self._timings.leader_poll)
         return False
 
-    async def _pause_after_failure(self, service: Service, error: BaseException, seconds: float) -> None:
-        log.error("service_failed", stage=service.name, error=describe(error), restart_in_seconds=round(seconds, 1))
+    async def _pause_after_failure(self, service: Service, error: Exception, seconds: float) -> None:
+        cause = cause_of(error)
+        log.error(
+            "service_failed",
+            stage=service.name,
+            error=describe(cause),
+            restart_in_seconds=round(seconds, 1),
+            exc_info=cause,
+        )
         await anyio.sleep(seconds)

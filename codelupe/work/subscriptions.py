@@ -15,6 +15,9 @@ from codelupe_events import Event
 Handler = Callable[[Any, HandlerContext], Awaitable[None]]
 BatchHandler = Callable[[Sequence[Any], BatchContext], Awaitable[None]]
 
+GRACE = timedelta(seconds=30)
+"""Enough for what the host itself does for a handler that is cancelled: a rollback, and connections to be closed."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Subscribed:
@@ -25,6 +28,10 @@ class Subscribed:
     handled in order. A dead letter holds back the rest of its stream if ``dead_letter_blocks_stream``. A subscription
     seen for the first time starts at the log's beginning, or at its end if ``from_now``. Raising ``version`` gives
     replayed events new idempotency keys, so that what the handler emits counts as new.
+
+    A call of the handler that is not done within ``timeout`` is cancelled and has failed; None lets it go on for as
+    long as it likes. A handler that is cancelled, then or because the daemon stops, has ``grace`` to clean up. One that
+    still goes on after that is logged as ``handler_ignores_cancellation`` and costs its process a restart.
     """
 
     name: str
@@ -35,6 +42,8 @@ class Subscribed:
     from_now: bool = False
     replayable: bool = True
     version: int = 1
+    timeout: timedelta | None = timedelta(hours=1)
+    grace: timedelta = GRACE
 
     @property
     def event_types(self) -> list[str]:
@@ -72,6 +81,9 @@ class BatchSubscription(Subscribed):
     commit together. A batch that fails is tried in smaller pieces; an event that fails alone is handled by itself
     from then on, with retries and dead letters as in a :class:`Subscription`, and its stream queues behind it.
 
+    While a service that the handler needs is away, it raises ``RetryLater(reason, after=…, counts=False)``: the same
+    events come again after that time, however often, and none fails.
+
     ``projects_to`` names the tables that this handler alone writes and that its events alone fill: they can be
     rebuilt beside the live ones (``codelupe replay --rebuild``).
     """
@@ -87,21 +99,26 @@ class Job:
 
     ``name`` is unique within the plugin; the host makes it ``<plugin>.<name>``. Under ``run --until-idle`` it runs
     whenever the log is idle instead, until no job brings anything new.
+
+    A run that is not done within ``timeout`` is cancelled and has failed. ``grace`` is as for subscriptions.
     """
 
     name: str
     every: timedelta
     run: Callable[[JobContext], Awaitable[None]]
     emits: tuple[type[Event], ...] = ()
+    timeout: timedelta | None = timedelta(hours=1)
+    grace: timedelta = GRACE
 
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
     """A task that runs as long as the daemon; it is started again, with a growing pause, when it fails.
 
-    With ``leader`` it runs in one process of the cluster at a time.
+    With ``leader`` it runs in one process of the cluster at a time. ``grace`` is as for subscriptions.
     """
 
     name: str
     run: Callable[[JobContext], Awaitable[None]]
     leader: bool = False
+    grace: timedelta = GRACE

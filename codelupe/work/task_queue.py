@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -88,10 +88,13 @@ class TaskQueue:
         """Put the task aside, within the caller's transaction; False if the claim holds no longer."""
         return bool(await connection.fetchval(SQL.dead_letter, *task.key, error, traceback))
 
-    async def release(self, worker: uuid.UUID) -> None:
-        """Give back what the worker holds, and the worker itself."""
+    async def release(self, worker: uuid.UUID, begun: Collection[uuid.UUID] = ()) -> None:
+        """Give back what the worker holds, and the worker itself.
+
+        It crashed over the tasks whose tokens are ``begun``; the others are untouched.
+        """
         async with self._database.transaction() as connection:
-            await connection.execute(SQL.release, worker, [])
+            await connection.execute(SQL.release, worker, list(begun))
             await connection.execute(SQL.delete_workers, [worker])
 
     async def reap(self, worker: uuid.UUID) -> tuple[int, int]:

@@ -118,6 +118,7 @@ class Worker:
     def stop(self) -> None:
         """Claim nothing more, let running attempts end within the drain time, give the rest back."""
         self._stopping.set()
+        self._runtime.calls.end_by(self._names, self._drain.total_seconds())
         for consumer in self._consumers:
             consumer.stop()
 
@@ -134,10 +135,13 @@ class Worker:
         """Whether every event has been handled or dead-lettered and no open transaction can append another."""
         high_water_mark = await self._runtime.log.high_water_mark()
         subscriptions = [consumer.subscription for consumer in self._consumers]
-        names = [one.name for one in subscriptions]
-        is_busy = await self._database.fetchval(SQL.is_busy, names, high_water_mark, *handled_by(subscriptions))
+        is_busy = await self._database.fetchval(SQL.is_busy, self._names, high_water_mark, *handled_by(subscriptions))
         # Looked at last: a handler that ended while we looked has moved the head.
         return not is_busy and await self._runtime.log.head_position() == high_water_mark
+
+    @property
+    def _names(self) -> list[str]:
+        return [consumer.subscription.name for consumer in self._consumers]
 
     # --- the lease ---
 
@@ -158,6 +162,7 @@ class Worker:
 
         def on_lost(reason: str) -> None:
             log.error("lease_lost", worker=str(worker), reason=reason)
+            self._runtime.calls.end_by(self._names, 0)
             anyio.from_thread.run_sync(lost.set, token=token)
 
         heartbeat = Heartbeat(self._database, worker, self._lease, on_lost, signs=self._signs)
@@ -185,9 +190,12 @@ class Worker:
         """Give everything back, or leave it after the time of a lease: others take it when the lease has run out."""
         try:
             with anyio.fail_after(self._lease.total_seconds()):
-                await self._queue.release(worker)
+                await self._queue.release(worker, self._unfinished())
         except (DatabaseUnavailable, TimeoutError, asyncpg.DeadlockDetectedError):
             log.warning("leaving_without_release", worker=str(worker))
+
+    def _unfinished(self) -> set[uuid.UUID]:
+        return set().union(*(consumer.unfinished for consumer in self._consumers))
 
     # --- the work ---
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable
+from datetime import timedelta
 from functools import partial
 
 from codelupe import (
@@ -23,6 +24,8 @@ from codelupe_crawler.status import count_repositories, read_repositories
 from codelupe_events import CrawlRequested, CrawlSliceCompleted, RepoDiscovered, RepoForgotten
 
 _EMITS = (RepoDiscovered, CrawlSliceCompleted)
+_LONGEST_CRAWL = timedelta(days=1)
+"""There may be thousands of sources; each git URL has a time limit of its own."""
 
 
 @hookimpl
@@ -42,14 +45,19 @@ def codelupe_status_sections() -> list[StatusSection]:
 
 @hookimpl
 def codelupe_jobs(settings: CrawlerSettings) -> Iterable[Job]:
-    return [Job(name="crawl", every=settings.every, run=Crawler().crawl, emits=_EMITS)]
+    return [Job(name="crawl", every=settings.every, run=Crawler().crawl, emits=_EMITS, timeout=_LONGEST_CRAWL)]
 
 
 @hookimpl
 def codelupe_subscriptions() -> Iterable[Subscription]:
     return [
         Subscription(
-            name="crawl-request", events=(CrawlRequested,), handler=Crawler().answer, emits=_EMITS, concurrency=1
+            name="crawl-request",
+            events=(CrawlRequested,),
+            handler=Crawler().answer,
+            emits=_EMITS,
+            concurrency=1,
+            timeout=_LONGEST_CRAWL,
         ),
         Subscription(name="forget", events=(RepoForgotten,), handler=remove_copies),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Iterable
+from datetime import timedelta
 
 from codelupe import CodelupeError, Finding, Subscription, hookimpl
 from codelupe_downloader.settings import DownloaderSettings
@@ -39,6 +40,7 @@ def codelupe_subscriptions(settings: DownloaderSettings) -> Iterable[Subscriptio
             handler=Downloader(settings).handle,
             emits=(RepoCloned, RepoEmpty),
             concurrency=settings.concurrency,
+            timeout=settings.timeout + timedelta(hours=1),  # beside the clone, folders are put in place and removed
             dead_letter_blocks_stream=False,  # a later revision may well be clonable
         )
     ]

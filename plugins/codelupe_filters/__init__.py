@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from codelupe import FileRule, RepositoryRule, StatusSection, Subscription, hookimpl
 from codelupe_events import FilesExtracted, RepoAccepted, RepoCloned, RepoDiscovered, RepoRejected
 from codelupe_filters.extract import ExtractFiles
@@ -47,6 +49,7 @@ def codelupe_subscriptions(settings: FiltersSettings) -> list[Subscription]:
             events=(RepoCloned,),
             emits=(FilesExtracted,),
             handler=ExtractFiles(settings),
+            timeout=timedelta(hours=6),  # for the largest clone on a small machine
             # A clone that went missing must not hold back the one that follows it.
             dead_letter_blocks_stream=False,
         ),

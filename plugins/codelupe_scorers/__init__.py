@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from codelupe import Scorer, Subscription, hookimpl
 from codelupe_events import FilesExtracted, FilesScored
 from codelupe_scorers.complexity import Complexity
@@ -41,6 +43,7 @@ def codelupe_subscriptions() -> list[Subscription]:
             events=(FilesExtracted,),
             emits=(FilesScored,),
             handler=score,
+            timeout=timedelta(hours=6),  # for the largest clone on a small machine
             # The files of one commit say nothing about those of the next.
             dead_letter_blocks_stream=False,
         )

@@ -59,6 +59,8 @@ def codelupe_subscriptions(settings: TrainerSettings) -> Iterable[Subscription |
             emits=(TrainingStarted, TrainingCompleted, TrainingFailed),
             concurrency=1,
             retry=_RETRY,
+            timeout=None,  # it waits for the device, and has no end that could be told
+            grace=settings.stop_timeout + timedelta(minutes=1),
         ),
         Subscription(
             name="gate",
@@ -67,6 +69,8 @@ def codelupe_subscriptions(settings: TrainerSettings) -> Iterable[Subscription |
             emits=(ModelPromoted, ModelRejected),
             concurrency=1,
             retry=_RETRY,
+            timeout=None,  # it waits for the device, and has no end that could be told
+            grace=settings.stop_timeout + timedelta(minutes=1),
         ),
         Subscription(name="current-model", events=(ModelPromoted,), handler=follow_promotions, concurrency=1),
         Subscription(name="forget", events=(RepoForgotten,), handler=empty_work_files),

@@ -13,6 +13,8 @@ from codelupe_trainer.settings import TrainerSettings
 FILES = "files.jsonl"
 """The job's files, one :class:`codelupe_trainer.samples.CodeFile` a line, in its folder."""
 ADAPTER = "adapter"
+CHECKPOINTS = "checkpoints"
+"""Below it lie ``checkpoint-<steps>``."""
 """Where, in its folder, a training leaves its result."""
 
 

@@ -14,7 +14,7 @@ from codelupe_events import BatchReady, TrainingCompleted, TrainingFailed, Train
 from codelupe_trainer import model_folder
 from codelupe_trainer.base_models import model_id
 from codelupe_trainer.exports import export_files, read_files
-from codelupe_trainer.jobs import ADAPTER, FILES, Trained, TrainJob
+from codelupe_trainer.jobs import ADAPTER, CHECKPOINTS, FILES, Trained, TrainJob
 from codelupe_trainer.process import CannotSucceed, run_child, shown_in
 from codelupe_trainer.records import ModelRecord
 from codelupe_trainer.settings import TrainerSettings
@@ -53,6 +53,7 @@ class Trainer:
 
     async def _produce(self, batch_id: int, folder: Path, work: Path, context: HandlerContext) -> ModelRecord:
         await anyio.Path(work).mkdir(parents=True, exist_ok=True)
+        await _note_steps(work / CHECKPOINTS, context)
         await export_files(context.database, SQL.batch_files_as_json, batch_id, to=work / FILES)
         job = TrainJob(settings=self._settings, folder=work, bases=context.directories.models / "base")
         async with self._device:
@@ -68,6 +69,14 @@ class Trainer:
         )
         files = (file for file in read_files(work / FILES) if file.content_hash not in trained.unused)
         return await anyio.to_thread.run_sync(model_folder.publish, folder, work / ADAPTER, record, files)
+
+
+async def _note_steps(checkpoints: Path, context: HandlerContext) -> None:
+    """Say that earlier attempts have come forward: a long training may be restarted as often as it takes."""
+    found = [path async for path in anyio.Path(checkpoints).glob("checkpoint-*")]
+    steps = max((int(path.name.rpartition("-")[2]) for path in found), default=0)
+    if steps > (context.checkpoint or {"steps": 0})["steps"]:
+        await context.save_checkpoint({"steps": steps})
 
 
 def _finished(folder: Path, context: HandlerContext) -> ModelRecord | None:

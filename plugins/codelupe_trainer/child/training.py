@@ -22,11 +22,10 @@ from codelupe_trainer.child.errors import Unusable
 from codelupe_trainer.child.models import Tokenizer, load_model, load_tokenizer, prepare, sample_maker
 from codelupe_trainer.child.stop import Stopped, StopRequest
 from codelupe_trainer.exports import read_files
-from codelupe_trainer.jobs import ADAPTER, FILES, Activity, OnReport, Step, Trained, TrainJob
+from codelupe_trainer.jobs import ADAPTER, CHECKPOINTS, FILES, Activity, OnReport, Step, Trained, TrainJob
 from codelupe_trainer.samples import Sample
 from codelupe_trainer.settings import TrainerSettings
 
-_CHECKPOINTS = "checkpoints"
 _STATE = "trainer_state.json"
 _RUN = {
     *("base", "seed", "max_length", "batch_size", "accumulation", "epochs", "max_steps", "max_validation_files"),
@@ -137,7 +136,7 @@ def _arguments(job: TrainJob, samples: int) -> SFTConfig:
     settings, on_gpu = job.settings, torch.cuda.is_available()
     steps = math.ceil(samples / _samples_a_step(settings)) * settings.epochs
     return SFTConfig(
-        output_dir=str(job.folder / _CHECKPOINTS),
+        output_dir=str(job.folder / CHECKPOINTS),
         max_length=settings.max_length,
         completion_only_loss=True,
         per_device_train_batch_size=settings.batch_size,
@@ -205,7 +204,7 @@ class _Watch(TrainerCallback):
 
 def _last_checkpoint(job: TrainJob) -> Path | None:
     """The newest whole checkpoint of a run with the same settings. Others are removed."""
-    folder = job.folder / _CHECKPOINTS
+    folder = job.folder / CHECKPOINTS
     made_for, run = folder / "run.json", job.settings.model_dump_json(include=_RUN)
     if not made_for.exists() or made_for.read_text() != run:
         shutil.rmtree(folder, ignore_errors=True)

@@ -99,7 +99,8 @@ select finish_task($1, $2, $3, $4)
 select 1 from tasks where subscription = $1 and stream = $2 and position = $3 and token = $4 for update
 
 -- name: save_checkpoint
-update tasks set checkpoint = $5
+-- Work that comes forward is not what its workers died of.
+update tasks set checkpoint = $5, crashes = 0
 where subscription = $1 and stream = $2 and position = $3 and token = $4 returning 1
 
 -- name: retry
