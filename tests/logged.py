@@ -18,7 +18,11 @@ class Logged:
 
     def count(self, event: str, **fields: object) -> int:
         """How many records there are of this event with these fields."""
-        return sum(record["event"] == event and fields.items() <= record.items() for record in self._records)
+        return sum(fields.items() <= record.items() for record in self.records(event))
+
+    def records(self, event: str) -> list[MutableMapping[str, Any]]:
+        """Those of this event."""
+        return [record for record in self._records if record["event"] == event]
 
     def of(self, event: str) -> list[dict[str, Any]]:
         """The records of this event."""

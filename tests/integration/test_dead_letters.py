@@ -247,7 +247,7 @@ ERRORS: dict[BaseException, tuple[int, str]] = {
     RuntimeError("a\x00b"): (3, "RuntimeError: a\N{SYMBOL FOR NULL}b"),
     RuntimeError(r"\u0000 cannot be converted to text"): (3, r"RuntimeError: \u0000 cannot be converted to text"),
     RuntimeError("x" * 300_000): (3, "RuntimeError: " + "x" * 2000),
-    ExceptionGroup("several", [ValueError("one"), ValueError("two")]): (3, "ExceptionGroup: several"),
+    ExceptionGroup("several", [ValueError("one"), ValueError("two")]): (3, "ValueError: one; ValueError: two"),
     ExceptionGroup("sole", [Reject("no use")]): (1, "no use"),
     SystemExit(3): (3, "SystemExit: 3"),
     UnspeakableError(): (3, "UnspeakableError: it cannot say what"),

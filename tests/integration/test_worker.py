@@ -293,7 +293,7 @@ async def test_a_stop_drains_what_runs_and_gives_back_the_rest(
     assert sorted(begun) == [1, 2]
     rows = await database.fetch("select state, attempts, crashes, stream from tasks")
     assert [(row["state"], row["attempts"], row["crashes"], row["stream"]) for row in rows] == [
-        ("ready", 0, 0, "batch/2")
+        ("ready", 0, 1, "batch/2")
     ]
     assert await database.fetchval("select count(*) from workers") == 0
 
@@ -315,7 +315,7 @@ async def test_what_does_not_end_within_the_drain_time_is_given_back(
             await begun.wait()
             os.kill(os.getpid(), signal.SIGTERM)
     [row] = await database.fetch("select state, attempts, crashes from tasks")
-    assert tuple(row) == ("ready", 0, 0)
+    assert tuple(row) == ("ready", 0, 1)
 
 
 async def test_a_database_that_does_not_answer_holds_up_a_stop_no_longer_than_a_lease(
