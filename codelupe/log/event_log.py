@@ -104,8 +104,8 @@ class EventLog:
         """
         if (behind := await self.database.fetchrow(SQL.sequence_behind)) is not None:
             raise SequenceBehind(
-                f"the sequence of positions stands at {behind['head']:,}, but position {behind['position']:,} is taken: "
-                "a restored or replicated database comes without its sequence's value",
+                f"the sequence of positions stands at {behind['head']:,}, but position {behind['position']:,} is taken:"
+                " a restored or replicated database may lack its sequence's value",
                 hint=f"Stop what appends, and mend it: {behind['statement']};",
             )
 

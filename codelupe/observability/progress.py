@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from codelupe.observability.attribution import attributed_to
-
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
@@ -48,8 +46,7 @@ class ProgressTracker:
         """Work on the stream goes on inside this block."""
         tracked = self._work[name, stream] = _Tracked(time.monotonic())
         try:
-            with attributed_to(name, stream):
-                yield
+            yield
         finally:
             self.seconds[name] += time.monotonic() - tracked.began
             self._work.pop((name, stream), None)

@@ -15,7 +15,7 @@ from codelupe.postgres.retry import RetryWhileUnavailable, is_unavailable
 from codelupe.postgres.text import storable
 from codelupe.work.child_tasks import PluginRaised
 from codelupe.work.context import HandlerContext
-from codelupe.work.outage import Outage
+from codelupe.work.postponement import Postponement
 from codelupe.work.retry import backoff
 from codelupe.work.runtime import Runtime
 from codelupe.work.subscriptions import Handler, Subscribed
@@ -39,7 +39,7 @@ class Attempt:
         task: Task,
         runtime: Runtime,
         queue: TaskQueue,
-        postponement: Outage,
+        postponement: Postponement,
     ) -> None:
         self._subscription = subscription
         self._policy = subscription.retry
@@ -47,6 +47,7 @@ class Attempt:
         self._task = task
         self._runtime = runtime
         self._log = runtime.log
+        self._outage = runtime.database.outage
         self._queue = queue
         self._postponement = postponement
         self._context = HandlerContext(subscription.version, runtime, task)
@@ -72,7 +73,7 @@ class Attempt:
         except Exception as error:
             return await self._record_outcome(cause_of(error))
         self._postponement.record_success(since=began)
-        self._runtime.database_outage.record_success(since=began)
+        self._outage.over_for(self._task.subscription)
         return None
 
     def _begin(self) -> None:
@@ -93,14 +94,16 @@ class Attempt:
 
     async def _obey(self, error: BaseException) -> timedelta | None:
         failures, log = self._task.attempts + 1, self._context.log
+        if not is_unavailable(error):
+            self._outage.over_for(self._task.subscription)
         match error:
             case LeaseLost():
                 log.warning("result_discarded", reason=error.message)
             case _ if is_unavailable(error):
-                self._runtime.database_outage.meet(log, error=describe(error))
+                self._outage.met_by(self._task.subscription, self._task.subscription, describe(error))
                 return await self._retry(error, timedelta(seconds=1), counts=False)
             case RetryLater():
-                self._postponement.meet(log, reason=str(error), after_seconds=error.after.total_seconds())
+                self._postponement.meet(log, error)
                 return await self._retry(error, error.after, counts=error.counts)
             case Reject() | EventError():
                 await self._dead_letter(error)

@@ -17,12 +17,11 @@ from codelupe.errors import RetryLater
 from codelupe.log.entries import FEW
 from codelupe.log.event_log import SQL
 from codelupe.log.notifier import Signal
-from codelupe.observability.attribution import attributed_to
 from codelupe.postgres import Connection
 from codelupe.postgres.retry import RetryWhileUnavailable, is_unavailable
 from codelupe.work.attempt import cause_of, describe
 from codelupe.work.context import BatchContext, HandlerContext, Outbox, logger
-from codelupe.work.outage import Outage
+from codelupe.work.postponement import Postponement
 from codelupe.work.runtime import Runtime
 from codelupe.work.subscriptions import BatchSubscription, Handler
 from codelupe.work.task_queue import FEED_LIMIT
@@ -55,7 +54,7 @@ class BatchReader:
         self._when_caught_up = when_caught_up
         self._size = subscription.size
         self._kinds = frozenset(subscription.kinds)
-        self._postponement = Outage("retry_later", "retry_later_over")
+        self._postponement = Postponement()
         self._log = logger(subscription.name)
 
     async def run(self) -> None:
@@ -181,7 +180,7 @@ class BatchReader:
         An event that failed alone becomes a task, which has retries.
         """
         if isinstance(error, RetryLater) and not error.counts:
-            self._postponement.meet(self._log, reason=str(error), after_seconds=error.after.total_seconds())
+            self._postponement.meet(self._log, error)
             await anyio.sleep(error.after.total_seconds())
             return
         name = self._subscription.name

@@ -13,7 +13,7 @@ from codelupe.log.notifier import Signal
 from codelupe.postgres.retry import RetryWhileUnavailable
 from codelupe.work.attempt import Attempt
 from codelupe.work.leases import SignsOfLife
-from codelupe.work.outage import Outage
+from codelupe.work.postponement import Postponement
 from codelupe.work.runtime import Runtime
 from codelupe.work.subscriptions import Handler, Subscribed
 from codelupe.work.task import Task
@@ -59,7 +59,7 @@ class Consumer:
         self._waiting: deque[Task] = deque()
         """Claimed ahead, so that a free slot has the next one at hand."""
         self._mean_seconds = _QUICK_SECONDS
-        self._postponement = Outage("retry_later", "retry_later_over")
+        self._postponement = Postponement()
         self._delivered = -1
         self._claimed = 0
         self._retry_times: list[float] = []

@@ -24,6 +24,7 @@ import anyio
 import anyio.lowlevel
 import structlog
 
+from codelupe.observability.attribution import attributed_to
 from codelupe.work.child_tasks import PluginRaised, of_plugin_code
 
 _LOOK_SECONDS = 0.5
@@ -103,7 +104,7 @@ class PluginCalls:
         failure: BaseException | None = None
         self._running.add(call)
         try:
-            with call.scope, of_plugin_code():
+            with attributed_to(name, stream), call.scope, of_plugin_code():
                 try:
                     await code(*arguments)
                 except BaseException as error:

@@ -13,7 +13,6 @@ from codelupe.executor import Executor
 from codelupe.log import EventLog
 from codelupe.observability.progress import ProgressTracker
 from codelupe.postgres import Database
-from codelupe.work.outage import Outage
 from codelupe.work.plugin_calls import PluginCalls
 from codelupe.work.timings import DEFAULT, Timings
 
@@ -36,5 +35,3 @@ class Runtime:
     scorers: Sequence[Scorer] = ()
     timings: Timings = DEFAULT
     calls: PluginCalls = field(default_factory=PluginCalls)
-    database_outage: Outage = field(default_factory=lambda: Outage("database_unavailable", "database_available"))
-    """As handlers meet it."""

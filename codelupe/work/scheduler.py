@@ -8,7 +8,6 @@ from functools import partial
 import anyio
 import structlog
 
-from codelupe.observability.attribution import attributed_to
 from codelupe.postgres.queries import load_queries
 from codelupe.postgres.retry import RetryWhileUnavailable, is_unavailable, retry_while_unavailable
 from codelupe.work.attempt import cause_of, describe

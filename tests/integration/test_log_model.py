@@ -652,12 +652,11 @@ class History(RuleBasedStateMachine):
             for handed, task in self.model.tasks.items()
             if handed not in missing
         }
-        for name in SUBSCRIPTIONS:
-            assert {at for subscription, at in missing if subscription == name} <= self._in_log_only(name)
+        for name, subscription in SUBSCRIPTIONS.items():
+            its_missing = {at for its_name, at in missing if its_name == name}
+            assert its_missing <= self._in_log_only(name)
             assert {(name, at) for at in self._catching_up(name)} - found.keys() <= self.model.tasks.keys()
-            assert self._delivered(name) == self.model.delivered(SUBSCRIPTIONS[name]) - sum(
-                subscription == name for subscription, _ in missing
-            )
+            assert self._delivered(name) == self.model.delivered(subscription) - len(its_missing)
         active = Counter((row["subscription"], row["stream"]) for row in rows if row["state"] in ("ready", "running"))
         assert all(count == 1 for count in active.values())
         queued = Counter((row["subscription"], row["stream"]) for row in rows if row["state"] == "queued")
