@@ -183,7 +183,6 @@ class BatchReader:
             self._postponement.meet(self._log, error)
             await anyio.sleep(error.after.total_seconds())
             return
-        name = self._subscription.name
         if self._size > 1:
             self._size = max(1, self._size // _SMALLER)
             self._log.warning("batch_failed", error=describe(error), next_size=self._size, exc_info=error)

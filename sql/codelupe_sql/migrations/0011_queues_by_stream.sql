@@ -145,9 +145,9 @@ end $$;
 
 -- --- from events to tasks ---
 
--- Queues events as tasks of their streams, at most so many of each, and returns how many it queued, how many of them
--- are new, and for each stream of which some were left out the first of those and how many they are. The caller holds
--- the subscription's cursor.
+-- Queues events as tasks of their streams, such that of each stream at most so many are queued ahead of what comes after
+-- them. Returns how many tasks are new, and for each stream of which some were left out the first of those and how many
+-- they are. The caller holds the subscription's cursor.
 create function queue_tasks(
     of_subscription text, streams text[], positions bigint[], types text[], versions integer[], at_most integer,
     out made integer, out left_streams text[], out left_positions bigint[], out left_counts bigint[]
@@ -158,13 +158,19 @@ begin
     with asked as materialized (
         select stream, position, type, version, row_number() over (partition by stream order by position) as ordinal
         from unnest(streams, positions, types, versions) as asked (stream, position, type, version)
+        where not exists (
+            select from tasks
+            where tasks.subscription = of_subscription and tasks.stream = asked.stream
+              and tasks.position = asked.position
+        )
     ), room as materialized (
         select stream, case when stream = any(unheld) then 0 else at_most - queued.n end as n
-        from (select distinct stream from asked) as streams
+        from (select stream, min(position) as first from asked group by stream) as streams
         cross join lateral (
             select count(*) as n from (
                 select from tasks
                 where subscription = of_subscription and tasks.stream = streams.stream and state = 'queued'
+                  and tasks.position < streams.first
                 limit at_most
             ) as queued
         ) as queued
@@ -192,6 +198,17 @@ language sql volatile as $$
         order by position offset at_most / 2 limit 1
     ), 0)
 $$;
+
+-- Whether it is time to take a catch-up further: always if it is of whole types; a stream's when its queue is half empty,
+-- or holds only what has to wait for this catch-up.
+create function catch_up_is_due(it catch_ups) returns boolean language plpgsql stable as $$
+begin
+    return it.stream is null or not exists (
+        select from tasks
+        where subscription = it.subscription and stream = it.stream and state = 'queued'
+          and position <= least(it.next_feed, it.position)
+    );
+end $$;
 
 -- Makes tasks of events; what a stream has no room for is left to a catch-up of its own, as are all later events of a
 -- stream that has one. Where the events are themselves from a catch-up, of_types says of which. Returns how many tasks
@@ -250,11 +267,7 @@ begin
     select position, types into cursor from subscriptions where name = of_subscription;
     for it in
         select * from catch_ups
-        where subscription = of_subscription and case when stream is null then with_types else not exists (
-            select from tasks
-            where tasks.subscription = of_subscription and tasks.stream = catch_ups.stream and state = 'queued'
-              and tasks.position <= catch_ups.next_feed
-        ) end
+        where subscription = of_subscription and (with_types or stream is not null) and catch_up_is_due(catch_ups)
         order by id
     loop
         if it.stream is not null and cardinality(hold_streams(of_subscription, array[it.stream])) > 0 then
@@ -385,11 +398,7 @@ end $$;
 create function has_catch_up_to_feed(of_subscription text) returns boolean language sql stable as $$
     select exists (
         select from catch_ups
-        where subscription = of_subscription and (stream is null or not exists (
-            select from tasks
-            where tasks.subscription = of_subscription and tasks.stream = catch_ups.stream and state = 'queued'
-              and tasks.position <= catch_ups.next_feed
-        ))
+        where subscription = of_subscription and catch_up_is_due(catch_ups)
     )
 $$;
 

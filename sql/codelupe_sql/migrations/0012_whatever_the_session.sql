@@ -91,7 +91,7 @@ begin
         select pg_proc.oid from pg_proc join pg_language on pg_language.oid = prolang
         where pronamespace = current_schema()::regnamespace and lanname in ('plpgsql', 'sql') and prosqlbody is null
           and proname in (
-              'append_events', 'begin_rebuild', 'check_clock', 'claim_tasks', 'complete_task',
+              'append_events', 'begin_rebuild', 'catch_up_is_due', 'check_clock', 'claim_tasks', 'complete_task',
               'create_event_partitions', 'dead_letter_task', 'declare_subscription', 'drop_retired_partitions',
               'end_subscription', 'feed_and_claim', 'feed_catch_ups', 'feed_tasks', 'finish_rebuild', 'finish_task',
               'give_tasks_back', 'guard_partition', 'has_catch_up_to_feed', 'high_water_mark',
