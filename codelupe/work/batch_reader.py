@@ -102,7 +102,8 @@ class BatchReader:
 
     async def _open(self, connection: Connection) -> _Batch | None:
         size = self._size
-        rows = await connection.fetch(SQL.open_batch, self._subscription.name, size, FEW)
+        patience = self._runtime.database.patience
+        rows = await connection.fetch(SQL.open_batch, self._subscription.name, size, FEW, timeout=patience)
         if not rows:
             return None
         first = rows[0]
@@ -172,7 +173,8 @@ class BatchReader:
         return int(await connection.fetchval(SQL.make_tasks, name, *columns, FEED_LIMIT, of_types))
 
     async def _move_cursor(self, connection: Connection, batch: _Batch, handled: int) -> None:
-        await connection.execute(SQL.move_cursor, self._subscription.name, batch.catch_up, batch.reached, handled)
+        arguments = self._subscription.name, batch.catch_up, batch.reached, handled
+        await connection.execute(SQL.move_cursor, *arguments, timeout=self._runtime.database.patience)
 
     async def _after_failure(self, error: BaseException) -> None:
         """Wait if the handler asks for it; else try a smaller batch next.

@@ -12,6 +12,37 @@ begin atomic
     select coalesce(max(last), 0) from retired_partitions;
 end;
 
+-- The append barrier, once a transaction: whatever appends to the log, an INSERT by hand too, passes it before it
+-- draws. What it uses is named with its schema, since to set a search_path for each append would take time. Assignments,
+-- since PL/pgSQL evaluates those without running a query.
+do $$
+begin
+    execute format($body$
+        create or replace function raise_append_barrier() returns void language plpgsql as $function$
+        declare
+            ignored text;
+        begin
+            if current_setting('codelupe.append_barrier', true) is distinct from 'raised' then
+                ignored := pg_advisory_xact_lock_shared(
+                    20260, (coalesce(pg_sequence_last_value('%1$I.events_position'), 0) & 2147483647)::integer);
+                ignored := set_config('codelupe.append_barrier', 'raised', true);
+            end if;
+        end $function$;
+
+        create or replace function raise_append_barrier_before_insert() returns trigger language plpgsql as $function$
+        declare
+            ignored text;
+        begin
+            ignored := %1$I.raise_append_barrier();
+            return null;
+        end $function$;
+    $body$, current_schema());
+end $$;
+
+drop trigger append_barrier on events;
+create trigger append_barrier before insert on events for each statement
+    execute function raise_append_barrier_before_insert();
+
 -- --- an INSERT straight into a partition raises the append barrier, too ---
 
 -- Keeps three empty partitions ahead of the newest event. A new size holds from the next partition on. They are made
@@ -41,7 +72,6 @@ create function guard_partition(name text) returns void language plpgsql as $$
 begin
     execute format($guard$
         create trigger append_barrier before insert on %I for each statement
-            when (current_setting('codelupe.append_barrier', true) is distinct from 'raised')
             execute function raise_append_barrier_before_insert()
     $guard$, name);
 end $$;
@@ -96,8 +126,7 @@ begin
               'end_subscription', 'feed_and_claim', 'feed_catch_ups', 'feed_tasks', 'finish_rebuild', 'finish_task',
               'give_tasks_back', 'guard_partition', 'has_catch_up_to_feed', 'high_water_mark',
               'hold_and_settle_streams', 'hold_streams', 'index_full_partitions', 'make_tasks', 'may_be_ready',
-              'move_cursor', 'next_feed', 'open_batch', 'queue_tasks', 'raise_append_barrier',
-              'raise_append_barrier_before_insert', 'ready_next_task', 'rebuild_name', 'rebuild_schema',
+              'move_cursor', 'next_feed', 'open_batch', 'queue_tasks', 'ready_next_task', 'rebuild_name', 'rebuild_schema',
               'redeliver_stream', 'reserve_positions', 'retry_task', 'rewind_subscription', 'settle_streams'
           )
     loop
