@@ -40,6 +40,7 @@ from codelupe.postgres.embedded import embedded_server
 from codelupe.postgres.migrate import migrate, own_migrations
 from codelupe.postgres.queries import load_queries
 from codelupe.work.child_tasks import contain_child_tasks
+from codelupe.work.plugin_calls import PluginCalls
 from codelupe.work.registration import register_subscriptions
 from codelupe.work.runtime import Runtime
 from codelupe.work.scheduler import Scheduler
@@ -249,6 +250,7 @@ class Daemon:
                         file_rules=extensions.file_rules,
                         scorers=extensions.scorers,
                         timings=self._timings,
+                        calls=PluginCalls(self._host.schemas),
                     )
                     versions = {plugin.name: plugin.version for plugin in self._host.active}
                     await register_subscriptions(database, extensions.subscriptions, versions)

@@ -58,9 +58,11 @@ def replay(
             mood = "would be" if dry_run else "will be"
             out.print(f"{events:,} events after position {after:,} {mood} handled again.")
         if not dry_run and (yes or as_json or typer.confirm("Go on?", err=True)):
-            await (
-                begin_rebuild(session.database, plan.subscription) if rebuild else start_replay(session.database, plan)
-            )
+            if rebuild:
+                schema = session.host.schemas.get(plan.subscription.name.partition(".")[0])
+                await begin_rebuild(session.database, plan.subscription, schema)
+            else:
+                await start_replay(session.database, plan)
 
     with_session(config, profile, do)
 

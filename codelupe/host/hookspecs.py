@@ -59,9 +59,9 @@ def codelupe_migrations() -> Traversable:
     """The folder of the plugin's own ``NNNN_name.sql`` migrations, such as ``files(__package__) / "migrations"``.
 
     They run in order, once, each in a transaction that they cannot end, after CodeLupe's own; an applied one must never
-    change. They run in the schema ``plugin_<name>``, which is made for them and alone is on the search path: queries,
-    which share connections with others, name tables with their schema (``plugin_<name>.<table>``), and so does a
-    migration that refers to a table of CodeLupe's (``public.<table>`` in most databases). A migration that fails, waits
+    change. They run in the schema ``plugin_<name>``, which is made for them and alone is on the search path; one that
+    refers to a table of CodeLupe's names its schema (``public.<table>`` in most databases). Handlers, jobs and services
+    of the plugin look into its schema first, and then into CodeLupe's. A migration that fails, waits
     for a lock for more than 30 seconds or, while the daemon starts, takes more than 5 minutes is rolled back and breaks
     the plugin; ``codelupe db migrate`` applies it without that limit of 5 minutes.
     """

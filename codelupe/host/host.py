@@ -30,7 +30,7 @@ from codelupe.host.isolation import isolate
 from codelupe.host.manifest import Manifest, ManifestEntry
 from codelupe.host.status_sections import StatusSection
 from codelupe.postgres import Database
-from codelupe.postgres.migrate import Migration, read_migrations
+from codelupe.postgres.migrate import Migration, read_migrations, schema_of
 from codelupe.work.subscriptions import BatchSubscription, Job, Service, Subscribed, Subscription
 
 T = TypeVar("T")
@@ -93,6 +93,11 @@ class Host:
     def migrations_of(self, plugin: Plugin) -> list[Migration]:
         """The migrations that this plugin brings; none if it breaks."""
         return self._isolate(plugin, "codelupe_migrations", partial(_read_migrations, plugin)) or []
+
+    @property
+    def schemas(self) -> dict[str, str]:
+        """Of the active plugins that bring migrations, the schema that their tables lie in."""
+        return {plugin.name: schema_of(plugin.name) for plugin in self.active if "codelupe_migrations" in plugin.hooks}
 
     def commands(self) -> dict[str, dict[str, Any]]:
         """The commands and groups that each plugin brings to the command line, by plugin and by name."""

@@ -18,6 +18,7 @@ from codelupe.postgres.absence import ended_for, kind_of
 from codelupe.postgres.address import UNKNOWN, describe_address
 from codelupe.postgres.outage import Outage
 from codelupe.postgres.pooler import require_sessions
+from codelupe.postgres.search_path import current_schema
 from codelupe.postgres.sessions import (
     SQL,
     Connection,
@@ -214,9 +215,19 @@ class ConnectionCache:
     async def checkout(self) -> Connection:
         await self._slots.acquire(self.database.patience)
         try:
-            return lend(await self._rested_session() or await self._open())
+            session = await self._rested_session() or await self._open()
+            if self.database.lent and (schema := current_schema()) is not None:
+                await self._enter(session, schema)
+            return lend(session)
         except BaseException:
             self._slots.release()
+            raise
+
+    async def _enter(self, session: Session, schema: str) -> None:
+        try:
+            await session.execute(SQL.enter_schema, schema, False, timeout=self.database.patience)
+        except BaseException:
+            session.terminate()
             raise
 
     async def check_in(self, connection: Connection, *, as_new: bool) -> None:

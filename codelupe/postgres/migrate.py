@@ -37,11 +37,16 @@ class Migration:
     @property
     def schema(self) -> str | None:
         """Where the tables of a plugin lie; None for CodeLupe's own, which lie in the database's default schema."""
-        return None if self.owner == "codelupe" else f"plugin_{self.owner}"
+        return None if self.owner == "codelupe" else schema_of(self.owner)
 
     @property
     def checksum(self) -> str:
         return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+def schema_of(plugin: str) -> str:
+    """Where the tables of a plugin lie."""
+    return f"plugin_{plugin}"
 
 
 def own_migrations() -> list[Migration]:

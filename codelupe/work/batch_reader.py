@@ -126,19 +126,20 @@ class BatchReader:
             return False
         shared = SharedTransaction(connection, self._subscription.name)
         with shared.watched():
-            outbox = await self._call(connection, batch)
-            shared.check()
+            outbox = await self._call(connection, batch, shared)
+            await shared.take_back()
             await self._runtime.log.append(connection, outbox.entries)
         shared.check()
         return bool(outbox.entries)
 
-    async def _call(self, connection: Connection, batch: Sequence[asyncpg.Record]) -> Outbox:
+    async def _call(self, connection: Connection, batch: Sequence[asyncpg.Record], shared: SharedTransaction) -> Outbox:
         name, version, timeout = self._subscription.name, self._subscription.version, self._subscription.timeout
         outbox = Outbox(name, version)
 
         async def handle() -> None:
             events = decode_all([(row["type"], row["version"], row["data"]) for row in batch])
             context = BatchContext(name, self._runtime, connection, events, batch, outbox)
+            await shared.find_own_tables()
             await self._subscription.handler(events, context)
 
         with outbox.open_inside():
@@ -218,7 +219,7 @@ def one_by_one(subscription: BatchSubscription, runtime: Runtime) -> Handler:
 
     async def handle(event: Event, context: HandlerContext) -> None:
         async with context.transaction() as connection:
-            row = await connection.fetchrow(SQL.event_at, context.recorded.position)
+            row = await runtime.log.database.fetchrow(SQL.event_at, context.recorded.position)
             assert row is not None, "a task's event stays in the log"
             outbox = Outbox(context.name, subscription.version)
             with outbox.open_inside():

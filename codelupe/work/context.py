@@ -129,7 +129,7 @@ class HandlerContext(_Context):
                 shared = SharedTransaction(connection, self.name)
                 with shared.watched():
                     yield connection
-                    shared.check()
+                    await shared.take_back()
                     await self._complete(connection)
                 shared.check()
         self._conclude()
@@ -225,7 +225,7 @@ class BatchContext(_Context):
 
     async def recorded(self) -> list[Recorded]:
         """The events as the log holds them, in the order of the handler's events."""
-        rows = await self.connection.fetch(SQL.events_at, [row["position"] for row in self._rows])
+        rows = await self._log.database.fetch(SQL.events_at, [row["position"] for row in self._rows])
         return [Recorded.from_row(row) for row in rows]
 
     def emit(self, event: Event, *, because: Event) -> None:
@@ -359,7 +359,7 @@ class JobContext(_Context):
                 shared = SharedTransaction(connection, self.name)
                 with shared.watched():
                     yield connection
-                    shared.check()
+                    await shared.take_back()
                     outbox.is_open = False
                     appended = await self._log.append(connection, outbox.entries)
                 shared.check()

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -25,6 +25,7 @@ import anyio.lowlevel
 import structlog
 
 from codelupe.observability.attribution import attributed_to
+from codelupe.postgres.search_path import inside_schema
 from codelupe.work.child_tasks import PluginRaised, of_plugin_code
 
 _LOOK_SECONDS = 0.5
@@ -67,9 +68,13 @@ class _Call:
 
 
 class PluginCalls:
-    """The calls of plugin code that are under way in this process. ``end`` ends the process."""
+    """The calls of plugin code that are under way in this process.
 
-    def __init__(self, end: Callable[[], None] = end_process) -> None:
+    ``schemas`` says which schema the tables of a plugin lie in, if it has any. ``end`` ends the process.
+    """
+
+    def __init__(self, schemas: Mapping[str, str] | None = None, *, end: Callable[[], None] = end_process) -> None:
+        self._schemas = schemas or {}
         self._end = end
         self._running: set[_Call] = set()
 
@@ -104,7 +109,7 @@ class PluginCalls:
         failure: BaseException | None = None
         self._running.add(call)
         try:
-            with attributed_to(name, stream), call.scope, of_plugin_code():
+            with inside_schema(self.schema_of(name)), attributed_to(name, stream), call.scope, of_plugin_code():
                 try:
                     await code(*arguments)
                 except BaseException as error:
@@ -121,6 +126,10 @@ class PluginCalls:
             raise failure
         if failure is not None:
             raise PluginRaised(failure) from failure
+
+    def schema_of(self, name: str) -> str | None:
+        """Where the tables lie of the plugin whose subscription, job or service this is."""
+        return self._schemas.get(name.partition(".")[0])
 
     def end_by(self, names: Collection[str], seconds: float) -> None:
         """Calls of these names are cancelled in so many seconds. May be told from any thread: the loop may stand."""

@@ -23,8 +23,10 @@ _CANNOT_BE_SWAPPED = "CL002"
 log = structlog.get_logger("codelupe")
 
 
-async def begin_rebuild(database: Database, subscription: Subscribed) -> None:
+async def begin_rebuild(database: Database, subscription: Subscribed, schema: str | None = None) -> None:
     """Make empty tables beside the live ones; a running daemon fills them from the log's beginning and swaps them.
+
+    The live ones lie in the ``schema`` of the plugin; if it has none, in the database's default schema.
 
     Raises:
         CodelupeError: the subscription is no projection, or its tables cannot be swapped.
@@ -37,7 +39,7 @@ async def begin_rebuild(database: Database, subscription: Subscribed) -> None:
     if subscription.emits:
         raise CodelupeError(f"{subscription.name} emits events, so rebuilding its tables would emit them again")
     try:
-        await database.execute(SQL.begin_rebuild, subscription.name, subscription.projects_to)
+        await database.execute(SQL.begin_rebuild, subscription.name, subscription.projects_to, schema)
     except asyncpg.PostgresError as error:
         if getattr(error, "sqlstate", None) != _CANNOT_BE_SWAPPED:
             raise
@@ -55,10 +57,10 @@ def rebuilding(subscription: BatchSubscription) -> BatchSubscription:
     return replace(subscription, name=f"{subscription.name}~rebuild", handler=handle)
 
 
-async def finish_rebuild(database: Database, subscription: BatchSubscription) -> bool:
+async def finish_rebuild(database: Database, subscription: BatchSubscription, schema: str | None = None) -> bool:
     """Swap the tables if a rebuild has come as far as the live ones; whether it did."""
     try:
-        swapped: Any = await database.fetchval(SQL.finish_rebuild, subscription.name, subscription.projects_to)
+        swapped: Any = await database.fetchval(SQL.finish_rebuild, subscription.name, subscription.projects_to, schema)
     except asyncpg.PostgresError as error:
         log.error("rebuild_not_swapped", stage=subscription.name, error=str(error))
         return False

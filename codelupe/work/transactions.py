@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +12,13 @@ import asyncpg
 
 from codelupe.errors import PluginError
 from codelupe.postgres import Connection
+from codelupe.postgres.queries import load_queries
+from codelupe.postgres.search_path import current_schema
 
 if TYPE_CHECKING:
     from asyncpg.connection import LoggedQuery
 
+SQL = load_queries("codelupe_sql", "sessions")
 _ENDS_AND_BEGINS = re.compile(
     r"\b(commit|rollback|abort)(\s+(work|transaction))?(\s*;\s*(begin|start\s+transaction)|\s+and\s+chain)\b",
     re.IGNORECASE,
@@ -29,9 +33,27 @@ class SharedTransaction:
         self._connection = connection
         self._name = name
         self._has_ended = False
+        self._is_elsewhere = current_schema() is not None
+
+    async def find_own_tables(self) -> None:
+        """To be called before the plugin's part in a transaction that the host has begun."""
+        if (schema := current_schema()) is not None:
+            self._is_elsewhere = True
+            await self._connection.execute(SQL.enter_schema, schema, True)
+
+    async def take_back(self) -> None:
+        """To be called before the host's part, which finds the host's tables whatever became of the search path.
+
+        Raises:
+            PluginError: this is not the transaction that the host began.
+        """
+        await asyncio.sleep(0)  # a statement is told of in the loop's next turn
+        self.check()
+        if self._is_elsewhere:
+            await self._connection.execute(SQL.leave_schema)
 
     def check(self) -> None:
-        """To be called before the host writes, and once more before it commits.
+        """To be called once more before the host commits.
 
         Raises:
             PluginError: this is not the transaction that the host began.
@@ -49,6 +71,7 @@ class SharedTransaction:
             yield
 
     def _look(self, query: LoggedQuery) -> None:
+        self._is_elsewhere |= "search_path" in query.query.lower()
         self._has_ended |= self._is_over() or (not query.args and bool(_ENDS_AND_BEGINS.search(query.query)))
 
     def _is_over(self) -> bool:

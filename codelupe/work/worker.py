@@ -79,7 +79,9 @@ class Worker:
         """A reader and a consumer for what fails in a batch; for a projection, the same for rebuilding it."""
         self._add_reader(subscription)
         if subscription.projects_to:
-            swap = partial(finish_rebuild, self._database, subscription)
+            swap = partial(
+                finish_rebuild, self._database, subscription, self._runtime.calls.schema_of(subscription.name)
+            )
             self._add_reader(rebuilding(subscription), news=Signal(), when_caught_up=swap)
 
     def _add_reader(

@@ -649,26 +649,29 @@ create function end_subscription(of_subscription text) returns void language sql
     delete from subscriptions where name = of_subscription
 $$;
 
--- Makes the empty tables and the subscription; a rebuild under way begins anew. Fails with CL002 where the tables
+-- Makes empty copies of tables of the schema "home", and the subscription; a rebuild under way begins anew. Fails with CL002 where the tables
 -- could not be swapped later, or not be filled since old events were retired.
-create or replace function begin_rebuild(of_subscription text, tables text[]) returns void language plpgsql as $$
+drop function begin_rebuild(text, text[]);
+create function begin_rebuild(of_subscription text, tables text[], home text) returns void language plpgsql as $$
 declare
     shadow constant text := rebuild_schema(of_subscription);
+    live regclass;
     name text;
 begin
     execute format('drop schema if exists %I cascade', shadow);
     execute format('create schema %I', shadow);
     foreach name in array tables loop
-        if to_regclass(name) is null then
+        live := to_regclass(format('%I.%I', home, name));
+        if live is null then
             raise exception 'there is no table %', name using errcode = 'CL002';
         end if;
-        if exists (select from pg_constraint where confrelid = to_regclass(name) and conrelid <> confrelid) then
+        if exists (select from pg_constraint where confrelid = live and conrelid <> confrelid) then
             raise exception 'other tables refer to %', name using errcode = 'CL002';
         end if;
-        if exists (select from pg_trigger where tgrelid = to_regclass(name) and not tgisinternal) then
+        if exists (select from pg_trigger where tgrelid = live and not tgisinternal) then
             raise exception '% has triggers, which a copy would lack', name using errcode = 'CL002';
         end if;
-        execute format('create table %I.%I (like %I including all)', shadow, name, name);
+        execute format('create table %I.%I (like %s including all)', shadow, name, live);
     end loop;
     perform end_subscription(rebuild_name(of_subscription));
     insert into subscriptions (name, position, types, dead_letter_blocks)
@@ -681,7 +684,8 @@ end $$;
 
 -- Puts the rebuilt tables in the place of the live ones once they have come as far; returns whether they have. The
 -- live subscription goes on from where the rebuilt one stands; what still waited for it is in the rebuilt tables.
-create or replace function finish_rebuild(of_subscription text, tables text[]) returns boolean language plpgsql as $$
+drop function finish_rebuild(text, text[]);
+create function finish_rebuild(of_subscription text, tables text[], home text) returns boolean language plpgsql as $$
 declare
     shadow constant text := rebuild_schema(of_subscription);
     live record;
@@ -696,8 +700,8 @@ begin
         return false;
     end if;
     foreach name in array tables loop
-        execute format('drop table %I', name);
-        execute format('alter table %I.%I set schema %I', shadow, name, current_schema());
+        execute format('drop table %I.%I', home, name);
+        execute format('alter table %I.%I set schema %I', shadow, name, home);
     end loop;
     execute format('drop schema %I', shadow);
     delete from catch_ups where subscription = of_subscription;

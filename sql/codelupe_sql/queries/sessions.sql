@@ -8,6 +8,14 @@ select set_config('application_name', 'codelupe', false), set_config('timezone',
        set_config('default_transaction_isolation', 'read committed', false),
        set_config('idle_in_transaction_session_timeout', '300s', false)
 
+-- name: enter_schema
+-- For the rest of this session, or of this transaction if $2.
+select set_config('search_path', quote_ident($1) || ', ' || current_setting('search_path'), $2)
+
+-- name: leave_schema
+-- For the rest of this transaction, whatever the path was set to.
+set local search_path to default
+
 -- name: lift_limits
 -- For the host's own statements: what an administrator sets for a role or a database is meant for others.
 select set_config(name, '0', false) from pg_settings
