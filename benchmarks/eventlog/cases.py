@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,17 @@ from benchmarks.eventlog.databases import connected
 from benchmarks.eventlog.figures import Figure, Latency, Throughput
 from benchmarks.eventlog.pace import at_rate
 from benchmarks.eventlog.report import Bar
-from benchmarks.eventlog.system import Appends, Delivers, Handles, HandlesBatches, Reads, System
+from benchmarks.eventlog.system import (
+    Appends,
+    Delivers,
+    DeliversBeside,
+    Handles,
+    HandlesBatches,
+    Reads,
+    Seen,
+    Sends,
+    System,
+)
 from codelupe.postgres.queries import load_queries
 
 EFFECTS = load_queries("benchmarks", "effects")
@@ -33,9 +43,10 @@ class Effort:
     handled_in_batches: int = 20_000
     read: int = 100_000
     delivered: int = 150
+    waiting: int = 100_000
 
 
-QUICK = Effort(append_seconds=0.3, handled=300, handled_in_batches=2000, read=10_000, delivered=25)
+QUICK = Effort(append_seconds=0.3, handled=300, handled_in_batches=2000, read=10_000, delivered=25, waiting=3000)
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,7 @@ def cases(effort: Effort) -> list[Case]:
         _reads(effort),
         _delivers("latency at 50/s", effort, _send_here),
         _delivers("latency at 50/s, two processes", effort, _send_from_another_process),
+        *_backlogs(effort),
     ]
 
 
@@ -120,24 +132,56 @@ def _reads(effort: Effort) -> Case:
 
 def _delivers(name: str, effort: Effort, send: Callable[[Delivers, int], Awaitable[None]]) -> Case:
     async def measure(system: Delivers) -> Figure:
-        count = _WARM_UP + effort.delivered
-        delays: list[float] = []
-
-        def seen(sent_ns: int) -> None:
-            delays.append((time.monotonic_ns() - sent_ns) / 1e6)
-
-        async with system.consuming(seen):
-            await send(system, count)
-            with anyio.fail_after(60):
-                while len(delays) < count:
-                    await anyio.sleep(0.05)
-        return Latency.of(delays[_WARM_UP:])
+        return await _delays(system, effort, send, system.consuming)
 
     bars = (Bar("ours", "ceiling", 1.25), Bar("ours, batch handler", "ceiling", 1.25))
     return Case(name, "send", measure, ("ceiling",), bars)
 
 
-async def _send_here(system: Delivers, count: int) -> None:
+async def _delays(
+    system: Sends,
+    effort: Effort,
+    send: Callable[[Any, int], Awaitable[None]],
+    consuming: Callable[[Seen], AbstractAsyncContextManager[None]],
+) -> Latency:
+    count = _WARM_UP + effort.delivered
+    delays: list[float] = []
+
+    def seen(sent_ns: int) -> None:
+        delays.append((time.monotonic_ns() - sent_ns) / 1e6)
+
+    async with consuming(seen):
+        await send(system, count)
+        with anyio.fail_after(60):
+            while len(delays) < count:
+                await anyio.sleep(0.05)
+    return Latency.of(delays[_WARM_UP:])
+
+
+def _backlogs(effort: Effort) -> list[Case]:
+    """What much that waits costs what can be handled now."""
+    few, many = "ours, 100 waiting", "ours, many waiting"
+
+    def beside(name: str, needs: str) -> Case:
+        async def measure(system: Any) -> Figure:
+            return Throughput(await getattr(system, needs)(effort.waiting))
+
+        return Case(f"{name}, {effort.waiting:,} wait", needs, measure, (few,), (Bar(many, few, 1 / 1.5),))
+
+    async def latency(system: DeliversBeside) -> Figure:
+        return await _delays(system, effort, _send_here, lambda seen: system.consuming_beside(seen, effort.waiting))
+
+    alone, by_a_dead_letter = "ours, nothing beside", "ours, beside a dead letter"
+    name = f"latency at 50/s, {effort.waiting:,} wait behind a dead letter"
+    return [
+        beside("one stream's events", "handle_waiting"),
+        beside("claims in one stream", "claim_waiting"),
+        beside("pages of dead letters", "list_dead_letters"),
+        Case(name, "consuming_beside", latency, (alone,), (Bar(by_a_dead_letter, alone, 1.25),)),
+    ]
+
+
+async def _send_here(system: Sends, count: int) -> None:
     await at_rate(system.send, count, PER_SECOND)
 
 

@@ -64,12 +64,13 @@ class Prefilled(_Numbered, frozen=True, kw_only=True):
         return f"bench/{self.number % _PREFILL_STREAMS}"
 
 
-class _Log(Closing):
+class EventLogSystem(Closing):
     """The log of one database, connected."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
-        self._database = Database(url, connections=HANDLERS + 8)
+        self._database = Database(url, connections=8)
+        self._lent = Database(url, connections=2 * HANDLERS, lent=True)
         self.log = EventLog(self._database)
 
     async def install(self) -> None:
@@ -80,6 +81,7 @@ class _Log(Closing):
 
     async def __aenter__(self) -> Self:
         await self._stack.enter_async_context(self._database)
+        await self._stack.enter_async_context(self._lent)
         group = await self._stack.enter_async_context(anyio.create_task_group())
         self._stack.callback(group.cancel_scope.cancel)
         group.start_soon(self.log.notifier.run)
@@ -88,7 +90,7 @@ class _Log(Closing):
     async def fill(self, count: int) -> None:
         for first in range(0, count, _PAGE):
             numbers = range(first, min(first + _PAGE, count))
-            await self.log.publish_all([Entry(event=_measured(number)) for number in numbers])
+            await self.log.publish_all([Entry(event=measured(number)) for number in numbers])
         await vacuum(self.url)
 
     @asynccontextmanager
@@ -96,7 +98,7 @@ class _Log(Closing):
         """A worker with this one subscription."""
         nowhere = Path()
         runtime = Runtime(
-            database=self._database,
+            database=self._lent,
             log=self.log,
             directories=Directories(state=nowhere, repositories=nowhere, models=nowhere, work=nowhere),
             executor=ProcessExecutor(),
@@ -109,18 +111,18 @@ class _Log(Closing):
             yield worker
             worker.stop()
 
-    async def register(self, *, from_now: bool) -> str:
-        """The name of a new subscription that begins here, or at the log's beginning."""
+    async def register(self, *types: str, from_now: bool) -> str:
+        """The name of a new subscription to these types that begins here, or at the log's beginning."""
         name = f"bench.{uuid.uuid4().hex}"
-        await self._database.execute(SQL.begin_subscription, name, from_now, ["Measured", "Prefilled"], True, "0")
+        await self._database.execute(SQL.begin_subscription, name, from_now, types, True, "0")
         return name
 
 
-class Ours(_Log):
+class Ours(EventLogSystem):
     name: ClassVar[str] = "ours"
 
     async def append(self, size: int, connections: int, seconds: float) -> float:
-        entries = [Entry(event=_measured(number)) for number in range(size)]
+        entries = [Entry(event=measured(number)) for number in range(size)]
 
         def append() -> Awaitable[object]:
             return self.log.publish(entries[0].event) if size == 1 else self.log.publish_all(entries)
@@ -129,7 +131,7 @@ class Ours(_Log):
         return size * await rate_of(actions, seconds)
 
     async def handle(self, count: int) -> float:
-        name = await self.register(from_now=True)
+        name = await self.register("Measured", from_now=True)
         handled = Countdown(count)
 
         async def handle(event: Measured, context: HandlerContext) -> None:
@@ -144,7 +146,7 @@ class Ours(_Log):
         return await self._handle_all(subscription, count, handled)
 
     async def handle_batches(self, count: int, size: int) -> float:
-        name = await self.register(from_now=True)
+        name = await self.register("Measured", from_now=True)
         handled = Countdown(count)
 
         async def handle(events: Sequence[Measured], context: BatchContext) -> None:
@@ -161,7 +163,7 @@ class Ours(_Log):
         """The clock stops when the batch after the last comes, for then the last is committed."""
         if await self.log.head_position() < count + size:
             await self.fill(count + size)
-        name = await self.register(from_now=False)
+        name = await self.register("Measured", "Prefilled", from_now=False)
         handled = Countdown(count + 1)
 
         async def handle(events: Sequence[Event], _context: BatchContext) -> None:
@@ -178,12 +180,12 @@ class Ours(_Log):
         async def handle(event: Measured, _context: HandlerContext) -> None:
             seen(event.sent_ns)
 
-        name = await self.register(from_now=True)
+        name = await self.register("Measured", from_now=True)
         async with self.working(Subscription(name=name, events=(Measured,), handler=handle, concurrency=HANDLERS)):
             yield
 
     async def send(self, number: int) -> None:
-        await self.log.publish(_measured(number, time.monotonic_ns()))
+        await self.log.publish(measured(number, time.monotonic_ns()))
 
     async def prefill(self, count: int) -> None:
         """Bring the log to that many events, as if handlers had emitted them: with keys, in 100,000 streams."""
@@ -205,13 +207,13 @@ class Ours(_Log):
             return count / (time.perf_counter() - began)
 
 
-class OursWithKeys(_Log):
+class OursWithKeys(EventLogSystem):
     """Appends with an idempotency key for each event, in no order."""
 
     name: ClassVar[str] = "ours with keys"
 
     async def append(self, size: int, connections: int, seconds: float) -> float:
-        events = [_measured(number) for number in range(size)]
+        events = [measured(number) for number in range(size)]
 
         def append() -> Awaitable[object]:
             return self.log.publish_all([Entry(event=event, key=uuid.uuid4()) for event in events])
@@ -220,7 +222,7 @@ class OursWithKeys(_Log):
         return size * await rate_of(actions, seconds)
 
 
-class OursInBatches(_Log):
+class OursInBatches(EventLogSystem):
     """Delivers to a batch handler."""
 
     name: ClassVar[str] = "ours, batch handler"
@@ -231,12 +233,12 @@ class OursInBatches(_Log):
             for each in events:
                 seen(each.sent_ns)
 
-        name = await self.register(from_now=True)
+        name = await self.register("Measured", from_now=True)
         async with self.working(BatchSubscription(name=name, events=(Measured,), handler=handle)):
             yield
 
     async def send(self, number: int) -> None:
-        await self.log.publish(_measured(number, time.monotonic_ns()))
+        await self.log.publish(measured(number, time.monotonic_ns()))
 
 
 class Countdown:
@@ -258,7 +260,7 @@ class Countdown:
         return self._done_at - began
 
 
-def _measured(number: int, sent_ns: int = 0) -> Measured:
+def measured(number: int, sent_ns: int = 0) -> Measured:
     return Measured(number=number, sent_ns=sent_ns, text=padding(number, sent_ns))
 
 

@@ -73,11 +73,19 @@ class Reads(System, Protocol):
         ...
 
 
-class Delivers(System, Protocol):
+class Sends(System, Protocol):
+    async def send(self, number: int) -> None:
+        """Append one event that carries the time just before."""
+        ...
+
+
+class Delivers(Sends, Protocol):
     def consuming(self, seen: Seen) -> AbstractAsyncContextManager[None]:
         """Hand every event that is sent to a handler, which calls ``seen``, inside the block."""
         ...
 
-    async def send(self, number: int) -> None:
-        """Append one event that carries the time just before."""
+
+class DeliversBeside(Sends, Protocol):
+    def consuming_beside(self, seen: Seen, count: int) -> AbstractAsyncContextManager[None]:
+        """As :meth:`Delivers.consuming`, while so many other events wait and cannot be handled."""
         ...
