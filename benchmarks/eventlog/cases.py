@@ -162,11 +162,11 @@ def _backlogs(effort: Effort) -> list[Case]:
     """What much that waits costs what can be handled now."""
     few, many = "ours, 100 waiting", "ours, many waiting"
 
-    def beside(name: str, needs: str) -> Case:
+    def beside(name: str, needs: str, least: float = 1 / 1.5) -> Case:
         async def measure(system: Any) -> Figure:
             return Throughput(await getattr(system, needs)(effort.waiting))
 
-        return Case(f"{name}, {effort.waiting:,} wait", needs, measure, (few,), (Bar(many, few, 1 / 1.5),))
+        return Case(f"{name}, {effort.waiting:,} wait", needs, measure, (few,), (Bar(many, few, least),))
 
     async def latency(system: DeliversBeside) -> Figure:
         return await _delays(system, effort, _send_here, lambda seen: system.consuming_beside(seen, effort.waiting))
@@ -176,7 +176,7 @@ def _backlogs(effort: Effort) -> list[Case]:
     return [
         beside("one stream's events", "handle_waiting"),
         beside("claims in one stream", "claim_waiting"),
-        beside("pages of dead letters", "list_dead_letters"),
+        beside("pages of dead letters", "list_dead_letters", 0.2),
         Case(name, "consuming_beside", latency, (alone,), (Bar(by_a_dead_letter, alone, 1.25),)),
     ]
 
