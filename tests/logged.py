@@ -24,10 +24,6 @@ class Logged:
         """Those of this event."""
         return [record for record in self._records if record["event"] == event]
 
-    def of(self, event: str) -> list[dict[str, Any]]:
-        """The records of this event."""
-        return [dict(record) for record in self._records if record["event"] == event]
-
     async def wait_for(self, event: str, **fields: object) -> None:
         """Until it is there."""
         await self._until(1, event, fields)

@@ -67,6 +67,7 @@ class Worker:
         """Set when everything has drained and the lease is given back."""
         self._news = self._notifier.signal()
         self._consumers: list[Consumer] = []
+        self._told: set[tuple[str, str, int]] = set()
         self._readers: list[BatchReader] = []
         for subscription in subscriptions:
             if isinstance(subscription, BatchSubscription):
@@ -131,6 +132,7 @@ class Worker:
             async with attempt, self._leased() as (worker, lost):
                 attempt.record_success()
                 await self._work(worker, lost)
+                await self._tell_of_unknown_events()
         self.stopped.set()
 
     async def is_idle(self) -> bool:
@@ -240,12 +242,23 @@ class Worker:
         attempt = RetryWhileUnavailable("reaping", also=also, quiet=True)
         while True:
             async with attempt:
+                await self._tell_of_unknown_events()
                 workers, tasks = await self._queue.reap(worker)
                 if workers or tasks:
                     log.warning("workers_lost", workers=workers, tasks_requeued=tasks)
                     for consumer in self._consumers:
                         consumer.claimable.set()
                 await anyio.sleep(self._lease.total_seconds() / 4)
+
+    async def _tell_of_unknown_events(self) -> None:
+        """Name what waits for other code than this, whenever there is something new of it."""
+        handled = handled_by([consumer.subscription for consumer in self._consumers])
+        rows = await self._database.fetch(SQL.waiting_for_other_code, self._names, *handled)
+        unknown = {(row["subscription"], row["type"], row["version"]): row["events"] for row in rows}
+        for (name, kind, version), events in unknown.items():
+            if (name, kind, version) not in self._told:
+                log.warning("events_wait_for_other_code", stage=name, type=kind, version=version, events=events)
+        self._told = set(unknown)
 
     async def _keep_clock(self) -> None:
         attempt = RetryWhileUnavailable("clock", quiet=True)

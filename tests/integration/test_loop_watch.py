@@ -67,7 +67,7 @@ def package(name: str, source: str) -> Any:
 
 def culprits(logged: Logged) -> set[tuple[Any, ...]]:
     """Plugin, stage and stream of all that was said to block."""
-    return {(one["plugin"], one.get("stage"), one.get("stream")) for one in logged.of("event_loop_blocked")}
+    return {(one["plugin"], one.get("stage"), one.get("stream")) for one in logged.records("event_loop_blocked")}
 
 
 # --- the watch by itself ---
@@ -99,10 +99,10 @@ async def test_a_block_is_told_with_its_seconds_while_it_lasts_and_at_its_end(lo
         await logged.wait_for("event_loop_free")
         [taken] = watch.take()
         assert watch.take() == []
-    told = logged.of("event_loop_blocked")
+    told = logged.records("event_loop_blocked")
     assert [round(one["seconds"] / THRESHOLD) for one in told][:2] == [1, 2], "each time it has doubled"
     assert all("time.sleep(BLOCK)" in one["stack"] for one in told)
-    [end] = logged.of("event_loop_free")
+    [end] = logged.records("event_loop_free")
     who = {"plugin": "plugin", "stage": "plugin.work", "stream": "stream/1"}
     assert who.items() <= end.items()
     assert all(who.items() <= one.items() for one in told)
@@ -116,7 +116,7 @@ async def test_what_takes_less_than_the_threshold_is_not_told(logged: Logged) ->
             block()
         await anyio.sleep(0)
         assert watch.take() == []
-    assert logged.of("event_loop_blocked") == logged.of("event_loop_free") == []
+    assert logged.records("event_loop_blocked") == logged.records("event_loop_free") == []
     assert sample(watch) == {}
 
 
@@ -296,7 +296,7 @@ async def test_a_handler_of_a_third_party_is_named_and_the_one_beside_it_is_not(
     with anyio.fail_after(HANGS):
         await make_daemon(plugins, timings=TIMINGS).run()
     assert culprits(logged) == {("blocker", "blocker.h", "batch/1")}
-    assert "in handle" in logged.of("event_loop_blocked")[0]["stack"]
+    assert "in handle" in logged.records("event_loop_blocked")[0]["stack"]
     [incident] = await read_incidents(database)
     assert (incident.plugin, incident.kind, incident.stage) == ("blocker", "blocked_loop", "blocker.h")
     assert (incident.stream, incident.count) == ("batch/1", 1)

@@ -436,7 +436,9 @@ async def test_events_that_postgres_cannot_hold_are_refused(database: Database, 
     assert await database.fetchval("select count(*) from events") == 0
 
 
-async def test_an_event_of_newer_code_waits_for_that_code(run_until_idle: RunUntilIdle, database: Database) -> None:
+async def test_an_event_of_newer_code_waits_for_that_code(
+    run_until_idle: RunUntilIdle, database: Database, logged: Logged
+) -> None:
     await EventLog(database).publish(batch(1))
     await database.execute("update events set version = 99")
 
@@ -452,6 +454,8 @@ async def test_an_event_of_newer_code_waits_for_that_code(run_until_idle: RunUnt
         "version": 99,
         "attempts": 0,
     }
+    [told] = logged.records("events_wait_for_other_code")
+    assert (told["stage"], told["type"], told["version"], told["events"]) == ("test.s", "BatchReady", 99, 1)
 
 
 async def test_a_failed_attempt_waits_for_its_time(database: Database, clock: Clock) -> None:

@@ -176,6 +176,16 @@ select exists (
             select from tasks where subscription = name and state = 'dead_lettered'))
 )
 
+-- name: waiting_for_other_code
+-- Ready tasks of these subscriptions whose type and version this code, which handles the others, does not know.
+select subscription, type, version, count(*) as events from tasks
+where subscription = any($1) and state = 'ready' and not exists (
+    select from unnest($2::text[], $3::text[], $4::integer[]) as handled (subscription, type, version)
+    where handled.subscription = tasks.subscription and handled.type = tasks.type
+      and handled.version = tasks.version
+)
+group by subscription, type, version order by subscription, type, version
+
 -- name: subscriptions
 -- Each with its tasks by state, and the events of streams behind it that are known to wait in the log.
 select subscriptions.name, subscriptions.position, subscriptions.delivered,
