@@ -357,7 +357,9 @@ async def test_the_list_shows_which_plugin_blocked_the_loop(shell: Shell, databa
         r" 2 times so far: File \"filters\.py\", line 3, in judge\n",
         table.err,
     )
-    rows = {row["name"]: row["incidents"] for row in (await shell("plugins", "list", "--json")).json()}
+    listed = await shell("plugins", "list", "--json")
+    assert (listed.code, listed.err) == (0, table.err)
+    rows = {row["name"]: row["incidents"] for row in json.loads(listed.out)}
     [incident] = rows["filters"]
     assert (incident["kind"], incident["count"], incident["stack"]) == ("blocked_loop", 2, stack)
     assert rows["crawler"] == []

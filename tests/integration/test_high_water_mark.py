@@ -13,12 +13,12 @@ from typing import Any
 
 import anyio
 import anyio.abc
+import asyncpg
 import msgspec
 import pytest
 
 from codelupe import BatchContext, BatchSubscription, Database, HandlerContext, Subscription, load_queries
 from codelupe.daemon import Daemon
-from codelupe.errors import DatabaseUnavailable
 from codelupe.log import Entry, EventLog
 from codelupe.log.records import derive_key
 from codelupe_events import BatchReady
@@ -303,7 +303,7 @@ async def test_a_transaction_that_appends_nothing_here_holds_nobody_up(
 
 async def test_an_appender_that_freezes_is_cut_off_and_its_event_is_not_there(database: Database) -> None:
     log = EventLog(database)
-    with pytest.raises(DatabaseUnavailable):
+    with pytest.raises(asyncpg.IdleInTransactionSessionTimeoutError):
         async with database.transaction() as connection:
             limit = await connection.fetchval("select current_setting('idle_in_transaction_session_timeout')::interval")
             assert timedelta(0) < limit <= timedelta(minutes=5)
