@@ -81,7 +81,9 @@ select guard_partition(name) from event_partitions;
 -- --- a clock that is set back ---
 
 -- The latest time that a process has seen.
-create table log_clock (seen_at timestamptz not null);
+create table log_clock (
+    seen_at timestamptz not null
+);
 insert into log_clock values (log_time());
 
 alter table workers add column beat_at timestamptz not null default log_time();
