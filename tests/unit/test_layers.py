@@ -19,7 +19,10 @@ from codelupe.host.manifest import read_manifest
 ROOT = Path(__file__).parent.parent.parent
 HOST = ROOT / "codelupe"
 OWN_PLUGINS = {entry.name: entry.value for entry in distribution("codelupe").entry_points if entry.group == "codelupe"}
-LOG_TABLES = "events|event_keys|stream_heads|subscriptions|tasks|workers|jobs|retired_partitions|plugin_incidents|catch_ups|log_clock"
+LOG_TABLES = (
+    "events|event_keys|stream_heads|subscriptions|catch_ups|tasks|workers|jobs|log_clock|retired_partitions"
+    "|plugin_incidents|pauses|failures_in_a_row"
+)
 
 
 def packages() -> set[str]:
