@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -22,6 +22,7 @@ from codelupe.config.directories import (
     retention_policy,
 )
 from codelupe.config.settings import Settings
+from codelupe.contracts.boundary import Part
 from codelupe.contracts.search import SearchIndex
 from codelupe.errors import CodelupeError, ConfigurationError, DatabaseUnavailable
 from codelupe.executor import ProcessExecutor
@@ -40,6 +41,7 @@ from codelupe.postgres.embedded import embedded_server
 from codelupe.postgres.migrate import migrate, own_migrations
 from codelupe.postgres.queries import load_queries
 from codelupe.work.child_tasks import contain_child_tasks
+from codelupe.work.pauses import Pause
 from codelupe.work.plugin_calls import PluginCalls
 from codelupe.work.registration import register_subscriptions
 from codelupe.work.runtime import Runtime
@@ -74,6 +76,9 @@ class Outcome:
 
     failed_jobs: dict[str, str]
     interrupted: bool
+    pauses: Sequence[Pause] = ()
+    failed_contributions: Mapping[Part, str] = field(default_factory=dict)
+    """Those of which events became dead letters, with the last error."""
 
 
 class Watcher(Protocol):
@@ -213,7 +218,7 @@ class Daemon:
         systemd.hide_service_manager()
         contain_child_tasks()
         self._watcher = watcher
-        failed_jobs: dict[str, str] = {}
+        outcome = Outcome(failed_jobs={}, interrupted=True)
         with LoopWatch(self._host.packages, self._timings.blocked) as loop_watch:
             async with anyio.create_task_group() as group:
                 self._stop = group.cancel_scope.cancel
@@ -221,11 +226,17 @@ class Daemon:
                 async with self._prepared() as (runtime, extensions):
                     with runtime.calls.guarded():
                         failed_jobs = await self._work(runtime, extensions, watcher, loop_watch)
+                    outcome = Outcome(
+                        failed_jobs=failed_jobs,
+                        interrupted=self._signals > 0,
+                        pauses=runtime.pauses.all,
+                        failed_contributions=runtime.pauses.failed,
+                    )
                     if watcher is not None and not self._signals:
                         await watcher.conclude(runtime, extensions)
                     log.info("stopped", interrupted=self._signals > 0)
                 group.cancel_scope.cancel()
-        return Outcome(failed_jobs=failed_jobs, interrupted=self._signals > 0)
+        return replace(outcome, interrupted=self._signals > 0)
 
     @asynccontextmanager
     async def _prepared(self) -> AsyncIterator[tuple[Runtime, Extensions]]:
@@ -251,6 +262,7 @@ class Daemon:
                         scorers=extensions.scorers,
                         timings=self._timings,
                         calls=PluginCalls(self._host.schemas),
+                        quarantine_after=settings.quarantine_after,
                     )
                     versions = {plugin.name: plugin.version for plugin in self._host.active}
                     await register_subscriptions(database, extensions.subscriptions, versions)

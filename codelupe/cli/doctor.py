@@ -6,7 +6,7 @@ import math
 import shutil
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import anyio
 import typer
@@ -27,6 +27,7 @@ from codelupe.observability.metrics import Consumer, Sample, read_sample
 from codelupe.postgres import Database
 from codelupe.postgres.migrate import own_migrations, pending_migrations
 from codelupe.postgres.queries import load_queries
+from codelupe.work.pauses import Pause, read_pauses
 from codelupe_events import event_types
 
 _DATABASE = load_queries("codelupe_sql", "database")
@@ -186,6 +187,7 @@ async def _event_log(session: Session) -> list[Finding]:
         await _vocabulary(session.database),
         *await _subscriptions(session.database, sample, {one.name for one in extensions.subscriptions}),
         _dead_letters(sample),
+        *await _pauses(session.database),
     ]
 
 
@@ -286,6 +288,17 @@ def _dead_letters(sample: Sample) -> Finding:
         detail = ", ".join(f"{count:,} of {name}" for name, count in dead.items())
         return Finding("dead letters", "warning", detail, "`codelupe dead-letters list` says why.")
     return Finding("dead letters", "good", "none")
+
+
+async def _pauses(database: Database) -> list[Finding]:
+    return [
+        Finding(str(pause.part), "warning", f"paused for {_duration(_age(pause))}: {pause.why}", pause.hint)
+        for pause in await read_pauses(database)
+    ]
+
+
+def _age(pause: Pause) -> float:
+    return (datetime.now(UTC) - pause.since).total_seconds()
 
 
 def _duration(seconds: float) -> str:

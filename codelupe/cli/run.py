@@ -14,6 +14,7 @@ import typer
 from codelupe.cli.live import make_view
 from codelupe.cli.output import StandardError, err, out
 from codelupe.cli.overrides import parse_overrides
+from codelupe.cli.plugins.pausing import describe_pause
 from codelupe.cli.session import ConfigFile, Profile, Session, Setting, load
 from codelupe.daemon import Daemon
 from codelupe.errors import CheckFailed
@@ -66,7 +67,15 @@ def run(
         err.print("Stopped. The next run goes on from here.")
     for job, error in outcome.failed_jobs.items():
         err.print(f"{job} failed: {error}", style="red", markup=False)
-    raise typer.Exit(1 if outcome.failed_jobs and not outcome.interrupted else 0)
+    if until_idle and not outcome.interrupted:
+        for failure in outcome.failed_contributions.values():
+            err.print(failure, style="red", markup=False, highlight=False, soft_wrap=True)
+        for pause in outcome.pauses:
+            err.print(
+                f"{describe_pause(pause)}\n  {pause.hint}", style="red", markup=False, highlight=False, soft_wrap=True
+            )
+    is_done = not (outcome.failed_jobs or (until_idle and (outcome.pauses or outcome.failed_contributions)))
+    raise typer.Exit(0 if is_done or outcome.interrupted else 1)
 
 
 def _safe(session: Session) -> Session:

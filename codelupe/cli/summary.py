@@ -52,5 +52,8 @@ def show_status(
         for table in section.tables(status[section.name]) if section.tables else ():
             console.print()
             console.print(make_table(list(table.columns), list(table.rows), title=table.title))
+    for one in status["paused"]:
+        console.print(f"\nPaused: the {one['kind']} {one['name']}: {one['why']}.", markup=False, highlight=False)
+        console.print(f"  `codelupe plugins resume {one['name']}` lets it go on.", markup=False, highlight=False)
     if any(one["dead_lettered"] for one in status["subscriptions"]):
         console.print("\nSome events could not be handled: `codelupe dead-letters list` says why.")

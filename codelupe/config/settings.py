@@ -75,6 +75,12 @@ class Settings(PluginChoice):
     drain_seconds: float = Field(
         30, ge=0, le=_DAY, description="How long running handlers may go on after a request to stop."
     )
+    quarantine_after: int = Field(
+        5,
+        ge=1,
+        le=1000,
+        description="Over so many streams in a row a subscription, rule or scorer fails before it is paused.",
+    )
     search_index: str = Field("postgres", description="Which plugin's search index is used.")
     executor: str = Field("processes", description="Where CPU-heavy work runs; `processes` is a pool on this machine.")
     executor_workers: int | None = Field(

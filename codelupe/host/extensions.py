@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from codelupe.contracts.boundary import Part, part_of
 from codelupe.contracts.files import FileRule, Scorer
 from codelupe.contracts.repositories import RepositoryRule, RepositorySource
 from codelupe.contracts.search import SearchIndex
 from codelupe.executor import Executor
 from codelupe.host.status_sections import StatusSection
+from codelupe.work.pauses import job_part, subscription_part
 from codelupe.work.subscriptions import BatchSubscription, Job, Service, Subscription
 
 
@@ -27,6 +29,22 @@ class Extensions:
     search_indexes: dict[str, SearchIndex] = field(default_factory=dict)
     executors: dict[str, Executor] = field(default_factory=dict)
     status_sections: list[StatusSection] = field(default_factory=list)
+
+    @property
+    def pausable(self) -> list[Part]:
+        """What can be paused by itself."""
+        contributions = [
+            *self.sources,
+            *self.repository_rules,
+            *self.file_rules,
+            *self.scorers,
+            *self.search_indexes.values(),
+        ]
+        return [
+            *(subscription_part(one.name) for one in self.subscriptions),
+            *(job_part(one.name) for one in self.jobs),
+            *(part for one in contributions if (part := part_of(one)) is not None),
+        ]
 
     def merge(self, other: Extensions) -> None:
         """Add what another plugin offers.

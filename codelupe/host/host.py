@@ -16,6 +16,14 @@ import typer
 from pydantic import BaseModel
 
 from codelupe.config.directories import Directories
+from codelupe.contracts.boundary import (
+    guard_executor,
+    guard_file_rule,
+    guard_repository_rule,
+    guard_scorer,
+    guard_search_index,
+    guard_source,
+)
 from codelupe.contracts.files import FileRule, Scorer
 from codelupe.contracts.repositories import RepositoryRule, RepositorySource
 from codelupe.contracts.search import SearchIndex
@@ -177,12 +185,15 @@ class Host:
             or [],
             jobs=ask("codelupe_jobs", partial(_declared, plugin, Job)) or [],
             services=ask("codelupe_services", partial(_declared, plugin, Service)) or [],
-            sources=ask("codelupe_repository_sources", partial(_all, RepositorySource)) or [],
-            repository_rules=ask("codelupe_repository_rules", partial(_all, RepositoryRule)) or [],
-            file_rules=ask("codelupe_file_rules", partial(_all, FileRule)) or [],
-            scorers=ask("codelupe_scorers", partial(_all, Scorer)) or [],
-            search_indexes=ask("codelupe_search_index", _search_index) or {},
-            executors=ask("codelupe_executors", _executors) or {},
+            sources=ask("codelupe_repository_sources", partial(_guarded, plugin, RepositorySource, guard_source)) or [],
+            repository_rules=ask(
+                "codelupe_repository_rules", partial(_guarded, plugin, RepositoryRule, guard_repository_rule)
+            )
+            or [],
+            file_rules=ask("codelupe_file_rules", partial(_guarded, plugin, FileRule, guard_file_rule)) or [],
+            scorers=ask("codelupe_scorers", partial(_guarded, plugin, Scorer, guard_scorer)) or [],
+            search_indexes=ask("codelupe_search_index", partial(_search_index, plugin)) or {},
+            executors=ask("codelupe_executors", partial(_executors, plugin)) or {},
             status_sections=ask("codelupe_status_sections", partial(_all, StatusSection)) or [],
         )
         return offered if plugin.is_active else Extensions()
@@ -259,17 +270,21 @@ def _all(kind: type[Any], offered: Iterable[Any]) -> list[Any]:
     return [_checked(each, kind) for each in offered]
 
 
-def _search_index(offered: Any) -> dict[str, SearchIndex]:
-    index = _checked(offered, SearchIndex)
+def _guarded(plugin: Plugin, kind: type[Any], guard: Callable[[str, Any], Any], offered: Iterable[Any]) -> list[Any]:
+    return [guard(plugin.name, each) for each in _all(kind, offered)]
+
+
+def _search_index(plugin: Plugin, offered: Any) -> dict[str, SearchIndex]:
+    index = guard_search_index(plugin.name, _checked(offered, SearchIndex))
     return {index.name: index}
 
 
-def _executors(offered: Iterable[Any]) -> dict[str, Executor]:
+def _executors(plugin: Plugin, offered: Iterable[Any]) -> dict[str, Executor]:
     found: dict[str, Executor] = {}
     for name, executor in offered:
         if name in found:
             raise ValueError(f"offered two executors with the name {name!r}")
-        found[name] = _checked(executor, Executor)
+        found[name] = guard_executor(plugin.name, name, _checked(executor, Executor))
     return found
 
 

@@ -85,6 +85,8 @@ class Sample:
     workers: int
     append_barriers: list[AppendBarrier]
     consumers: list[Consumer]
+    paused: list[tuple[str, str]]
+    """By plugin, and what it is: its kind and name."""
 
     @property
     def oldest_barrier_seconds(self) -> float:
@@ -110,11 +112,13 @@ async def read_sample(database: Database) -> Sample:
         [positions] = await connection.fetch(SQL.positions)
         barriers = await connection.fetch(SQL.append_barriers)
         consumers = await connection.fetch(SQL.consumers)
+        paused = await connection.fetch(SQL.paused)
     return Sample(
         taken_at=taken_at,
         **dict(positions),
         append_barriers=[AppendBarrier(**dict(row)) for row in barriers],
         consumers=[Consumer(**dict(row)) for row in consumers],
+        paused=[(row["plugin"], f"{row['kind']} {row['name']}") for row in paused],
     )
 
 
@@ -198,6 +202,7 @@ class _Newest(Collector):
         if sample is not None and is_up:
             yield from _of_the_log(sample)
             yield from _of_the_consumers(sample.consumers)
+            yield _of_the_pauses(sample.paused)
 
 
 def _of_the_log(sample: Sample) -> Iterator[Metric]:
@@ -237,6 +242,17 @@ def _of_the_consumers(consumers: list[Consumer]) -> Iterator[Metric]:
         for state in ("queued", "ready", "running", "dead_lettered"):
             tasks.add_metric([one.name, state], getattr(one, state))
     return iter([events, seconds, handled, tasks])
+
+
+def _of_the_pauses(paused: list[tuple[str, str]]) -> Metric:
+    metric = GaugeMetricFamily(
+        "codelupe_paused",
+        "1 for each part of a plugin that is paused: by hand, or since it failed over one stream after another.",
+        labels=["plugin", "what"],
+    )
+    for plugin, what in paused:
+        metric.add_metric([plugin, what], 1)
+    return metric
 
 
 def _gauge(name: str, meaning: str, value: float) -> Metric:

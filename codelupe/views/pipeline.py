@@ -9,6 +9,7 @@ from codelupe.host.extensions import Extensions
 from codelupe.postgres import Database
 from codelupe.postgres.queries import load_queries
 from codelupe.views.flow_order import flow_order
+from codelupe.work.pauses import read_pauses
 
 _LOG = load_queries("codelupe_sql", "log")
 
@@ -17,6 +18,7 @@ async def read_status(database: Database, extensions: Extensions) -> dict[str, A
     """Subscriptions in the order in which events flow, jobs, and the sections that plugins add."""
     return {
         "subscriptions": await read_subscriptions(database, flow_order(extensions.subscriptions)),
+        "paused": [pause.as_row() for pause in await read_pauses(database)],
         "jobs": [dict(row) for row in await database.fetch(_LOG.job_states)],
         **{section.name: await section.read(database) for section in extensions.status_sections},
     }

@@ -5,16 +5,20 @@ from __future__ import annotations
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from typing import TypeVar
 
 import anyio
 
+from codelupe.contracts.boundary import ContributionFailed, Part, used_parts
 from codelupe.errors import LeaseLost, Reject, RetryLater
 from codelupe.log import Entry
+from codelupe.postgres import Connection
 from codelupe.postgres.retry import RetryWhileUnavailable, is_unavailable
 from codelupe.postgres.text import storable
 from codelupe.work.child_tasks import PluginRaised
 from codelupe.work.context import HandlerContext
+from codelupe.work.pauses import ASK_AGAIN, subscription_part
 from codelupe.work.postponement import Postponement
 from codelupe.work.retry import backoff
 from codelupe.work.runtime import Runtime
@@ -48,6 +52,7 @@ class Attempt:
         self._runtime = runtime
         self._log = runtime.log
         self._outage = runtime.database.outage
+        self._pauses = runtime.pauses
         self._queue = queue
         self._postponement = postponement
         self._context = HandlerContext(subscription.version, runtime, task)
@@ -60,7 +65,7 @@ class Attempt:
 
         began = anyio.current_time()
         try:
-            with self._context.open_inside():
+            with self._context.open_inside(), used_parts() as used:
                 self._begin()
                 await self._runtime.calls.run(
                     handle,
@@ -74,9 +79,11 @@ class Attempt:
             return await self._record_outcome(cause_of(error))
         self._postponement.record_success(since=began)
         self._outage.over_for(self._task.subscription)
+        await _record(partial(self._pauses.record_success, {*used, subscription_part(self._task.subscription)}))
         return None
 
     def _begin(self) -> None:
+        self._pauses.require_open(self._task.subscription)
         if self._task.crashes >= self._policy.crashes:
             raise Reject(f"{self._task.crashes} workers died while they handled it")
 
@@ -89,11 +96,10 @@ class Attempt:
             return await self._obey(error)
         except Exception as odd:
             reason = f"{describe(error)} (and that cannot be obeyed: {describe(odd)})"
-            await self._dead_letter(Reject(reason), cause=odd)
-            return None
+            return await self._dead_letter(Reject(reason), subscription_part(self._task.subscription), cause=odd)
 
     async def _obey(self, error: BaseException) -> timedelta | None:
-        failures, log = self._task.attempts + 1, self._context.log
+        log = self._context.log
         if not is_unavailable(error):
             self._outage.over_for(self._task.subscription)
         match error:
@@ -105,16 +111,30 @@ class Attempt:
             case RetryLater():
                 self._postponement.meet(log, error)
                 return await self._retry(error, error.after, counts=error.counts)
-            case Reject() | EventError():
-                await self._dead_letter(error)
-            case _ if failures >= self._policy.attempts:
-                await self._dead_letter(error, cause=error)
             case _:
-                after = backoff(self._policy, failures)
-                seconds = round(after.total_seconds(), 1)
-                log.warning("attempt_failed", error=describe(error), retry_in_seconds=seconds, exc_info=error)
-                return await self._retry(error, after, counts=True)
+                return await self._fail(error)
         return None
+
+    async def _fail(self, error: BaseException) -> timedelta | None:
+        failures, name = self._task.attempts + 1, self._task.subscription
+        culprit = error.part if isinstance(error, ContributionFailed) else subscription_part(name)
+        if failures == 1:
+            await _record(partial(self._pauses.record_failure, culprit, self._task.recorded.stream, describe(error)))
+        if self._pauses.holds(name):
+            return await self._wait_for_resume(error)
+        if isinstance(error, (Reject, EventError)):
+            return await self._dead_letter(error, culprit)
+        if failures >= self._policy.attempts:
+            return await self._dead_letter(error, culprit, cause=error)
+        after = backoff(self._policy, failures)
+        seconds = round(after.total_seconds(), 1)
+        self._context.log.warning("attempt_failed", error=describe(error), retry_in_seconds=seconds, exc_info=error)
+        return await self._retry(error, after, counts=True)
+
+    async def _wait_for_resume(self, error: BaseException) -> timedelta | None:
+        """The failure is no news of something that is paused by now, and not the event's."""
+        self._context.log.warning("attempt_failed", error=describe(error), is_paused=True)
+        return await self._retry(error, ASK_AGAIN, counts=False)
 
     async def _retry(self, error: BaseException, after: timedelta, *, counts: bool) -> timedelta | None:
         async def record() -> timedelta | None:
@@ -123,9 +143,10 @@ class Attempt:
 
         return await _record(record)
 
-    async def _dead_letter(self, error: BaseException, *, cause: BaseException | None = None) -> None:
-        self._context.log.error("dead_lettered", error=describe(error), exc_info=cause)
-        recorded = self._task.recorded
+    async def _dead_letter(
+        self, error: BaseException, culprit: Part, *, cause: BaseException | None = None
+    ) -> timedelta | None:
+        recorded, text = self._task.recorded, {"error": describe(error), "traceback": _traceback(error)}
         event = TaskDeadLettered(
             subscription=self._task.subscription,
             event_id=str(recorded.id),
@@ -135,14 +156,20 @@ class Attempt:
         )
         entry = Entry(event=event, metadata={"by": self._task.subscription, "caused_by": str(recorded.id)})
 
-        async def record() -> None:
-            text = {"error": describe(error), "traceback": _traceback(error)}
-            async with self._log.database.transaction() as connection:
-                if await self._queue.dead_letter(connection, self._task, **text):
-                    await self._log.append(connection, [entry])
-            self._log.notifier.announce()
+        async def dead_letter(connection: Connection) -> None:
+            if await self._queue.dead_letter(connection, self._task, **text):
+                await self._log.append(connection, [entry])
 
-        await _record(record)
+        async def record() -> bool:
+            return await self._pauses.record_dead_letter(culprit, recorded.stream, describe(error), dead_letter)
+
+        if not await _record(record):
+            return await self._wait_for_resume(error)
+        self._context.log.error("dead_lettered", error=describe(error), exc_info=cause)
+        if isinstance(error, ContributionFailed):
+            self._pauses.failed[culprit] = describe(error)
+        self._log.notifier.announce()
+        return None
 
 
 async def _record(step: Callable[[], Awaitable[T]]) -> T:

@@ -13,6 +13,7 @@ import anyio
 import anyio.lowlevel
 import asyncpg
 
+from codelupe.contracts.boundary import used_parts
 from codelupe.errors import RetryLater
 from codelupe.log.entries import FEW
 from codelupe.log.event_log import SQL
@@ -21,6 +22,7 @@ from codelupe.postgres import Connection
 from codelupe.postgres.retry import RetryWhileUnavailable, is_unavailable
 from codelupe.work.attempt import cause_of, describe
 from codelupe.work.context import BatchContext, HandlerContext, Outbox, logger
+from codelupe.work.pauses import subscription_part
 from codelupe.work.postponement import Postponement
 from codelupe.work.runtime import Runtime
 from codelupe.work.subscriptions import BatchSubscription, Handler
@@ -73,7 +75,7 @@ class BatchReader:
             DatabaseUnavailable: what was under way is rolled back and comes again.
         """
         more = True
-        while more:
+        while more and not self._runtime.pauses.holds(self._subscription.name):
             began = anyio.current_time()
             try:
                 more = await self._read_one()
@@ -91,9 +93,12 @@ class BatchReader:
             if batch is None:
                 return False
             at_once, queued = await self._split(connection, batch)
-            emitted = await self._handle(connection, at_once)
+            with used_parts() as used:
+                emitted = await self._handle(connection, at_once)
             made = await self._make_tasks(connection, batch, queued)
             await self._move_cursor(connection, batch, len(at_once) + made)
+        if at_once:
+            await self._runtime.pauses.record_success({*used, subscription_part(self._subscription.name)})
         if emitted:
             self._runtime.log.notifier.announce()
         if made or batch.has_tasks:

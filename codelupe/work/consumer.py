@@ -129,8 +129,15 @@ class Consumer:
         await self.claimable.wait(min([self._runtime.timings.poll, *(time - now for time in self._retry_times)]))
 
     @property
+    def is_held(self) -> bool:
+        """Whether the subscription, or something that it needs, is paused."""
+        return self._runtime.pauses.holds(self.subscription.name)
+
+    @property
     def _room(self) -> int:
         """How many tasks to claim now: one per free slot; twice that while handlers finish within 100 ms."""
+        if self.is_held:
+            return 0
         full = self._slots * (2 if self._mean_seconds < _QUICK_SECONDS else 1)
         missing = full - self.running - len(self._waiting)
         return missing if self.running < self._slots or missing > self._slots // 2 else 0

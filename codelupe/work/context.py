@@ -13,6 +13,8 @@ import asyncpg
 import msgspec
 import structlog
 
+from codelupe.contracts.files import FileRule, Scorer
+from codelupe.contracts.repositories import RepositoryRule, RepositorySource
 from codelupe.contracts.search import SearchIndex
 from codelupe.errors import PluginError
 from codelupe.log.entries import FEW, Entry, check_text
@@ -40,11 +42,7 @@ class _Context:
         """The full name of the subscription, job or service, ``<plugin>.<name>``."""
         self.directories = runtime.directories
         self.executor = runtime.executor
-        self.sources = runtime.sources
-        self.repository_rules = runtime.repository_rules
-        self.file_rules = runtime.file_rules
-        self.scorers = runtime.scorers
-        self._search_index = runtime.search_index
+        self._runtime = runtime
         self._log = runtime.log
         self._database = runtime.database
         self._progress = runtime.progress
@@ -55,15 +53,49 @@ class _Context:
         return self._database
 
     @property
+    def sources(self) -> Sequence[RepositorySource]:
+        """Those of all plugins, but for those that are paused."""
+        return self._runtime.pauses.without_paused(self._runtime.sources)
+
+    @property
+    def repository_rules(self) -> Sequence[RepositoryRule]:
+        """Those of all plugins.
+
+        Raises:
+            RetryLater: one is paused. Without it a repository would pass unjudged, so the work waits.
+        """
+        return self._runtime.pauses.required(self.name, self._runtime.repository_rules)
+
+    @property
+    def file_rules(self) -> Sequence[FileRule]:
+        """Those of all plugins.
+
+        Raises:
+            RetryLater: one is paused. Without it files would pass unjudged, so the work waits.
+        """
+        return self._runtime.pauses.required(self.name, self._runtime.file_rules)
+
+    @property
+    def scorers(self) -> Sequence[Scorer]:
+        """Those of all plugins.
+
+        Raises:
+            RetryLater: one is paused. Without it scores would be others than were asked for, so the work waits.
+        """
+        return self._runtime.pauses.required(self.name, self._runtime.scorers)
+
+    @property
     def search_index(self) -> SearchIndex:
         """The index that the setting ``search_index`` chose.
 
         Raises:
             PluginError: its plugin takes no part.
+            RetryLater: it is paused.
         """
-        if self._search_index is None:
+        if self._runtime.search_index is None:
             raise PluginError("no plugin offers the search index that is set", hint="See `codelupe plugins list`.")
-        return self._search_index
+        [index] = self._runtime.pauses.required(self.name, [self._runtime.search_index])
+        return index
 
 
 class HandlerContext(_Context):

@@ -51,7 +51,7 @@ class Feeder:
 
     async def _feed(self, worker: uuid.UUID) -> tuple[int, bool]:
         """How many tasks were made, and whether that is all for the consumers that still need tasks."""
-        consumers = [consumer for consumer in self._consumers if consumer.needs_tasks]
+        consumers = [consumer for consumer in self._consumers if consumer.needs_tasks and not consumer.is_held]
         if not consumers:
             return 0, True
         fed = await self._queue.feed([consumer.feed_request for consumer in consumers], worker)

@@ -24,6 +24,7 @@ import anyio
 import anyio.lowlevel
 import structlog
 
+from codelupe.contracts.boundary import is_cancelled_by_host
 from codelupe.observability.attribution import attributed_to
 from codelupe.postgres.search_path import inside_schema
 from codelupe.work.child_tasks import PluginRaised, of_plugin_code
@@ -36,11 +37,6 @@ log = structlog.get_logger("codelupe")
 
 class TimeLimitExceeded(Exception):
     """A call of plugin code took longer than its ``timeout`` and was cancelled."""
-
-
-def is_cancelled_by_host() -> bool:
-    """Whether the host is cancelling the task that runs now."""
-    return anyio.current_effective_deadline() == -math.inf
 
 
 def end_process() -> None:

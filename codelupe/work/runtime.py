@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from codelupe.config.directories import Directories
 from codelupe.contracts.files import FileRule, Scorer
@@ -13,6 +14,7 @@ from codelupe.executor import Executor
 from codelupe.log import EventLog
 from codelupe.observability.progress import ProgressTracker
 from codelupe.postgres import Database
+from codelupe.work.pauses import QUARANTINE_AFTER, Pauses
 from codelupe.work.plugin_calls import PluginCalls
 from codelupe.work.timings import DEFAULT, Timings
 
@@ -35,3 +37,9 @@ class Runtime:
     scorers: Sequence[Scorer] = ()
     timings: Timings = DEFAULT
     calls: PluginCalls = field(default_factory=PluginCalls)
+    quarantine_after: int = QUARANTINE_AFTER
+
+    @cached_property
+    def pauses(self) -> Pauses:
+        """What is paused, as this process knows it."""
+        return Pauses(self.log, self.quarantine_after)

@@ -13,6 +13,7 @@ from codelupe.postgres.retry import RetryWhileUnavailable, is_unavailable, retry
 from codelupe.work.attempt import cause_of, describe
 from codelupe.work.context import JobContext
 from codelupe.work.leadership import leading
+from codelupe.work.pauses import job_part
 from codelupe.work.retry import backoff
 from codelupe.work.runtime import Runtime
 from codelupe.work.subscriptions import Job, Service
@@ -74,7 +75,9 @@ class Scheduler:
                 await anyio.sleep(max(0.0, min(wait, 60.0)))
 
     async def _run_once(self, job: Job, *, even_if_not_due: bool = False) -> int | None:
-        """How many events the run brought; None if another process runs it."""
+        """How many events the run brought; None if another process runs it, or it is paused."""
+        if self._runtime.pauses.is_paused(job_part(job.name)):
+            return None
         async with leading(self._database, job.name) as leads:
             if not leads:
                 return None

@@ -136,12 +136,16 @@ class Worker:
         self.stopped.set()
 
     async def is_idle(self) -> bool:
-        """Whether every event has been handled or dead-lettered and no open transaction can append another."""
+        """Whether no event is left but what a pause or a dead letter holds, and no open transaction can append another."""
         high_water_mark = await self._runtime.log.high_water_mark()
-        subscriptions = [consumer.subscription for consumer in self._consumers]
-        is_busy = await self._database.fetchval(SQL.is_busy, self._names, high_water_mark, *handled_by(subscriptions))
+        held = [consumer for consumer in self._consumers if consumer.is_held]
+        subscriptions = [consumer.subscription for consumer in self._consumers if consumer not in held]
+        names = [subscription.name for subscription in subscriptions]
+        is_busy = await self._database.fetchval(SQL.is_busy, names, high_water_mark, *handled_by(subscriptions))
+        if is_busy or any(consumer.running for consumer in held):
+            return False
         # Looked at last: a handler that ended while we looked has moved the head.
-        return not is_busy and await self._runtime.log.head_position() == high_water_mark
+        return await self._runtime.log.head_position() == high_water_mark
 
     @property
     def _names(self) -> list[str]:
@@ -205,8 +209,10 @@ class Worker:
 
     async def _work(self, worker: uuid.UUID, lost: anyio.Event) -> None:
         """Run the loops until told to stop or the lease is lost; then let attempts drain, or cancel them."""
+        await self._runtime.pauses.refresh()
         async with anyio.create_task_group() as attempts:
             async with anyio.create_task_group() as loops:
+                loops.start_soon(self._runtime.pauses.follow, self._timings.poll, self._wake_all)
                 loops.start_soon(self._reap, worker)
                 loops.start_soon(self._keep_partitions)
                 loops.start_soon(self._keep_clock)
@@ -236,6 +242,11 @@ class Worker:
     def _wake_if_idle(self) -> None:
         if not self._is_busy():
             self._notifier.wake()
+
+    def _wake_all(self) -> None:
+        self._notifier.wake()
+        for consumer in self._consumers:
+            consumer.claimable.set()
 
     async def _reap(self, worker: uuid.UUID) -> None:
         also = (asyncpg.DeadlockDetectedError,)  # with another reaper

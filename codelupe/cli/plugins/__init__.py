@@ -5,11 +5,9 @@ from __future__ import annotations
 import typer
 
 from codelupe.cli.plugins.listing import list_
+from codelupe.cli.plugins.pausing import pause_, resume_
 
-app = typer.Typer(no_args_is_help=True, help="Look at the plugins.")
+app = typer.Typer(no_args_is_help=True, help="Look at the plugins, and pause what one does.")
 app.command("list")(list_)
-
-
-@app.callback()
-def _group() -> None:
-    """Keeps ``list`` a command of the group while it is the only one."""
+app.command("pause")(pause_)
+app.command("resume")(resume_)

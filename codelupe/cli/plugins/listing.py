@@ -11,6 +11,7 @@ import typer
 
 from codelupe.cli.command_line import taken_commands
 from codelupe.cli.output import print_json, print_table, printable
+from codelupe.cli.plugins.pausing import describe_pause
 from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, has_database, open_session
 from codelupe.config.directories import locate_directories
 from codelupe.config.sources import RawSettings, read_settings, resolve
@@ -22,6 +23,7 @@ from codelupe.observability.logs import configure_logging
 from codelupe.postgres import Database
 from codelupe.postgres.migrate import own_migrations, pending_migrations
 from codelupe.views.incidents import Incident, read_incidents
+from codelupe.work.pauses import Pause, read_pauses
 
 
 def list_(
@@ -43,8 +45,10 @@ def list_(
     plugins = chosen_plugins(raw, lenient=True)
     manifests, problems = _ask(plugins, raw, check=check)
     taken = taken_commands(_by_precedence(plugins, manifests))
-    incidents = _incidents(raw, plugins)
-    rows = [_row(plugin, manifest, taken, incidents) for plugin, manifest in zip(plugins, manifests, strict=True)]
+    incidents, pauses = _troubles(raw, plugins)
+    rows = [
+        _row(plugin, manifest, taken, incidents, pauses) for plugin, manifest in zip(plugins, manifests, strict=True)
+    ]
     if as_json:
         print_json(rows)
     else:
@@ -57,6 +61,8 @@ def list_(
         )
     _explain(plugins, problems, taken, with_tracebacks=traceback)
     _tell(incidents)
+    for pause in pauses:
+        typer.echo(printable(f"{describe_pause(pause)}. {pause.hint}"), err=True)
     raise typer.Exit(int(any(plugin.failure is not None for plugin in plugins)))
 
 
@@ -79,21 +85,26 @@ def _ask(
     ], configuration.problems
 
 
-def _incidents(raw: RawSettings, plugins: Sequence[Plugin]) -> list[Incident]:
-    """What plugins did that hurt others, as far as there is a database that knows; the list does without it."""
+def _troubles(raw: RawSettings, plugins: Sequence[Plugin]) -> tuple[list[Incident], list[Pause]]:
+    """What plugins did that hurt others, and what of them is paused, as far as there is a database that knows.
+
+    The list does without it.
+    """
     try:
         models = dict.fromkeys(plugin.name for plugin in plugins if is_good_name(plugin.name))
         session = Session(configuration=resolve(raw, models), host=Host(plugins))
-        return anyio.run(_read_incidents, session) if has_database(session) else []
+        return anyio.run(_read_troubles, session) if has_database(session) else ([], [])
     except CodelupeError as error:
         typer.echo(f"What plugins did that hurt others is not known: {error.message}", err=True)
-        return []
+        return [], []
 
 
-async def _read_incidents(session: Session) -> list[Incident]:
+async def _read_troubles(session: Session) -> tuple[list[Incident], list[Pause]]:
     async with open_session(session) as opened:
         is_ready = not await pending_migrations(opened.database, own_migrations())
-        return await read_incidents(opened.database) if is_ready else []
+        if not is_ready:
+            return [], []
+        return await read_incidents(opened.database), await read_pauses(opened.database)
 
 
 def _manifest(plugin: Plugin) -> Manifest | None:
@@ -113,7 +124,11 @@ def _by_precedence(plugins: Sequence[Plugin], manifests: Sequence[Manifest]) -> 
 
 
 def _row(
-    plugin: Plugin, manifest: Manifest, taken: Sequence[tuple[str, str]], incidents: Sequence[Incident]
+    plugin: Plugin,
+    manifest: Manifest,
+    taken: Sequence[tuple[str, str]],
+    incidents: Sequence[Incident],
+    pauses: Sequence[Pause],
 ) -> dict[str, Any]:
     failure = plugin.failure
     return {
@@ -131,6 +146,7 @@ def _row(
         "subscriptions": [_full(plugin, each) for each in manifest.subscriptions],
         "jobs": [_full(plugin, each) for each in manifest.jobs],
         "incidents": [asdict(each) for each in incidents if each.plugin == plugin.name],
+        "paused": [each.as_row() for each in pauses if each.part.plugin == plugin.name],
     }
 
 

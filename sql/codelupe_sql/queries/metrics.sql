@@ -45,6 +45,9 @@ left join (
 ) as behind on behind.subscription = subscriptions.name
 order by subscriptions.name
 
+-- name: paused
+select plugin, kind, name from pauses order by plugin, kind, name
+
 -- name: cursors_at_rest
 -- Those of these subscriptions whose cursor is not locked: a batch is handled under its lock.
 select name from subscriptions where name = any($1) for key share skip locked

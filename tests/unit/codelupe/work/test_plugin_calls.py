@@ -11,11 +11,12 @@ from datetime import timedelta
 import anyio
 import pytest
 
+from codelupe.contracts.boundary import is_cancelled_by_host
 from codelupe.errors import RetryLater
 from codelupe.work import plugin_calls
 from codelupe.work.attempt import cause_of, describe
 from codelupe.work.child_tasks import PluginRaised, contain_child_tasks
-from codelupe.work.plugin_calls import PluginCalls, TimeLimitExceeded, is_cancelled_by_host
+from codelupe.work.plugin_calls import PluginCalls, TimeLimitExceeded
 from tests.logged import Logged
 from tests.processes import HANGS
 

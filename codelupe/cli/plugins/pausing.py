@@ -1,0 +1,58 @@
+"""``codelupe plugins pause`` and ``codelupe plugins resume``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from codelupe.cli.output import out, print_json
+from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, with_session
+from codelupe.contracts.boundary import Part
+from codelupe.work.pauses import Pause, pause, resume
+
+_HELP = "A plugin, or PLUGIN.NAME for one of its subscriptions, jobs, rules, scorers, sources and search indexes."
+
+
+def pause_(
+    name: Annotated[str, typer.Argument(help=_HELP)],
+    config: ConfigFile = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Pause a plugin or a part of it, in running daemons, too, until it is resumed.
+
+    A paused subscription's events wait. What needs a paused rule, scorer or search index waits, too; a paused source is
+    left out, and a paused job does not run. Services go on.
+    """
+
+    async def do(session: Session) -> None:
+        _tell("paused", await pause(session.database, name, session.gather().pausable), as_json=as_json)
+
+    with_session(config, profile, do)
+
+
+def resume_(
+    name: Annotated[str, typer.Argument(help=_HELP)],
+    config: ConfigFile = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let what is paused go on, in running daemons, too: by hand or since it failed again and again."""
+
+    async def do(session: Session) -> None:
+        _tell("resumed", await resume(session.database, name), as_json=as_json)
+
+    with_session(config, profile, do)
+
+
+def describe_pause(pause: Pause) -> str:
+    """What is paused, since when and why, in a line."""
+    return f"the {pause.part} is paused since {pause.since.astimezone():%Y-%m-%d %H:%M:%S}: {pause.why}"
+
+
+def _tell(what: str, parts: list[Part], *, as_json: bool) -> None:
+    if as_json:
+        print_json({what: [{"plugin": one.plugin, "kind": one.kind, "name": one.full_name} for one in parts]})
+    for part in parts if not as_json else ():
+        out.print(f"The {part} is {what}.", markup=False, highlight=False)

@@ -1,0 +1,412 @@
+"""The boundary around what plugins contribute: whatever goes wrong inside names the plugin that offered it.
+
+Each contribution is wrapped where the host gathers it, and looks to those who use it as it is: its class, its fields
+and its attributes are those of what is inside. It is pickled with its wrapping, so the boundary is in worker processes,
+too. What it raises, and an answer of the wrong type or out of range, comes out as :class:`ContributionFailed`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import math
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar, cast
+
+import anyio
+import msgspec
+
+from codelupe.contracts.files import FileRule, Objection, Score, Scorer, SourceFile
+from codelupe.contracts.repositories import Repository, RepositoryRule, RepositorySource
+from codelupe.contracts.search import SearchHit, SearchIndex
+from codelupe.errors import CodelupeError, DatabaseUnavailable, LeaseLost, Reject, RetryLater
+from codelupe_events import Reason
+
+T = TypeVar("T")
+
+_PASSES = (RetryLater, Reject, LeaseLost, DatabaseUnavailable)
+"""What asynchronous contributions say to the host by raising it."""
+_LONGEST_TEXT = 2000
+
+
+@dataclass(frozen=True)
+class Part:
+    """What can fail, and be paused, by itself: a subscription, a job or a contribution of a plugin's."""
+
+    plugin: str
+    kind: str
+    """Such as ``subscription`` or ``file rule``."""
+    name: str
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.plugin}.{self.name}"
+
+    @property
+    def only_judges(self) -> bool:
+        """Whether it needs nothing but what it is given, so that trying again cannot help."""
+        return self.kind in ("repository rule", "file rule", "scorer")
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.full_name}"
+
+
+class ContributionFailed(CodelupeError):
+    """What a plugin contributed raised something, or answered what its contract does not allow; ``part`` says who."""
+
+    code = "contribution-failed"
+
+    def __init__(self, part: Part, subject: str, fault: str) -> None:
+        super().__init__(f"the {part.kind} {part.name!r} of the plugin {part.plugin!r} failed on {subject}: {fault}")
+        self.part = part
+        self._arguments = part, subject, fault
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._arguments, self.__dict__
+
+
+_used: ContextVar[set[Part] | None] = ContextVar("used", default=None)
+
+
+@contextmanager
+def used_parts() -> Iterator[set[Part]]:
+    """The contributions that were called inside the block, or sent to worker processes."""
+    used: set[Part] = set()
+    token = _used.set(used)
+    try:
+        yield used
+    finally:
+        _used.reset(token)
+
+
+def is_cancelled_by_host() -> bool:
+    """Whether the host is cancelling the task that runs now."""
+    return anyio.current_effective_deadline() == -math.inf
+
+
+def part_of(contribution: object) -> Part | None:
+    """Who offered it; None if it was not gathered from plugins."""
+    return contribution._part if isinstance(contribution, _Guarded) else None  # noqa: SLF001 - it is of this module
+
+
+class _Guarded:
+    """Looks like the contribution inside.
+
+    Raises:
+        TypeError: an attribute that its contract names is of the wrong type.
+        ValueError: it is out of range.
+    """
+
+    kind: str
+
+    def __init__(self, plugin: str, inner: Any, name: str | None = None) -> None:
+        self.name: str = _checked_name(inner.name if name is None else name)
+        self._part = Part(plugin, self.kind, self.name)
+        self._inner = inner
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return type(self._inner)
+
+    @property
+    def __dataclass_fields__(self) -> Mapping[str, Any]:
+        return getattr(self._inner, "__dataclass_fields__", {})
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def __repr__(self) -> str:
+        return f"{self._part} ({self._inner!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self._note_use()
+        return _restore, (type(self), self.__dict__)
+
+    def _note_use(self) -> None:
+        used = _used.get()
+        if used is not None:
+            used.add(self._part)
+
+    def _failed(self, subject: str, fault: str) -> ContributionFailed:
+        return ContributionFailed(self._part, subject, fault)
+
+    def _called(
+        self, function: Callable[..., Any], argument: object, subject: str, faults: Callable[[Any], str]
+    ) -> Any:
+        """What the function answers, if ``faults`` finds nothing wrong with it."""
+        self._note_use()
+        try:
+            answer = function(argument)
+            fault = faults(answer)
+        except BaseException as error:
+            raise self._failed(subject, _describe(error)) from error
+        if fault:
+            raise self._failed(subject, fault)
+        return answer
+
+    @contextmanager
+    def _awaited(self, subject: str) -> Iterator[None]:
+        """Inside the block, what is raised is the contribution's, except for what it says to the host."""
+        self._note_use()
+        try:
+            yield
+        except (*_PASSES, ContributionFailed, GeneratorExit):
+            raise
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled_from_outside():
+                raise
+            raise self._failed(subject, _describe(error)) from error
+
+
+def _restore(kind: type[_Guarded], state: dict[str, Any]) -> _Guarded:
+    guarded = kind.__new__(kind)
+    guarded.__dict__.update(state)
+    return guarded
+
+
+class _InWorkerProcesses(_Guarded):
+    """A contribution that worker processes call; these end by a ``MemoryError``, which is the limit's."""
+
+    def __init__(self, plugin: str, inner: Any) -> None:
+        super().__init__(plugin, inner)
+        self.version: int = inner.version
+        if not isinstance(self.version, int) or isinstance(self.version, bool):
+            raise TypeError(f"the {self._part} has the version {self.version!r}, which is no whole number")
+
+    def _called(
+        self, function: Callable[..., Any], argument: object, subject: str, faults: Callable[[Any], str]
+    ) -> Any:
+        try:
+            return super()._called(function, argument, subject, faults)
+        except ContributionFailed as failure:
+            if isinstance(failure.__cause__, MemoryError):
+                raise failure.__cause__ from None
+            raise
+
+
+class _FileRule(_InWorkerProcesses):
+    kind = "file rule"
+
+    def check(self, file: SourceFile) -> Objection | str | None:
+        answer: Objection | str | None = self._called(self._inner.check, file, file.path, _faults_of_objection)
+        return answer
+
+
+class _Scorer(_InWorkerProcesses):
+    kind = "scorer"
+
+    def __init__(self, plugin: str, inner: Any) -> None:
+        super().__init__(plugin, inner)
+        self.weight: float = inner.weight
+        if not _is_number(self.weight):
+            raise TypeError(f"the {self._part} has the weight {self.weight!r}, which is no number")
+        if not 0 <= self.weight < math.inf:
+            raise ValueError(f"the {self._part} has the weight {self.weight!r}, which is not 0 or more")
+
+    def score(self, file: SourceFile) -> Score | None:
+        answer: Score | None = self._called(self._inner.score, file, file.path, _faults_of_score)
+        return answer
+
+
+class _RepositoryRule(_Guarded):
+    kind = "repository rule"
+
+    def check(self, repository: Repository) -> Reason | None:
+        answer: Reason | None = self._called(self._inner.check, repository, repository.id, _faults_of_reason)
+        return answer
+
+
+class _Source(_Guarded):
+    kind = "source"
+
+    async def discover(self) -> AsyncIterator[Repository]:
+        with self._awaited("its discovery"):
+            found = self._inner.discover()
+            if not isinstance(found, AsyncIterator):
+                raise self._failed("its discovery", _unexpected(found, "an asynchronous iterator"))
+        try:
+            while True:
+                with self._awaited("its discovery"):
+                    try:
+                        repository = await anext(found)
+                    except StopAsyncIteration:
+                        return
+                    if not isinstance(repository, Repository):
+                        raise self._failed("its discovery", _unexpected(repository, "a Repository"))
+                yield repository
+        finally:
+            if (close := getattr(found, "aclose", None)) is not None:
+                with self._awaited("the end of its discovery"):
+                    await close()
+
+
+class _SearchIndex(_Guarded):
+    kind = "search index"
+
+    async def index(self, repositories: Sequence[Repository]) -> None:
+        with self._awaited(f"{len(repositories)} repositories to index"):
+            await self._inner.index(repositories)
+
+    async def remove(self, repository_ids: Sequence[str]) -> None:
+        with self._awaited(f"{len(repository_ids)} repositories to remove"):
+            await self._inner.remove(repository_ids)
+
+    async def search(self, query: str, limit: int) -> list[SearchHit]:
+        with self._awaited(f"the query {query!r}"):
+            hits = await self._inner.search(query, limit)
+            if not isinstance(hits, list) or not all(isinstance(hit, SearchHit) for hit in hits):
+                raise self._failed(f"the query {query!r}", _unexpected(hits, "a list of SearchHit"))
+            return hits
+
+
+class _Executor(_Guarded):
+    """What a function raises belongs to the caller; so does ``WorkerLost``."""
+
+    kind = "executor"
+
+    async def run(self, function: Callable[..., T], *arguments: object) -> T:
+        with self._only_exceptions():
+            return cast("T", await self._inner.run(function, *arguments))
+
+    async def map(self, function: Callable[..., T], items: Sequence[Any], *constants: object) -> list[T]:
+        with self._only_exceptions():
+            outcomes = await self._inner.map(function, items, *constants)
+            if not isinstance(outcomes, list) or len(outcomes) != len(items):
+                raise self._failed("its answer", _unexpected(outcomes, f"a list of {len(items)} results"))
+            return outcomes
+
+    async def __aenter__(self) -> Self:
+        with self._awaited("its start"):
+            await self._inner.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        with self._awaited("its end"):
+            await self._inner.__aexit__(*error)
+
+    @contextmanager
+    def _only_exceptions(self) -> Iterator[None]:
+        caught: Exception | None = None
+        with self._awaited("a call"):
+            try:
+                yield
+            except Exception as error:  # raised below, outside the boundary
+                caught = error
+        if caught is not None:
+            raise caught
+
+
+def guard_file_rule(plugin: str, rule: FileRule) -> FileRule:
+    return _FileRule(plugin, rule)
+
+
+def guard_scorer(plugin: str, scorer: Scorer) -> Scorer:
+    return _Scorer(plugin, scorer)
+
+
+def guard_repository_rule(plugin: str, rule: RepositoryRule) -> RepositoryRule:
+    return _RepositoryRule(plugin, rule)
+
+
+def guard_source(plugin: str, source: RepositorySource) -> RepositorySource:
+    return _Source(plugin, source)
+
+
+def guard_search_index(plugin: str, index: SearchIndex) -> SearchIndex:
+    return _SearchIndex(plugin, index)
+
+
+def guard_executor(plugin: str, name: str, executor: Any) -> Any:
+    return _Executor(plugin, executor, name)
+
+
+# --- what is wrong with an answer, in words; empty if nothing is ---
+
+
+def _faults_of_score(answer: Any) -> str:
+    if answer is None:
+        return ""
+    if not isinstance(answer, Score):
+        return _unexpected(answer, "a Score or None")
+    if not _is_number(answer.value):
+        return f"the score's value is {answer.value!r}, which is no number"
+    if not 0 <= answer.value <= 100:
+        return f"the score's value is {answer.value!r}, which is not from 0 to 100"
+    return _faults_of_texts(answer.reasons)
+
+
+def _faults_of_objection(answer: Any) -> str:
+    if answer is None:
+        return ""
+    if isinstance(answer, str):
+        return _faults_of_texts((answer,))
+    if not isinstance(answer, Objection):
+        return _unexpected(answer, "an Objection, a text or None")
+    evidence: Any = answer.evidence
+    if not isinstance(evidence, Mapping):
+        return f"the evidence is {type(evidence).__name__}, not a mapping"
+    encoded = msgspec.json.encode(dict(evidence))
+    return "the evidence holds a NUL character" if b"\\u0000" in encoded else _faults_of_texts((answer.detail,))
+
+
+def _faults_of_reason(answer: Any) -> str:
+    if answer is None:
+        return ""
+    if not isinstance(answer, Reason):
+        return _unexpected(answer, "a Reason or None")
+    return _faults_of_texts((answer.rule, answer.detail))
+
+
+def _faults_of_texts(texts: Any) -> str:
+    """Postgres holds neither NUL characters nor lone surrogates; encoding these raises."""
+    if not isinstance(texts, tuple | list):
+        return f"the reasons are {type(texts).__name__}, not a tuple"
+    for text in texts:
+        if not isinstance(text, str):
+            return f"{text!r} is no text"
+        if not text.isascii():
+            text.encode()
+        if "\0" in text:
+            return f"{text!r} has a NUL character"
+    return ""
+
+
+def _unexpected(answer: object, wanted: str) -> str:
+    if inspect.iscoroutine(answer):
+        answer.close()
+        return f"it is asynchronous, where {wanted} belongs: write `def`, without `async`"
+    return f"it answered {_shown(answer)}, where {wanted} belongs"
+
+
+def _shown(answer: object) -> str:
+    try:
+        return f"{answer!r}"[:200]
+    except BaseException:
+        return f"a {type(answer).__name__}"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _checked_name(name: object) -> str:
+    if not isinstance(name, str) or not name.isprintable() or not name.strip():
+        raise TypeError(f"offers the name {name!r} where a printable text belongs")
+    return name
+
+
+def _describe(error: BaseException) -> str:
+    try:
+        text = str(error)[:_LONGEST_TEXT]
+    except BaseException:
+        text = "it cannot say what"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _is_cancelled_from_outside() -> bool:
+    """By the host, or by a time limit that the caller has set."""
+    task = asyncio.current_task()
+    return is_cancelled_by_host() or (task is not None and task.cancelling() > 0)

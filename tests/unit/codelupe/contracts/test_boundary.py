@@ -1,0 +1,312 @@
+"""What a plugin contributes: whatever goes wrong inside of it is its own, and names it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import pickle
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import timedelta
+from typing import Any
+
+import anyio
+import pytest
+
+from codelupe import Objection, Repository, RetryLater, Score, SourceFile
+from codelupe.contracts.boundary import (
+    ContributionFailed,
+    Part,
+    guard_executor,
+    guard_file_rule,
+    guard_repository_rule,
+    guard_scorer,
+    guard_search_index,
+    guard_source,
+    part_of,
+    used_parts,
+)
+from codelupe_events import Reason
+from codelupe_filters.file_rules import ByPath
+
+pytestmark = pytest.mark.anyio
+
+FILE = SourceFile(path="a/b.py", content="x = 1\n", language="Python", licence=None)
+REPOSITORY = Repository(source="test", external_id="r", full_name="o/r", url="u", revision="1")
+
+
+@dataclass
+class Offered:
+    """A rule or a scorer, by what it does when it is called."""
+
+    act: Callable[[], Any]
+    name: str = "it"
+    version: int = 3
+    weight: float = 2.0
+
+    def check(self, judged: object) -> Any:
+        return self.act()
+
+    score = check
+
+
+def answering(answer: Any) -> Callable[[], Any]:
+    return lambda: answer
+
+
+def raising(error: BaseException) -> Callable[[], Any]:
+    def act() -> Any:
+        raise error
+
+    return act
+
+
+class Mute(BaseException):
+    def __str__(self) -> str:
+        raise SystemExit
+
+
+def lone_surrogate() -> str:
+    return "\ud800"
+
+
+async def asynchronous() -> None: ...
+
+
+RAISED = [ValueError("bad"), KeyboardInterrupt(), SystemExit(0), asyncio.CancelledError(), GeneratorExit(), Mute()]
+NO_SCORES = [
+    *(math.nan, 1, "good", True, (), object()),
+    *(Score(value=value) for value in (math.nan, math.inf, -0.5, 100.5, 10**400)),
+    *(Score(value=value) for value in ("7", None, True)),  # type: ignore[arg-type]
+    *(Score(value=7, reasons=reasons) for reasons in ("text", None, (1,), ("nul\0",), ("\ud800",))),  # type: ignore[arg-type]
+]
+NO_EVIDENCE: list[Any] = [None, [], {"a": object()}, {"a": "\0"}, {1j: 1}]
+NO_OBJECTIONS = [
+    *(True, 0, ("why",), Score(value=1), "nul\0", "\ud800", Objection(detail=None)),  # type: ignore[arg-type]
+    *(Objection(detail="why", evidence=evidence) for evidence in NO_EVIDENCE),
+]
+NO_REASONS = ["why", True, Objection(detail="why"), Reason(rule="r", detail=None)]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("error", RAISED, ids=lambda it: type(it).__name__)
+def test_whatever_a_rule_or_scorer_raises_names_plugin_contribution_and_file(error: BaseException) -> None:
+    offered = Offered(raising(error))
+    for guarded, kind in ((guard_file_rule, "file rule"), (guard_scorer, "scorer")):
+        it: Any = guarded("acme", offered)
+        with pytest.raises(ContributionFailed) as raised:
+            (it.score if kind == "scorer" else it.check)(FILE)
+        assert raised.value.part == Part("acme", kind, "it")
+        assert f"the {kind} 'it' of the plugin 'acme' failed on a/b.py: {type(error).__name__}" in str(raised.value)
+    with pytest.raises(ContributionFailed, match="'acme' failed on test:r"):
+        guard_repository_rule("acme", offered).check(REPOSITORY)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("answer", [*NO_SCORES, asynchronous], ids=repr)
+def test_an_answer_that_is_no_score_is_a_failure(answer: Any) -> None:
+    offered = Offered(answer if answer is asynchronous else answering(answer))
+    with pytest.raises(ContributionFailed, match=r"of the plugin 'acme' failed on a/b\.py: ."):
+        guard_scorer("acme", offered).score(FILE)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("answer", [*NO_OBJECTIONS, asynchronous], ids=repr)
+def test_an_answer_that_is_no_objection_is_a_failure(answer: Any) -> None:
+    offered = Offered(answer if answer is asynchronous else answering(answer))
+    with pytest.raises(ContributionFailed, match=r"of the plugin 'acme' failed on a/b\.py: ."):
+        guard_file_rule("acme", offered).check(FILE)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("answer", [*NO_REASONS, asynchronous], ids=repr)
+def test_an_answer_that_is_no_reason_is_a_failure(answer: Any) -> None:
+    offered = Offered(answer if answer is asynchronous else answering(answer))
+    with pytest.raises(ContributionFailed, match=r"of the plugin 'acme' failed on test:r: ."):
+        guard_repository_rule("acme", offered).check(REPOSITORY)
+
+
+def test_right_answers_come_through() -> None:
+    for score in (None, Score(value=0), Score(value=100), Score(value=7.5, reasons=("ä",))):
+        assert guard_scorer("acme", Offered(answering(score))).score(FILE) is score
+    for objection in (None, "why", Objection(detail="why", evidence={"n": [1, "ä"]})):
+        assert guard_file_rule("acme", Offered(answering(objection))).check(FILE) is objection
+
+
+def test_a_worker_process_ends_by_its_memory_limit() -> None:
+    for guard in (guard_file_rule, guard_scorer):
+        with pytest.raises(MemoryError):
+            it: Any = guard("acme", Offered(raising(MemoryError())))
+            (it.score if guard is guard_scorer else it.check)(FILE)
+    with pytest.raises(ContributionFailed):
+        guard_repository_rule("acme", Offered(raising(MemoryError()))).check(REPOSITORY)
+
+
+@dataclass(frozen=True)
+class ByName(ByPath):
+    """At home where pickle finds it."""
+
+    names: tuple[str, ...] = ("a",)
+    name = "by-name"
+    version = 7
+
+    def check(self, file: SourceFile) -> str | None:
+        return "wrong" if file.path in self.names else None
+
+
+def test_it_looks_like_what_is_inside_also_in_another_process() -> None:
+    guarded = guard_file_rule("acme", ByName(("x", "a/b.py")))
+    both: list[Any] = [guarded, pickle.loads(pickle.dumps(guarded, pickle.HIGHEST_PROTOCOL))]
+    for it in both:
+        assert isinstance(it, ByPath)
+        assert is_dataclass(it)
+        assert {one.name: getattr(it, one.name) for one in fields(it)} == {"names": ("x", "a/b.py")}
+        assert (it.name, it.version, it.check(FILE)) == ("by-name", 7, "wrong")
+        assert part_of(it) == Part("acme", "file rule", "by-name")
+    plain: Any = guard_scorer("acme", _Plain())
+    assert not fields(plain)
+
+
+class _Plain:
+    name, version, weight = "plain", 1, 1.0
+
+    def score(self, file: SourceFile) -> None: ...
+
+
+def test_the_failure_itself_comes_through_pickling() -> None:
+    failure = ContributionFailed(Part("acme", "scorer", "it"), "a.py", "ValueError: bad")
+    failure.add_note("In the worker process:")
+    again = pickle.loads(pickle.dumps(failure))
+    assert (str(again), again.part, again.__notes__) == (str(failure), failure.part, failure.__notes__)
+
+
+def test_what_was_called_or_sent_to_another_process_was_used() -> None:
+    called, sent, asked = (guard_scorer("acme", _Named(name)) for name in ("called", "sent", "asked"))
+    with used_parts() as used:
+        called.score(FILE)
+        pickle.dumps((sent,))
+        assert asked.weight == 1
+    assert {part.name for part in used} == {"called", "sent"}
+
+
+class _Named(_Plain):
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        *({"name": name} for name in (None, 7, "", "a\nb")),
+        *({"version": version} for version in (None, "1", 1.5, True)),
+        *({"weight": weight} for weight in (None, "1", True, math.nan, -1, math.inf)),
+    ],
+    ids=repr,
+)
+def test_attributes_that_the_contract_does_not_allow_are_found_when_it_is_gathered(attributes: dict[str, Any]) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        guard_scorer("acme", Offered(lambda: None, **attributes))
+
+
+# --- asynchronous contributions ---
+
+
+class Source:
+    name = "shop"
+
+    def __init__(self, discover: Callable[[], Any]) -> None:
+        self.discover = discover
+
+
+async def half_way() -> AsyncIterator[Any]:
+    yield REPOSITORY
+    raise SystemExit(3)
+
+
+async def cancelled() -> AsyncIterator[Any]:
+    yield REPOSITORY
+    raise asyncio.CancelledError
+
+
+async def another_type() -> AsyncIterator[Any]:
+    yield REPOSITORY
+    yield "owner/name"
+
+
+async def no_iterator() -> list[Any]:
+    return []
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("discover", [half_way, cancelled, another_type, no_iterator, lambda: [REPOSITORY]])
+async def test_a_source_that_fails_is_named_and_what_came_before_is_kept(discover: Callable[[], Any]) -> None:
+    found = []
+    with pytest.raises(ContributionFailed, match="the source 'shop' of the plugin 'acme'"):
+        async for repository in guard_source("acme", Source(discover)).discover():
+            found.append(repository)  # noqa: PERF401 - up to the failure
+    assert found == ([REPOSITORY] if discover in (half_way, cancelled, another_type) else [])
+
+
+class Index:
+    name = "fast"
+
+    def __init__(self, act: Callable[[], Any]) -> None:
+        self._act = act
+
+    async def index(self, repositories: object) -> None:
+        self._act()
+
+    async def remove(self, ids: object) -> None:
+        self._act()
+
+    async def search(self, query: str, limit: int) -> Any:
+        return self._act()
+
+
+async def test_a_search_index_that_fails_is_named_unless_it_asks_for_later() -> None:
+    for error in (ValueError("bad"), SystemExit(1), asyncio.CancelledError()):
+        index = guard_search_index("acme", Index(raising(error)))
+        for call in (index.index([]), index.remove([]), index.search("q", 1)):
+            with pytest.raises(ContributionFailed, match="the search index 'fast' of the plugin 'acme'"):
+                await call
+    with pytest.raises(RetryLater):
+        await guard_search_index("acme", Index(raising(RetryLater("away", after=timedelta(1))))).index([])
+    for answer in (None, "text", [1]):
+        with pytest.raises(ContributionFailed):
+            await guard_search_index("acme", Index(answering(answer))).search("q", 1)
+
+
+async def test_a_time_limit_of_the_caller_is_no_failure_of_the_contribution() -> None:
+    class Slow(Index):
+        async def index(self, repositories: object) -> None:
+            await anyio.sleep_forever()
+
+    index = guard_search_index("acme", Slow(lambda: None))
+    with anyio.move_on_after(0.01) as scope:
+        await index.index([])
+    assert scope.cancelled_caught
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await index.index([])
+
+
+async def test_an_executor_answers_as_often_as_it_is_asked_and_functions_fail_for_themselves() -> None:
+    class Short:
+        async def run(self, function: Callable[..., Any], *arguments: object) -> Any:
+            return function(*arguments)
+
+        async def map(self, function: Callable[..., Any], items: Any, *constants: object) -> list[Any]:
+            return [function(item) for item in items[1:]]
+
+        async def __aenter__(self) -> Any:
+            raise SystemExit(1)
+
+        async def __aexit__(self, *_: object) -> None: ...
+
+    executor = guard_executor("acme", "far", Short())
+    with pytest.raises(ContributionFailed, match="the executor 'far' of the plugin 'acme'"):
+        await executor.map(str, [1, 2])
+    with pytest.raises(ZeroDivisionError):
+        await executor.run(lambda: 1 / 0)
+    with pytest.raises(ContributionFailed):
+        async with executor:
+            pass
