@@ -101,17 +101,26 @@ def codelupe_repository_sources(
 
 @hookspec
 def codelupe_repository_rules(settings: BaseModel) -> Iterable[RepositoryRule]:
-    """Reasons to turn a repository down before it is cloned. All rules are asked, so that all reasons are known."""
+    """Reasons to turn a repository down before it is cloned. All rules are asked, so that all reasons are known.
+
+    One that fails, over five repositories in a row, is paused: repositories wait until it is resumed.
+    """
 
 
 @hookspec
 def codelupe_file_rules(settings: BaseModel) -> Iterable[FileRule]:
-    """Reasons to leave a file out. The first that objects decides."""
+    """Reasons to leave a file out. The first that objects decides.
+
+    One that fails, over five repositories in a row, is paused: clones wait until it is resumed.
+    """
 
 
 @hookspec
 def codelupe_scorers(settings: BaseModel) -> Iterable[Scorer]:
-    """Dimensions of a file's quality; the score is their weighted mean."""
+    """Dimensions of a file's quality; the score is their weighted mean.
+
+    One that fails, over five repositories in a row, is paused: files wait for their scores until it is resumed.
+    """
 
 
 @hookspec

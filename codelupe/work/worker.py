@@ -136,7 +136,7 @@ class Worker:
         self.stopped.set()
 
     async def is_idle(self) -> bool:
-        """Whether no event is left but what a pause or a dead letter holds, and no open transaction can append another."""
+        """Whether only what pauses and dead letters hold is left, and no open transaction can append another event."""
         high_water_mark = await self._runtime.log.high_water_mark()
         held = [consumer for consumer in self._consumers if consumer.is_held]
         subscriptions = [consumer.subscription for consumer in self._consumers if consumer not in held]
