@@ -173,7 +173,8 @@ async def test_a_selection_lets_through_what_fits_all_of_it(run_until_idle: RunU
         raise Reject(f"cannot stand {event.repository_id}")
 
     stage = make_plugin(subscriptions=[Subscription(name="s", events=(RepoEmpty,), handler=fail)])
-    await run_until_idle({"test": stage}, events=[RepoEmpty(repository_id=name, url="") for name in NAMES])
+    events = [RepoEmpty(repository_id=name, url="") for name in NAMES]
+    await run_until_idle({"test": stage}, events=events, quarantine_after=1000)
     for selection, names in FITTING:
         found = await list_dead_letters(database, selection)
         assert sorted(one.stream for one in found) == sorted(f"repo/{name}" for name in names), selection
@@ -272,7 +273,8 @@ async def test_no_error_of_a_handler_harms_the_others(run_until_idle: RunUntilId
         subscriptions=[Subscription(name="s", events=(BatchReady,), handler=fail, retry=FAST, concurrency=16)]
     )
     sound = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=see)])
-    await run_until_idle({"broken": broken, "sound": sound}, events=[batch(number) for number in range(len(errors))])
+    events = [batch(number) for number in range(len(errors))]
+    await run_until_idle({"broken": broken, "sound": sound}, events=events, quarantine_after=1000)
     assert sorted(seen) == list(range(len(errors)))
     letters = {int(letter.stream.removeprefix("batch/")): letter for letter in await list_dead_letters(database)}
     assert sorted(letters) == sorted(seen)
