@@ -59,30 +59,30 @@ class _Context:
 
     @property
     def repository_rules(self) -> Sequence[RepositoryRule]:
-        """Those of all plugins.
+        """Those of all plugins, but for another plugin's that is paused.
 
         Raises:
-            RetryLater: one is paused. Without it a repository would pass unjudged, so the work waits.
+            RetryLater: one of this plugin is paused. Without it a repository would pass unjudged, so the work waits.
         """
-        return self._runtime.pauses.required(self.name, self._runtime.repository_rules)
+        return self._runtime.pauses.judges(self.name, self._runtime.repository_rules)
 
     @property
     def file_rules(self) -> Sequence[FileRule]:
-        """Those of all plugins.
+        """Those of all plugins, but for another plugin's that is paused.
 
         Raises:
-            RetryLater: one is paused. Without it files would pass unjudged, so the work waits.
+            RetryLater: one of this plugin is paused. Without it files would pass unjudged, so the work waits.
         """
-        return self._runtime.pauses.required(self.name, self._runtime.file_rules)
+        return self._runtime.pauses.judges(self.name, self._runtime.file_rules)
 
     @property
     def scorers(self) -> Sequence[Scorer]:
-        """Those of all plugins.
+        """Those of all plugins, but for another plugin's that is paused.
 
         Raises:
-            RetryLater: one is paused. Without it scores would be others than were asked for, so the work waits.
+            RetryLater: one of this plugin is paused. Without it scores would be of another measure, so the work waits.
         """
-        return self._runtime.pauses.required(self.name, self._runtime.scorers)
+        return self._runtime.pauses.judges(self.name, self._runtime.scorers)
 
     @property
     def search_index(self) -> SearchIndex:

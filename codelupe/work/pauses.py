@@ -1,8 +1,9 @@
 """Parts of plugins that are paused: by hand, or quarantined since they failed over one stream after another.
 
-A paused subscription gets no events; they wait in the log. A paused rule, scorer or search index keeps those
-subscriptions waiting that have asked for it: without it they would take for good what it has not judged. A paused
-source is left out, and a paused job does not run.
+A paused subscription gets no events; they wait in the log. A paused rule or scorer keeps those subscriptions of its own
+plugin waiting that have asked for it, since without it they would take for good what it has not judged; what another
+plugin has added to their judgement is left out, and said to be. What needs a paused search index waits. A paused source
+is left out, and a paused job does not run.
 """
 
 from __future__ import annotations
@@ -110,6 +111,16 @@ class Pauses:
         if paused := sorted(str(part) for part in parts & self._paused.keys()):
             raise RetryLater(f"paused: {', '.join(paused)}", after=ASK_AGAIN, counts=False)
         return contributions
+
+    def judges(self, stage: str, contributions: Sequence[T]) -> Sequence[T]:
+        """Those that a stage may ask: its plugin's own, and of what others have added that which is not paused.
+
+        Raises:
+            RetryLater: one of its plugin's own is paused.
+        """
+        plugin = stage.partition(".")[0]
+        self.required(stage, [one for one in contributions if (part := part_of(one)) and part.plugin == plugin])
+        return self.without_paused(contributions)
 
     def without_paused(self, contributions: Sequence[T]) -> Sequence[T]:
         return [one for one in contributions if part_of(one) not in self._paused]

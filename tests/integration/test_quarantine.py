@@ -15,6 +15,7 @@ import pytest
 
 import codelupe_crawler
 import codelupe_filters
+import codelupe_scorers
 from codelupe import (
     BatchContext,
     BatchSubscription,
@@ -34,13 +35,14 @@ from codelupe.daemon import Daemon
 from codelupe.log import EventLog
 from codelupe.observability.metrics import read_sample
 from codelupe.work.pauses import NothingToPause, pause, read_pauses, resume
+from codelupe.work.replay import Replay, start_replay
 from codelupe_events import BatchReady, FilesExtracted, FilesScored, RepoCloned, RepoDiscovered, TaskDeadLettered
 from tests.conftest import CRAWLER, RunUntilIdle
 from tests.git_server import make_repository
 from tests.integration.test_cli import NO_PLUGINS, Shell
 from tests.integration.test_scorers import BOTH, OPEN, of_type
 from tests.logged import Logged
-from tests.plugins import FAST, batch, import_path, install_plugin, make_plugin
+from tests.plugins import FAST, batch, import_path, install_plugin, make_plugin, named
 from tests.processes import HANGS
 
 pytestmark = pytest.mark.anyio
@@ -100,7 +102,7 @@ async def events_of(database: Database) -> list[Any]:
     return [recorded.decode() async for recorded in EventLog(database).read()]
 
 
-async def test_a_scorer_that_raises_on_every_file_waits_for_its_maker_and_nothing_is_lost(
+async def test_a_scorer_that_raises_on_every_file_is_left_out_until_it_is_resumed(
     make_daemon: MakeDaemon, database: Database, tmp_path: Path, logged: Logged
 ) -> None:
     flag = tmp_path / "flag"
@@ -112,30 +114,31 @@ async def test_a_scorer_that_raises_on_every_file_waits_for_its_maker_and_nothin
     outcome = await make_daemon(plugins, OPEN).run()
     assert [pause.part for pause in outcome.pauses] == [part]
     events = await events_of(database)
-    assert len(of_type(events, FilesExtracted)) == 7, "what does not need the scorer goes on"
-    assert of_type(events, FilesScored) == [], "nothing was scored without it"
+    assert len(of_type(events, FilesScored)) == 7, "the others have scored"
+    rows = await database.fetch("select scores from processed_files where content is not null")
+    assert all(set(row["scores"]) > {"complexity"} and "flagged" not in row["scores"] for row in rows)
     assert of_type(events, TaskDeadLettered) == []
-    [alert] = logged.of("quarantined")
+    [alert] = logged.records("quarantined")
     assert (alert["plugin"], alert["failures"], alert["log_level"]) == ("acme", 5, "error")
     assert "codelupe plugins resume acme.flagged" in alert["hint"]
     assert "the scorer 'flagged' of the plugin 'acme' failed on a.py: ValueError: no taste" in alert["error"]
-    assert [record["stage"] for record in logged.of("attempt_failed")] == ["scorers.score"] * logged.count(
+    assert [record["stage"] for record in logged.records("attempt_failed")] == ["scorers.score"] * logged.count(
         "attempt_failed"
     )
 
     flag.unlink()
     again = await make_daemon(plugins, OPEN).run()
     assert [pause.part for pause in again.pauses] == [part], "a pause survives a restart"
-    assert of_type(await events_of(database), FilesScored) == []
 
     assert await resume(database, "acme") == [part]
+    [score] = codelupe_scorers.codelupe_subscriptions()
+    await start_replay(database, Replay(subscription=named("scorers", score), after=0))
     assert (await make_daemon(plugins, OPEN).run()).pauses == []
-    assert len(of_type(await events_of(database), FilesScored)) == 7
     rows = await database.fetch("select scores from processed_files where content is not null")
     assert all(row["scores"]["flagged"]["value"] == 50 for row in rows)
 
 
-async def test_without_the_plugin_what_waited_for_its_rule_goes_on(
+async def test_a_rule_that_answers_what_it_may_not_is_left_out(
     make_daemon: MakeDaemon, database: Database, tmp_path: Path
 ) -> None:
     flag = tmp_path / "flag"
@@ -147,8 +150,6 @@ async def test_without_the_plugin_what_waited_for_its_rule_goes_on(
     [pause] = outcome.pauses
     assert pause.part == Part("acme", "file rule", "flagged")
     assert "it answered 42, where an Objection, a text or None belongs" in pause.why
-    assert of_type(await events_of(database), FilesExtracted) == []
-    await make_daemon(filters, OPEN).run()
     assert len(of_type(await events_of(database), FilesExtracted)) == 3
 
 
@@ -250,7 +251,7 @@ async def test_a_subscription_that_always_fails_is_paused_and_an_innocent_one_go
     assert [pause.part for pause in outcome.pauses] == [ALWAYS]
     assert sorted(it.innocent) == list(range(40))
     assert await database.fetchval("select count(*) from tasks where state = 'dead_lettered'") == 5
-    [alert] = logged.of("quarantined")
+    [alert] = logged.records("quarantined")
     assert (alert["plugin"], alert["what"]) == ("bad", "subscription bad.s")
 
     it.error = None
@@ -397,7 +398,7 @@ async def test_a_source_that_fails_half_way_is_named_and_a_paused_one_left_out(
     await pause(database, "acme.market", [Part("acme", "source", "market")])
     found = of_type(await run_until_idle(plugins), RepoDiscovered)
     assert [event.source for event in found] == ["shop"]
-    assert "the source 'shop' of the plugin 'acme'" in logged.of("source_failed")[0]["error"]
+    assert "the source 'shop' of the plugin 'acme'" in logged.records("source_failed")[0]["error"]
     await resume(database, "acme")
     found = of_type(await run_until_idle(plugins), RepoDiscovered)
     assert [event.source for event in found] == ["shop", "market"]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from codelupe.cli.output import out, print_json
+from codelupe.cli.output import err, out, print_json
 from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, with_session
 from codelupe.contracts.boundary import Part
 from codelupe.work.pauses import Pause, pause, resume
@@ -22,8 +22,8 @@ def pause_(
 ) -> None:
     """Pause a plugin or a part of it, in running daemons, too, until it is resumed.
 
-    A paused subscription's events wait. What needs a paused rule, scorer or search index waits, too; a paused source is
-    left out, and a paused job does not run. Services go on.
+    A paused subscription's events wait, and what a paused search index is to hold. A paused source, rule or scorer is
+    left out; only its own plugin waits for a rule or scorer. A paused job does not run. Services go on.
     """
 
     async def do(session: Session) -> None:
@@ -41,7 +41,10 @@ def resume_(
     """Let what is paused go on, in running daemons, too: by hand or since it failed again and again."""
 
     async def do(session: Session) -> None:
-        _tell("resumed", await resume(session.database, name), as_json=as_json)
+        resumed = await resume(session.database, name)
+        _tell("resumed", resumed, as_json=as_json)
+        if any(part.only_judges for part in resumed):
+            err.print("What was judged without it is judged again by `codelupe replay SUBSCRIPTION --since TIME`.")
 
     with_session(config, profile, do)
 
