@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from codelupe.cli.output import err, out, plain, print_json, print_table, printable
 from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, with_session
 from codelupe.work.dead_letters import (
+    DeadLetter,
     Selection,
     count_dead_letters,
     drop_dead_letters,
@@ -53,19 +55,24 @@ def list_(
         elif not letters:
             out.print("No dead letters.")
         else:
-            print_table(
-                ["number", "subscription", "stream", "event", "attempts", "since", "error"],
-                [
-                    (one.id, one.subscription, one.stream, one.type, one.attempts, one.dead_lettered_at, one.error)
-                    for one in letters
-                ],
-            )
+            print_dead_letters(letters)
         if len(letters) == limit:
             total = await count_dead_letters(session.database, selection)
             if total > limit:
                 err.print(f"{limit:,} of {total:,} dead letters; --after {letters[-1].id} goes on, --limit takes more.")
 
     with_session(config, profile, show)
+
+
+def print_dead_letters(letters: Sequence[DeadLetter]) -> None:
+    """As a table."""
+    print_table(
+        ["number", "subscription", "stream", "event", "attempts", "since", "error"],
+        [
+            (one.id, one.subscription, one.stream, one.type, one.attempts, one.dead_lettered_at, one.error)
+            for one in letters
+        ],
+    )
 
 
 @app.command("show")

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import anyio
+import structlog
 
 from codelupe.log.notifier import Signal
 from codelupe.postgres.retry import RetryWhileUnavailable
 from codelupe.work.consumer import Consumer
 from codelupe.work.leases import SignsOfLife
 from codelupe.work.runtime import Runtime
-from codelupe.work.task_queue import TaskQueue
+from codelupe.work.task_queue import Fed, TaskQueue
 
 _INTERVAL_SECONDS = 0.003
 """Under a steady stream of events the feeder takes together what came within this time,"""
 _LONGEST_INTERVAL_SECONDS = 0.02
 """and at most this one while no consumer wants any of it."""
+
+log = structlog.get_logger("codelupe")
 
 
 class Feeder:
@@ -32,6 +35,7 @@ class Feeder:
         self._timings = runtime.timings
         self._wanted = wanted
         self._signs = signs
+        self._ended: set[str] = set()
         self.alive_at = anyio.current_time()
         """When the feeder last came round; the watchdog looks at it."""
 
@@ -55,7 +59,16 @@ class Feeder:
         if not consumers:
             return 0, True
         fed = await self._queue.feed([consumer.feed_request for consumer in consumers], worker)
+        consumers = [consumer for consumer in consumers if not self._has_ended(consumer, fed)]
         made = sum(consumer.accept_fed(fed[consumer.subscription.name]) for consumer in consumers)
         if made > sum(len(one.tasks) for one in fed.values()):
             self._notifier.announce()  # other processes may have free slots
         return made, all(fed[consumer.subscription.name].caught_up for consumer in consumers if consumer.needs_tasks)
+
+    def _has_ended(self, consumer: Consumer, fed: Mapping[str, Fed]) -> bool:
+        """Whether an operator has retired the subscription; that is said once."""
+        name = consumer.subscription.name
+        if name not in fed and name not in self._ended:
+            log.warning("subscription_has_ended", stage=name, hint="It begins anew when the daemon does.")
+            self._ended.add(name)
+        return name not in fed
