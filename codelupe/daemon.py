@@ -246,7 +246,7 @@ class Daemon:
         with held_by_one_daemon(directories.state):
             async with open_databases(settings, directories) as (database, lent):
                 await prepare_database(database, self._host)
-                await EventLog(database).require_sequence()
+                await EventLog(database).require_sequences()
                 extensions = self._host.gather(settings.plugins, lent, directories)
                 async with self._executor(extensions) as executor:
                     runtime = Runtime(

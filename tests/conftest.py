@@ -166,7 +166,7 @@ class RunUntilIdle(Protocol):
 def make_daemon(request: pytest.FixtureRequest, database_url: str, tmp_path: Path) -> Callable[..., Daemon]:
     """Builds a daemon of these plugins on the test's database, with its state under ``tmp_path / "state"``.
 
-    The filters find their rules for secrets compiled.
+    The filters find their rules for secrets compiled. ``version`` is that of the plugins' distribution.
     """
 
     def make(
@@ -175,12 +175,15 @@ def make_daemon(request: pytest.FixtureRequest, database_url: str, tmp_path: Pat
         *,
         until_idle: bool = True,
         timings: Timings = DEFAULT,
+        version: str = "0",
         **core: Any,
     ) -> Daemon:
         if codelupe_filters in plugins.values():
             compiled: Path = request.getfixturevalue("compiled_rules")
             shutil.copytree(compiled, tmp_path / "state" / "work" / "secret-rules", dirs_exist_ok=True)
-        host = Host([Plugin(name=name, distribution="test", version="0", target=it) for name, it in plugins.items()])
+        host = Host(
+            [Plugin(name=name, distribution="test", version=version, target=it) for name, it in plugins.items()]
+        )
         values = {
             "state_dir": str(tmp_path / "state"),
             "database_url": database_url,

@@ -21,6 +21,7 @@ from codelupe.host.checks import Finding, Verdict
 from codelupe.host.discovery import Plugin
 from codelupe.host.host import Host
 from codelupe.host.migrations import pending_plugin_migrations
+from codelupe.log.event_log import EventLog, SequenceBehind
 from codelupe.observability.logs import configure_logging
 from codelupe.observability.metrics import SQL as _METRICS
 from codelupe.observability.metrics import Consumer, Sample, read_sample
@@ -28,6 +29,7 @@ from codelupe.postgres import Database
 from codelupe.postgres.migrate import own_migrations, pending_migrations
 from codelupe.postgres.queries import load_queries
 from codelupe.work.pauses import Pause, read_pauses
+from codelupe.work.retirement import without_rebuild
 from codelupe_events import event_types
 
 _DATABASE = load_queries("codelupe_sql", "database")
@@ -182,13 +184,21 @@ async def _event_log(session: Session) -> list[Finding]:
     sample = await read_sample(session.database)
     extensions = session.gather()
     return [
-        _oldest_append_barrier(sample),
+        await _sequences(session.log) or _oldest_append_barrier(sample),
         await _partitions(session.database),
         await _vocabulary(session.database),
         *await _subscriptions(session.database, sample, {one.name for one in extensions.subscriptions}),
         _dead_letters(sample),
         *await _pauses(session.database),
     ]
+
+
+async def _sequences(event_log: EventLog) -> Finding | None:
+    try:
+        await event_log.require_sequences()
+    except SequenceBehind as error:
+        return Finding("event log", "bad", error.message, error.hint or "")
+    return None
 
 
 def _oldest_append_barrier(sample: Sample) -> Finding:
@@ -240,16 +250,28 @@ async def _vocabulary(database: Database) -> Finding:
 
 
 async def _subscriptions(database: Database, sample: Sample, active: AbstractSet[str]) -> list[Finding]:
-    late = await _late_and_idle(database, sample)
-    return [
+    unused = [one for one in sample.consumers if without_rebuild(one.name) not in active]
+    late = [one for one in await _late_and_idle(database, sample) if without_rebuild(one.name) in active]
+    found = [
         Finding(
             f"subscription {one.name}",
             "warning",
             f"up to {one.lag:,} events wait, the oldest for {_duration(one.seconds)}, and nothing is running",
-            _why_late(one, sample, active),
+            _why_late(one, sample),
         )
         for one in late
-    ] or [Finding("subscriptions", "good", "nothing waits for long without being worked on")]
+    ]
+    good = Finding("subscriptions", "good", "nothing waits for long without being worked on")
+    return [*map(_unused, unused), *(found or [good])]
+
+
+def _unused(consumer: Consumer) -> Finding:
+    return Finding(
+        f"subscription {consumer.name}",
+        "warning",
+        f"no active plugin has it: up to {consumer.lag:,} events wait for it, and keep the log from getting smaller",
+        f"`codelupe plugins list` names them; `codelupe plugins retire {without_rebuild(consumer.name)}` ends it.",
+    )
 
 
 async def _late_and_idle(database: Database, sample: Sample) -> list[Consumer]:
@@ -270,9 +292,7 @@ async def _late_and_idle(database: Database, sample: Sample) -> list[Consumer]:
     ]
 
 
-def _why_late(consumer: Consumer, sample: Sample, active: AbstractSet[str]) -> str:
-    if consumer.name.partition("~")[0] not in active:  # a rebuild runs with its subscription
-        return "No active plugin has this subscription: see `codelupe plugins list`."
+def _why_late(consumer: Consumer, sample: Sample) -> str:
     if not sample.workers:
         return "No daemon is at work: `codelupe run` starts one."
     if consumer.undelivered and _is_held_back(sample):

@@ -23,7 +23,7 @@ _PAGE = 1000
 
 
 class SequenceBehind(CodelupeError):
-    """Positions would be drawn that lie before events or cursors."""
+    """A sequence would draw what is taken, such as positions that lie before events or cursors."""
 
     code = "sequence-behind"
 
@@ -96,17 +96,21 @@ class EventLog:
         """The highest position ever drawn."""
         return int(await self.database.fetchval(SQL.head_position))
 
-    async def require_sequence(self) -> None:
-        """Make sure that new positions come after all that were ever used.
+    async def require_sequences(self) -> None:
+        """Make sure that new positions come after all that were ever used, and new numbers of tasks likewise.
 
         Raises:
-            SequenceBehind: they would not, so what is appended would never be handed out.
+            SequenceBehind: they would not: what is appended would never be handed out.
         """
-        if (behind := await self.database.fetchrow(SQL.sequence_behind)) is not None:
+        if behind := await self.database.fetch(SQL.sequences_behind):
+            found = ", ".join(
+                f"the sequence {row['sequence']} stands at {row['drawn']:,}, but {row['taken']:,} is taken"
+                for row in behind
+            )
+            statements = " ".join(f"{row['statement']};" for row in behind)
             raise SequenceBehind(
-                f"the sequence of positions stands at {behind['head']:,}, but position {behind['position']:,} is taken:"
-                " a restored or replicated database may lack its sequence's value",
-                hint=f"Stop what appends, and mend it: {behind['statement']};",
+                f"{found}: a restored or replicated database may lack the values of its sequences",
+                hint=f"Stop what appends, and mend it: {statements}",
             )
 
     async def read(self, *, after: int = 0, stream: str | None = None) -> AsyncIterator[Recorded]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -282,3 +284,56 @@ async def test_no_error_of_a_handler_harms_the_others(run_until_idle: RunUntilId
         attempts, words = ERRORS[error]
         assert letters[number].attempts == attempts, words
         assert letters[number].error.startswith(words)
+
+
+# --- many ---
+
+MANY = 100_000
+MAKE_MANY = """
+insert into subscriptions (name, position, types) values ('test.s', 100000, '{BatchReady}');
+insert into events (stream, type, version, id, data, metadata)
+select 'batch/' || n, 'BatchReady', 1, gen_random_uuid(),
+       jsonb_build_object('batch_id', n, 'files', 0, 'characters', 0, 'repositories', 0, 'min_score', 0), '{}'
+from generate_series(1, 100000) as n;
+insert into tasks (subscription, stream, position, type, version, state, attempts, dead_lettered_at, error, traceback)
+select 'test.s', stream, position, type, version, 'dead_lettered', 3, log_time() + position * interval '1 ms', 'no', ''
+from events order by position
+"""
+
+
+async def rows_looked_at(database: Database, statement: str, *arguments: object) -> int:
+    """By the part of the plan that looks at most."""
+    [plan] = json.loads(await database.fetchval(f"explain (analyze, format json) {statement}", *arguments))
+
+    def most(node: dict[str, Any]) -> int:
+        here = (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+        return max([int(here), *(most(child) for child in node.get("Plans", []))])
+
+    return most(plan["Plan"])
+
+
+async def test_a_page_of_many_dead_letters_costs_a_page(database: Database, tmp_path: Path) -> None:
+    await database.execute(MAKE_MANY)
+    await database.execute("analyze tasks; analyze events")  # as autovacuum does, of so many
+    page = await list_dead_letters(database, at_most=100)
+    assert [letter.position for letter in page] == list(range(1, 101))
+    for after in (None, page[-1].id, page[-1].id + 50_000):
+        assert await rows_looked_at(database, SQL.list_dead_letters, *EVERYTHING.as_arguments(), after, 100) <= 200
+    shell = Shell(tmp_path, CODELUPE_DATABASE_URL=database.url)
+    as_text = await shell("dead-letters", "list")
+    assert as_text.out.count("BatchReady") == 100
+    assert f"100 of 100,000 dead letters; --after {page[-1].id} goes on" in " ".join(as_text.err.split())
+    as_json = await shell("dead-letters", "list", "--json", "--after", str(page[-1].id), "--limit", "3")
+    assert [one["position"] for one in json.loads(as_json.out)] == [101, 102, 103]
+    assert "3 of 100,000 dead letters" in as_json.err
+    last = await shell("dead-letters", "list", "--json", "--after", str(page[0].id + MANY - 3))
+    assert [one["position"] for one in last.json()] == [MANY - 1, MANY]
+    assert last.err == ""
+
+
+async def test_twenty_thousand_in_as_many_streams_may_be_retried_at_once(database: Database) -> None:
+    await database.execute(MAKE_MANY.replace(str(MANY), "20000"))
+    retried = await retry_dead_letters(database, Selection(subscription="test.s"))
+    assert len(retried) == 20_000
+    states = await database.fetch("select state, count(*) as n from tasks group by state")
+    assert [tuple(row) for row in states] == [("ready", 20_000)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
@@ -230,6 +231,29 @@ async def test_an_insert_by_hand_holds_readers_back_too(database: Database) -> N
         assert await log.high_water_mark() == 0
         assert [recorded async for recorded in log.read()] == []
     assert [recorded.stream async for recorded in log.read()] == ["by/hand", "batch/2"]
+
+
+@pytest.mark.parametrize("how", ["insert", "copy"])
+async def test_what_goes_straight_into_a_partition_holds_readers_back_too(database: Database, how: str) -> None:
+    log = EventLog(database)
+    row = ("by/hand", "BatchReady", 1, uuid.uuid4(), "{}", "{}")
+    async with database.transaction() as connection:
+        if how == "insert":
+            await connection.execute(SQL.insert_into_partition_by_hand, *row)
+        else:
+            columns = ("stream", "type", "version", "id", "data", "metadata")
+            await connection.copy_records_to_table("events_0", records=[row], columns=columns)
+        await log.publish(batch(2))
+        assert await log.high_water_mark() == 0
+        assert [recorded async for recorded in log.read()] == []
+    assert await log.high_water_mark() == 2
+    assert [recorded.stream async for recorded in log.read()] == ["by/hand", "batch/2"]
+
+
+async def test_a_partition_that_was_made_later_is_guarded_too(database: Database) -> None:
+    made = await database.fetch(SQL.unguarded_partitions)
+    await database.execute("select setval('events_position', 2000000); select create_event_partitions()")
+    assert made == await database.fetch(SQL.unguarded_partitions) == []
 
 
 @pytest.mark.parametrize("first", [1, 2], ids=["the older ends first", "the newer ends first"])

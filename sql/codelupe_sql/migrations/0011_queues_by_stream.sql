@@ -55,6 +55,7 @@ create index tasks_ready on tasks (subscription, type, version, run_at, position
 create index tasks_queued on tasks (subscription, stream, position) where state = 'queued';
 create index tasks_dead on tasks (subscription, stream, position) where state = 'dead_lettered';
 create index tasks_dead_lettered on tasks (dead_lettered_at, id) where state = 'dead_lettered';
+create index tasks_dead_lettered_id on tasks (id) where state = 'dead_lettered';
 
 -- --- which task of a stream is ready ---
 
@@ -134,13 +135,18 @@ begin
     where tasks.subscription = of_subscription and tasks.stream = first.stream and tasks.position = first.position;
 end $$;
 
--- The same for streams that are not held: waits for those whose task is being taken away.
+-- The same for streams that are not held. Those whose task is being taken away right now, which a handler's transaction
+-- may do for as long as it likes, are left to the feeder: by a catch-up that has nothing to catch up with.
 create function hold_and_settle_streams(of_subscription text, streams text[]) returns void language plpgsql as $$
+declare
+    unheld constant text[] := hold_streams(of_subscription, streams);
 begin
-    while cardinality(hold_streams(of_subscription, streams)) > 0 loop
-        perform pg_sleep(0.01);
-    end loop;
-    perform settle_streams(of_subscription, streams);
+    insert into catch_ups (subscription, stream, position)
+    select name, unheld.stream, position from subscriptions, unnest(unheld) as unheld (stream)
+    where name = of_subscription
+    on conflict (subscription, stream, types) do update set next_feed = 0;
+    perform settle_streams(
+        of_subscription, array(select stream from unnest(streams) as asked (stream) where stream <> all(unheld)));
 end $$;
 
 -- --- from events to tasks ---
@@ -515,12 +521,14 @@ declare
     given integer := 0;
 begin
     for it in
-        update tasks set state = 'queued', worker = null, token = null,
-            crashes = crashes + (crashed is null or token = any(crashed))::integer
+        select subscription, stream, position from tasks
         where state = 'running' and (
             worker = any(of_workers) or also_orphans and not exists (select from workers where id = tasks.worker))
-        returning subscription, stream
+        order by subscription, stream for update  -- waits for what queues in these streams, and then finds it
     loop
+        update tasks set state = 'queued', worker = null, token = null,
+            crashes = crashes + (crashed is null or token = any(crashed))::integer
+        where subscription = it.subscription and stream = it.stream and position = it.position;
         perform ready_next_task(it.subscription, it.stream);
         given := given + 1;
     end loop;
@@ -742,4 +750,18 @@ begin
         of_subscription,
         array(select distinct stream from tasks where subscription = of_subscription and state = 'queued'));
     return given_up;
+end $$;
+
+-- Ends what a subscription wanted of one event type, with its dead letters; what waited behind those goes on.
+create function give_type_up(of_subscription text, of_type text) returns void language plpgsql as $$
+declare
+    dropped integer;
+begin
+    perform from subscriptions where name = of_subscription for update;
+    delete from tasks where subscription = of_subscription and type = of_type and state = 'dead_lettered';
+    get diagnostics dropped = row_count;
+    update subscriptions set delivered = delivered - dropped where name = of_subscription;
+    perform declare_subscription(
+        name, array_remove(types, of_type), '{}', array[of_type], false, dead_letter_blocks, declared_by)
+    from subscriptions where name = of_subscription;
 end $$;

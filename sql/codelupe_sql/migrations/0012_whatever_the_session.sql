@@ -106,7 +106,7 @@ begin
         return null;
     end if;
     back := seen - now;
-    update tasks set run_at = run_at - back where state in ('queued', 'ready') and run_at > now;
+    update tasks set run_at = run_at - back where state <> 'dead_lettered' and run_at > now;
     update workers set lease_until = lease_until - back, beat_at = beat_at - back where beat_at > now;
     update jobs set started_at = started_at - back, finished_at = finished_at - back
     where greatest(started_at, finished_at) > now;
@@ -126,7 +126,7 @@ begin
               'append_events', 'begin_rebuild', 'catch_up_is_due', 'check_clock', 'claim_tasks', 'complete_task',
               'create_event_partitions', 'dead_letter_task', 'declare_subscription', 'drop_retired_partitions',
               'end_subscription', 'feed_and_claim', 'feed_catch_ups', 'feed_tasks', 'finish_rebuild', 'finish_task',
-              'give_tasks_back', 'guard_partition', 'has_catch_up_to_feed', 'high_water_mark',
+              'give_tasks_back', 'give_type_up', 'guard_partition', 'has_catch_up_to_feed', 'high_water_mark',
               'hold_and_settle_streams', 'hold_streams', 'index_full_partitions', 'make_tasks', 'may_be_ready',
               'move_cursor', 'next_feed', 'open_batch', 'queue_tasks', 'ready_next_task', 'rebuild_name', 'rebuild_schema',
               'redeliver_stream', 'reserve_positions', 'retry_task', 'rewind_subscription', 'settle_streams'

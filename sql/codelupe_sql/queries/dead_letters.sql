@@ -9,8 +9,11 @@ from (
     where state = 'dead_lettered' and ($1::bigint[] is null or id = any($1))
       and ($2::text is null or subscription = $2) and ($3::text is null or type = $3)
       and ($4::text is null or stream like $4) and ($5::text is null or strpos(error, $5) > 0)
-      and ($6::bigint is null
-           or (dead_lettered_at, id) > (select last.dead_lettered_at, last.id from tasks as last where last.id = $6))
+      and (dead_lettered_at, id) > (
+          coalesce((
+              select last.dead_lettered_at from tasks as last where last.id = $6 and last.state = 'dead_lettered'
+          ), '-infinity'),
+          coalesce($6::bigint, 0))
     order by dead_lettered_at, id limit $7
 ) as page
 join events using (position) order by dead_lettered_at, page.id

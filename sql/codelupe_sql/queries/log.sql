@@ -79,6 +79,19 @@ select declare_subscription($1, $2, $3, $4, $5, $6, $7)
 -- name: end_subscription
 select end_subscription($1)
 
+-- name: retirable
+-- The subscriptions of this plugin, or of this name, with what waits as a task; of one event type if it is given.
+select subscriptions.name as subscription, count(*) filter (where state <> 'dead_lettered') as tasks,
+       count(*) filter (where state = 'dead_lettered') as dead_letters
+from subscriptions left join tasks on tasks.subscription = subscriptions.name and ($2::text is null or type = $2)
+where $1 in (subscriptions.name, split_part(subscriptions.name, '~', 1), split_part(subscriptions.name, '.', 1))
+  and ($2::text is null or $2 = any(subscriptions.types))
+group by subscriptions.name order by subscriptions.name
+
+-- name: give_type_up
+-- With its dead letters.
+select give_type_up($1, $2)
+
 -- name: feed
 select subscription_name as subscription, delivered, caught_up, task_token, attempts, crashes, checkpoint, position, stream, type,
        version, id, data::text, metadata, recorded_at
@@ -207,8 +220,12 @@ returning name
 update jobs set finished_at = log_time(), error = $2 where name = $1
 
 -- name: job_due
--- Seconds until the job is due; below zero when it is late.
-select coalesce(extract(epoch from finished_at + $2::interval - log_time()), 0)::float from jobs where name = $1
+-- Seconds until the job is due; below zero when it is late. If the clock was set back, and what was to happen has not
+-- been set back with it yet, it is time to ask again in a second.
+select case
+    when log_time() < (select min(seen_at) from log_clock) - interval '1 second' then 1
+    else coalesce(extract(epoch from finished_at + $2::interval - log_time()), 0)
+end::float from jobs where name = $1
 
 -- name: job_states
 select name, started_at, finished_at, error from jobs order by name
@@ -217,18 +234,23 @@ select name, started_at, finished_at, error from jobs order by name
 -- How many seconds the database's clock was set back, where it was.
 select check_clock()
 
--- name: sequence_behind
--- Whether positions would be drawn that are below an event or a cursor, and what mends that.
-select head_position() as head, known.position,
-       format('select setval(%L, %s)', 'events_position'::regclass::text, known.position) as statement
+-- name: sequences_behind
+-- Sequences that would draw what is taken: a position up to an event's or a cursor's, a number of a task or a catch-up.
+-- Each with what it drew last, what is taken, and what mends it.
+select sequence::text, coalesce(pg_sequence_last_value(sequence), 0) as drawn, taken,
+       format('select setval(%L, %s)', sequence::text, taken) as statement
 from (
-    select greatest(
+    select 'events_position'::regclass as sequence, greatest(
         (select max(position) from subscriptions),
         (select position from events order by position desc limit 1),
         (select max(last) - 1 from retired_partitions)
-    ) as position
+    ) as taken
+    union all
+    select pg_get_serial_sequence('tasks', 'id')::regclass, (select max(id) from tasks)
+    union all
+    select pg_get_serial_sequence('catch_ups', 'id')::regclass, (select max(id) from catch_ups)
 ) as known
-where known.position > head_position()
+where taken > coalesce(pg_sequence_last_value(sequence), 0)
 
 -- name: try_leader_lock
 select pg_try_advisory_lock(20261, hashtext($1))

@@ -23,3 +23,12 @@ select setval('events_position', $1), create_event_partitions(100000000000)
 -- name: insert_by_hand
 insert into events (stream, type, version, id, data, metadata)
 values ('by/hand', 'BatchReady', 1, gen_random_uuid(), '{}', '{}')
+
+-- name: insert_into_partition_by_hand
+insert into events_0 (stream, type, version, id, data, metadata) values ($1, $2, $3, $4, $5, $6)
+
+-- name: unguarded_partitions
+-- Partitions whose inserts do not raise the append barrier.
+select inhrelid::regclass::text as name from pg_inherits
+where inhparent = 'events'::regclass
+  and not exists (select from pg_trigger where tgrelid = inhrelid and tgname = 'append_barrier')

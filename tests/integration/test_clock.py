@@ -1,0 +1,185 @@
+"""The database's clock is set, back or on, under a running daemon."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import anyio
+import pytest
+
+from codelupe import Database, HandlerContext, Job, JobContext, RetryLater, Subscription
+from codelupe.daemon import Daemon
+from codelupe.log import EventLog
+from codelupe.log.event_log import SQL
+from codelupe.log.records import uuid7
+from codelupe.work.task_queue import FeedRequest, TaskQueue
+from codelupe_events import BatchReady
+from tests.logged import Logged
+from tests.plugins import batch, make_plugin
+from tests.processes import HANGS
+
+pytestmark = pytest.mark.anyio
+
+HOUR = timedelta(hours=1)
+SOON = 3.0
+"""Seconds within which work goes on, in the wake of a clock that was set."""
+
+
+class SetClock:
+    """A clock that runs, and is set by the test."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def take_over(self) -> None:
+        await self._database.execute(
+            "create table clock_offset (by interval); insert into clock_offset values ('0');"
+            "create or replace function log_time() returns timestamptz language sql stable"
+            " as 'select now() + (select by from clock_offset)'"
+        )
+
+    async def set(self, by: timedelta) -> None:
+        await self._database.execute("update clock_offset set by = $1", by)
+
+
+@pytest.fixture
+async def set_clock(database: Database) -> SetClock:
+    it = SetClock(database)
+    await it.take_over()
+    return it
+
+
+@asynccontextmanager
+async def running(daemon: Daemon, logged: Logged) -> AsyncIterator[None]:
+    async with anyio.create_task_group() as group:
+        group.start_soon(daemon.run)
+        await logged.wait_for("started")
+        yield
+        group.cancel_scope.cancel()
+
+
+async def until(condition: Callable[[], bool], seconds: float = HANGS) -> None:
+    with anyio.fail_after(seconds):
+        while not condition():
+            await anyio.sleep(0.01)
+
+
+async def test_work_goes_on_when_the_clock_goes_back_an_hour(
+    make_daemon: Callable[..., Daemon], database: Database, set_clock: SetClock, logged: Logged
+) -> None:
+    """What was ready, what waited for its retry, what is appended then; and it is said once."""
+    done: list[int] = []
+    begun: list[int] = []
+    may_end = anyio.Event()
+    runs: list[int] = []
+
+    async def handle(event: BatchReady, context: HandlerContext) -> None:
+        begun.append(event.batch_id)
+        if event.batch_id == 2 and context.attempt == 1:
+            raise RetryLater("in half a second", after=timedelta(seconds=0.5))
+        if event.batch_id == 1:
+            await may_end.wait()
+        done.append(event.batch_id)
+
+    async def job(context: JobContext) -> None:
+        runs.append(1)
+
+    plugin = make_plugin(
+        subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle, concurrency=1)],
+        jobs=[Job(name="j", every=timedelta(seconds=1), run=job)],
+    )
+    log = EventLog(database)
+    for number in (2, 1, 3, 4):
+        await log.publish(batch(number))
+    async with running(make_daemon({"test": plugin}, until_idle=False), logged):
+        await until(lambda: 1 in begun and bool(runs))
+        await set_clock.set(-HOUR)
+        may_end.set()
+        await log.publish(batch(5))
+        runs.clear()
+        await until(lambda: {1, 2, 3, 4, 5} <= set(done) and len(runs) > 1, SOON)
+        await logged.wait_for("clock_went_back")
+        await until(lambda: len(runs) > 3)
+    assert sorted(done) == [1, 2, 3, 4, 5]
+    [said] = logged.of("clock_went_back")
+    assert said["seconds"] == pytest.approx(3600, abs=3)
+    assert logged.of("lease_lost") == []
+
+
+async def test_dead_workers_leases_do_not_last_longer_when_the_clock_goes_back(
+    make_daemon: Callable[..., Daemon], database: Database, set_clock: SetClock, logged: Logged
+) -> None:
+    done: list[int] = []
+
+    async def handle(event: BatchReady, context: HandlerContext) -> None:
+        done.append(event.batch_id)
+
+    plugin = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
+    daemon = make_daemon({"test": plugin}, until_idle=False, lease_seconds=2)
+    async with running(daemon, logged):
+        dead = uuid7()
+        await database.execute(SQL.register_worker, dead, timedelta(seconds=2), "elsewhere", "", 1, "")
+        async with database.transaction() as connection:
+            await connection.execute(SQL.declared_subscription, "test.s")  # the daemon feeds after this
+            await EventLog(database).publish(batch(1))
+            await connection.execute("select feed_tasks(array['test.s'], 1000)")
+            claimed = await connection.fetch(SQL.claim, "test.s", dead, 1, ["BatchReady"], [1])
+            assert len(claimed) == 1
+        await set_clock.set(-HOUR)
+        await logged.wait_for("workers_lost", workers=1, tasks_requeued=1)
+        await until(lambda: done == [1])
+    assert logged.count("lease_lost") == 0
+
+
+async def test_a_clock_that_goes_on_an_hour_loses_and_doubles_nothing(
+    make_daemon: Callable[..., Daemon], database: Database, set_clock: SetClock, logged: Logged
+) -> None:
+    """The lease is over at once; what was begun may be begun again, and takes effect once."""
+    await database.execute("create table effects (batch int)")
+    begun: list[int] = []
+
+    async def handle(event: BatchReady, context: HandlerContext) -> None:
+        begun.append(event.batch_id)
+        if event.batch_id == 1 and len(begun) == 1:
+            await set_clock.set(HOUR)
+            await anyio.sleep(1)  # others may look for dead workers meanwhile
+        async with context.transaction() as connection:
+            await connection.execute("insert into effects values ($1)", event.batch_id)
+
+    plugin = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle, concurrency=1)])
+    log = EventLog(database)
+    for number in range(1, 21):
+        await log.publish(batch(number))
+    await make_daemon({"test": plugin}, lease_seconds=2).run()
+    effects = [row["batch"] for row in await database.fetch("select batch from effects order by batch")]
+    assert effects == list(range(1, 21))
+    assert logged.of("clock_went_back") == []
+
+
+async def test_of_several_processes_one_says_that_the_clock_went_back(database: Database, set_clock: SetClock) -> None:
+    await database.fetchval(SQL.check_clock)
+    await set_clock.set(-HOUR)
+    said = [await database.fetchval(SQL.check_clock) for _ in range(5)]
+    assert [seconds for seconds in said if seconds is not None] == [pytest.approx(3600, abs=3)]
+
+
+async def test_a_task_put_off_for_a_day_stays_so_when_the_clock_goes_back(
+    database: Database, set_clock: SetClock
+) -> None:
+    """What was to happen later by the old clock is set back with it: as long after now as it was."""
+    subscription = Subscription(name="test.s", events=(BatchReady,), handler=None)  # type: ignore[arg-type]
+    await database.execute(SQL.begin_subscription, "test.s", False, ["BatchReady"], True, "0")
+    tasks, worker = TaskQueue(database), uuid7()
+    await database.execute(SQL.register_worker, worker, HOUR, "elsewhere", "", 1, "")
+    await EventLog(database).publish(batch(1))
+    fed = await tasks.feed([FeedRequest(subscription=subscription, room=1)], worker)
+    [task] = fed["test.s"].tasks
+    assert await tasks.retry(task, after=timedelta(days=1), counts=False, error="", traceback="")
+    before = await database.fetchval("select run_at - log_time() from tasks")
+    await database.fetchval(SQL.check_clock)
+    await set_clock.set(-HOUR)
+    await database.fetchval(SQL.check_clock)
+    after = await database.fetchval("select run_at - log_time() from tasks")
+    assert timedelta(0) <= before - after < timedelta(seconds=HANGS)
