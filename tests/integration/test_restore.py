@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -34,7 +34,7 @@ class Noted:
         self.handled: list[tuple[int, int]] = []
         self.in_batches: list[tuple[int, int]] = []
         self._fails_on = fails_on
-        subscriptions = [
+        subscriptions: list[Subscription | BatchSubscription] = [
             Subscription(name="s", events=(BatchReady,), handler=self._handle, retry=FAST),
             BatchSubscription(name="b", events=(BatchReady,), handler=self._handle_all, retry=FAST),
         ]
@@ -45,7 +45,7 @@ class Noted:
             raise Reject("not this one")
         self.handled.append((event.batch_id, event.files))
 
-    async def _handle_all(self, events: list[BatchReady], context: BatchContext) -> None:
+    async def _handle_all(self, events: Sequence[BatchReady], context: BatchContext) -> None:
         self.in_batches += [(event.batch_id, event.files) for event in events]
 
 
