@@ -107,7 +107,7 @@ async def test_an_event_type_may_be_given_up(
     assert logged.of("events_wait_for_other_code")[0]["types"] == ["RepoEmpty"]
     ended = await shell("plugins", "retire", "old", "--type", "RepoEmpty", "--json")
     assert json.loads(ended.out)["retired"] == [
-        {"subscription": "old.b", "type": "RepoEmpty", "tasks": 0, "dead_letters": 0},
+        {"subscription": "old.b", "type": "RepoEmpty", "tasks": 2, "dead_letters": 0},
         {"subscription": "old.s", "type": "RepoEmpty", "tasks": 2, "dead_letters": 3},
     ]
     assert {row["type"] for row in await database.fetch("select type from tasks")} == {"BatchReady"}

@@ -180,7 +180,7 @@ async def test_of_two_versions_side_by_side_the_one_that_wants_an_event_gets_it(
         for number in range(51, 101):
             await publish(database, list(both(number, number)))
         with anyio.fail_after(HANGS):
-            while len(old.handled) + len(new.handled) < 200:
+            while len(old.handled) + len(new.handled) < 200 or await database.fetchval("select count(*) from tasks"):
                 await anyio.sleep(0.01)
     assert old.of(RepoEmpty) == []
     assert sorted(int(one.repository_id[5:]) for one in new.of(RepoEmpty)) == list(range(1, 101))
@@ -231,6 +231,9 @@ async def test_an_event_in_a_newer_version_is_left_to_the_code_that_knows_it(
         async with daemons.running(new):
             await publish(database, [repainted(wall=number) for number in range(41, 101)])
             await new.wait_for(100)
+            with anyio.fail_after(HANGS):
+                while await database.fetchval("select count(*) from tasks"):
+                    await anyio.sleep(0.01)
     assert old.handled == []
     assert sorted(one.wall for one in new.handled) == list(range(1, 101))
     assert await database.fetchval("select count(*) from tasks") == 0
