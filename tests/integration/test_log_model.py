@@ -9,7 +9,7 @@ import asyncio
 import sys
 import uuid
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -234,11 +234,12 @@ class Model:
             task.crashes += 1
         return len(lost), len(orphans)
 
-    def release(self, worker: uuid.UUID) -> None:
-        """It leaves in order, and its tasks untouched."""
+    def release(self, worker: uuid.UUID, begun: Collection[uuid.UUID] = ()) -> None:
+        """It leaves in order, its tasks untouched but for those begun, over which it crashed."""
         self.workers.pop(worker, None)
         for task in self.tasks.values():
             if task.worker == worker:
+                task.crashes += task.token in begun
                 task.give_back()
 
 
@@ -380,6 +381,13 @@ class History(RuleBasedStateMachine):
                 self.workers[number] = self._register()
         if then_reap:
             assert self.do(self.parts.tasks.reap(uuid7())) == self.model.reap()
+
+    def crash_in_order(self, number: int, which: int) -> None:
+        """A worker is stopped over some of what it began, another time perhaps, or as another; a new one follows."""
+        begun = [claim.token for claim in self.kept[which:]]
+        self.do(self.parts.tasks.release(self.workers[number], begun))
+        self.model.release(self.workers[number], begun)
+        self.workers[number] = self._register()
 
     def _register(self) -> uuid.UUID:
         worker = uuid7()
@@ -717,6 +725,7 @@ STEPS: st.SearchStrategy[Step] = st.one_of(
     step(History.take_and_dead_letter, taking=TAKING),
     step(History.take_and_keep, taking=TAKING),
     step(History.take_and_keep, taking=TAKING),
+    step(History.crash_in_order, number=st.integers(0, 1), which=st.integers(-3, 0)),
     step(History.settle, which=st.integers(0, 4), how=st.sampled_from(get_args(How))),
     step(History.settle, which=st.integers(0, 4), how=st.sampled_from(get_args(How))),
     step(History.settle_dead_letter, which=st.integers(0, 2), drops=st.booleans()),
