@@ -77,7 +77,7 @@ bench-quality: $(VENV)/.bench
 bench-files: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.files $(TREE) $(if $(JSON),--json $(JSON)) $(if $(MARKDOWN),--markdown $(MARKDOWN))
 
-# Workers are killed, stopped and cut off while they handle 100,000 events.
+# Workers are killed, stopped, cut off and silenced, and clocks set back, while they handle 100,000 events.
 chaos: $(VENV)/.dev
 	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(EVENTS),--events $(EVENTS))
 

@@ -19,7 +19,7 @@ class SilentProxy:
         parts = urlsplit(server_url)
         self._socket = f"{parse_qs(parts.query)['host'][0]}/.s.PGSQL.{PORT}"
         self._database = parts.path.lstrip("/")
-        self._silent: list[anyio.Event] = []
+        self._connections: dict[anyio.Event, anyio.CancelScope] = {}
         self.port = 0
 
     @property
@@ -28,21 +28,34 @@ class SilentProxy:
 
     def fall_silent(self) -> int:
         """From now on nothing passes where something has passed; returns on how many connections."""
-        silenced = len(self._silent)
-        for one in self._silent:
-            one.set()
-        self._silent.clear()
-        return silenced
+        heard = [silent for silent in self._connections if not silent.is_set()]
+        for silent in heard:
+            silent.set()
+        return len(heard)
+
+    def forget_the_silent(self) -> None:
+        """Both ends learn that those are gone, as from the keepalives of their kernels."""
+        for silent, scope in self._connections.items():
+            if silent.is_set():
+                scope.cancel()
 
     async def serve(self, client: anyio.abc.SocketStream) -> None:
-        silent = anyio.Event()
-        self._silent.append(silent)
+        """Forward what comes from a client; one that comes while there is no server is turned away."""
+        silent, scope = anyio.Event(), anyio.CancelScope()
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(client)
-            server = await stack.enter_async_context(await anyio.connect_unix(self._socket))
-            async with anyio.create_task_group() as group:
-                group.start_soon(_forward, client, server, silent)
-                group.start_soon(_forward, server, client, silent)
+            try:
+                server = await stack.enter_async_context(await anyio.connect_unix(self._socket))
+            except OSError:
+                return
+            self._connections[silent] = scope
+            try:
+                with scope:
+                    async with anyio.create_task_group() as group:
+                        group.start_soon(_forward, client, server, silent)
+                        group.start_soon(_forward, server, client, silent)
+            finally:
+                del self._connections[silent]
 
 
 async def _forward(origin: anyio.abc.ByteStream, target: anyio.abc.ByteStream, silent: anyio.Event) -> None:

@@ -40,6 +40,7 @@ async def test_every_event_takes_effect_once_and_in_order_whatever_is_killed_fro
     assert {kind for kind, least in plan.faults.items() if report.faults[kind] < least} == set()
     assert report.events >= 10_000
     assert report.later_effects > 0, "no fault met anything under way"
+    assert report.held_back > 100, "nothing waited behind the dead letter"
 
 
 async def test_a_log_that_checks_off_before_it_acts_is_found_out(folder: Path, seed: int) -> None:
@@ -48,6 +49,12 @@ async def test_a_log_that_checks_off_before_it_acts_is_found_out(folder: Path, s
     kinds = {violation.kind for violation in report.violations}
     assert "lost_effect" in kinds
     assert {kind for kind in kinds if kind.startswith("doubled_")} == set()
+
+
+async def test_older_code_that_claims_what_it_does_not_want_is_found_out(folder: Path, seed: int) -> None:
+    plan = Plan(seed=seed, events=300, faults={}, worker_options=("--sabotage", "claims_of_any_type"))
+    report = await run(plan, folder)
+    assert {violation.kind for violation in report.violations} == {"effect_of_older_code"}
 
 
 async def test_a_log_without_a_high_water_mark_is_found_out(folder: Path, seed: int) -> None:

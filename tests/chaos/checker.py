@@ -32,6 +32,7 @@ async def prepare(database: Database, roots: Sequence[Root]) -> None:
     """Make the tables that a run writes to, and note down what it should come to."""
     async with database.transaction() as connection:
         await connection.execute(_TABLES.create_tables)
+        await connection.execute(_TABLES.take_clock_over)
         for one in EXPECTED:
             await connection.execute(_TABLES.insert_subscription, one.name, one.event.__name__, one.emits_every)
         await connection.copy_records_to_table(

@@ -22,11 +22,14 @@ from codelupe.postgres import Database
 from codelupe.postgres.embedded import embedded_server
 from codelupe.postgres.migrate import migrate, own_migrations
 from codelupe.postgres.queries import load_queries
+from codelupe.work.dead_letters import Selection, retry_dead_letters
 from tests.chaos.appenders import Appender, Chunk, Root, cut_into_chunks
 from tests.chaos.checker import Violation, describe, find_violations, prepare
 from tests.chaos.faults import POLL_SECONDS, Faults, patiently
 from tests.chaos.fleet import SIZE, Fleet
+from tests.chaos.plugin import HOT_BATCH, HOT_STREAM
 from tests.chaos.worker import LEASE_SECONDS
+from tests.silent_proxy import SilentProxy, silent_proxy
 
 SQL = load_queries("tests.chaos", "chaos")
 _APPENDERS = 8
@@ -41,6 +44,8 @@ _TOLD = (
     "lease_lost",
     "workers_lost",
     "database_unavailable",
+    "dead_lettered",
+    "clock_went_back",
 )
 """What workers log of the faults that they outlived."""
 
@@ -48,14 +53,16 @@ _TOLD = (
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """What to do. So many ``events`` are appended, and somewhat more are emitted because of them; so many ``faults`` of
-    each kind happen at least, at most ``pause`` seconds apart.
+    each kind happen at least, at most ``pause`` seconds apart. ``hot`` events of them are of one stream, and wait
+    behind a dead letter until all faults have happened; the others spread over ``streams``.
     """
 
     seed: int
     events: int
     faults: Mapping[str, int]
     streams: int = 300
-    pause: float = 2.0
+    hot: int = 0
+    pause: float = 1.6
     limit_seconds: float = 300
     preparation: str = "select"
     """SQL that breaks the log before anything happens."""
@@ -64,11 +71,12 @@ class Plan:
     @classmethod
     def of_size(cls, events: int, seed: int) -> Plan:
         """A sound log under all kinds of faults, the more of them the more events there are."""
-        one_in = {"kill": 1000, "freeze": 1600, "cut": 600, "restart": 2500}
+        one_in = {"kill": 1000, "freeze": 1600, "cut": 600, "restart": 2500, "silence": 2500, "clock": 1600}
         return cls(
             seed=seed,
             events=events,
             faults={kind: max(1, events // every) for kind, every in one_in.items()},
+            hot=max(400, events // 30),
             limit_seconds=200 + events / 50,
         )
 
@@ -82,6 +90,7 @@ class Report:
     events: int
     effects: int
     later_effects: int
+    held_back: int
     told: Mapping[str, int]
     violations: list[Violation]
 
@@ -89,6 +98,7 @@ class Report:
         lines = [
             f"{self.events:,} events took effect {self.effects:,} times in {self.seconds:.0f} s",
             f"{self.later_effects:,} effects were not of a first attempt",
+            f"{self.held_back:,} events waited behind the dead letter of one stream",
             f"faults: {_list(self.faults)}",
             f"workers said: {_list(self.told)}",
             describe(self.violations) or "every promise was kept",
@@ -107,24 +117,29 @@ async def run(plan: Plan, folder: Path) -> Report:
         Stuck: it did not come to its end within the time.
         WorkerFailed: a worker died by itself.
     """
-    async with embedded_server(folder / "postgres") as url, Database(url, connections=20) as database:
+    async with (
+        embedded_server(folder / "postgres") as url,
+        silent_proxy(url) as proxy,
+        Database(url, connections=20) as database,
+    ):
         await migrate(database, own_migrations())
         _say(f"seed {plan.seed}, {plan.events:,} events, at least {_list(plan.faults)}; all is kept in {folder}")
-        return await _Run(plan, folder, url, database).carry_out()
+        return await _Run(plan, folder, url, proxy, database).carry_out()
 
 
 class _Run:
-    def __init__(self, plan: Plan, folder: Path, url: str, database: Database) -> None:
+    def __init__(self, plan: Plan, folder: Path, url: str, proxy: SilentProxy, database: Database) -> None:
         self._plan = plan
         self._database = database
         self._random = Random(plan.seed)
         self._log = EventLog(database)
-        self._fleet = Fleet(url, folder, plan.seed, plan.worker_options)
-        self._faults = Faults(database, folder / "postgres", self._fleet, self._random)
+        self._fleet = Fleet([url, proxy.url, url], folder, plan.seed, plan.worker_options)
+        self._faults = Faults(database, folder / "postgres", self._fleet, proxy, self._random)
+        self._held_back = 0
 
     async def carry_out(self) -> Report:
         began = anyio.current_time()
-        roots = [Root(number=n, batch=self._random.randrange(self._plan.streams)) for n in range(self._plan.events)]
+        roots = self._draw_roots()
         await prepare(self._database, roots)
         await self._database.execute(self._plan.preparation)
         async with anyio.create_task_group() as beside:
@@ -133,6 +148,14 @@ class _Run:
             await self._work(cut_into_chunks(roots, self._random))
             beside.cancel_scope.cancel()
         return await self._report(anyio.current_time() - began)
+
+    def _draw_roots(self) -> list[Root]:
+        hot = set(self._random.sample(range(self._plan.events), self._plan.hot))
+        streams = self._plan.streams
+        return [
+            Root(number=number, batch=HOT_BATCH if number in hot else self._random.randrange(streams))
+            for number in range(self._plan.events)
+        ]
 
     async def _work(self, chunks: Sequence[Chunk]) -> None:
         async with anyio.create_task_group() as workers:
@@ -153,6 +176,7 @@ class _Run:
                 with send:
                     await self._hurt_by_plan(hurting, send, chunks)
             while await patiently(self._database, SQL.is_work_left):
+                await self._retry_head_of_hot_stream()
                 await self._hurt(hurting, [*self._plan.faults], pause=_RARER * self._plan.pause)
 
     async def _hurt_by_plan(
@@ -167,15 +191,20 @@ class _Run:
             await self._hurt(hurting, [kind], self._plan.pause)
         while missing := Counter(self._plan.faults) - self._faults.happened:
             await self._hurt(hurting, [*missing], self._plan.pause)
+        self._held_back = await patiently(self._database, SQL.unblock_hot_stream, HOT_STREAM)
         _send(send, last)
 
+    async def _retry_head_of_hot_stream(self) -> None:
+        with suppress(DatabaseUnavailable):
+            await retry_dead_letters(self._database, Selection(stream=HOT_STREAM))
+
     async def _hurt(self, hurting: anyio.abc.TaskGroup, kinds: Sequence[str], pause: float) -> None:
-        """One fault of these kinds after a pause. What is frozen stays so while other things happen."""
+        """One fault of these kinds after a pause. What is frozen or silent stays so while other things happen."""
         await anyio.sleep(self._random.random() * pause)
         if not kinds:
             return
         kind = self._random.choice(kinds)
-        if kind == "freeze":
+        if kind in {"freeze", "silence"}:
             hurting.start_soon(self._attempt, kind)
         else:
             await self._attempt(kind)
@@ -224,6 +253,7 @@ class _Run:
             events=await self._database.fetchval(SQL.count_events),
             effects=effects["all"],
             later_effects=effects["later"],
+            held_back=self._held_back,
             told=_count_told(self._fleet.logs),
             violations=await find_violations(self._database),
         )

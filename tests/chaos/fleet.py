@@ -15,8 +15,11 @@ import anyio
 import anyio.abc
 
 from codelupe.errors import DatabaseUnavailable
+from tests.chaos.plugin import NEWER, OLDER
 
 SIZE = 3
+_OLDER_PLACE = 0
+"""Where the older version of the plugin runs."""
 _ROOT = Path(__file__).parents[2]
 _PAUSE_SECONDS = 0.2
 _LAST_LINES = 10
@@ -58,10 +61,10 @@ class Member:
 
 
 class Fleet:
-    """As many daemons as SIZE, each in a place with a state directory of its own."""
+    """As many daemons as SIZE, each in a place with a way to the server and a state directory of its own."""
 
-    def __init__(self, url: str, folder: Path, seed: int, options: Sequence[str] = ()) -> None:
-        self._url = url
+    def __init__(self, urls: Sequence[str], folder: Path, seed: int, options: Sequence[str] = ()) -> None:
+        self._urls = urls
         self._folder = folder
         self._seed = seed
         self._options = options
@@ -122,7 +125,9 @@ class Fleet:
             await anyio.sleep(_PAUSE_SECONDS)
 
     async def _start(self, place: int, life: int, log: Path) -> anyio.abc.Process:
-        arguments = [self._url, str(self._folder / f"state-{place}"), "--seed", f"{self._seed}/{place}/{life}"]
+        version = OLDER if place == _OLDER_PLACE else NEWER
+        arguments = [self._urls[place], str(self._folder / f"state-{place}"), "--seed", f"{self._seed}/{place}/{life}"]
+        arguments += ["--version", version]
         command = [sys.executable, "-m", "tests.chaos.worker", *arguments, *self._options]
         with log.open("wb") as output:
             return await anyio.open_process(

@@ -8,8 +8,11 @@ from typing import Any
 
 import anyio
 
-from codelupe import Connection, HandlerContext
+from codelupe import Connection, HandlerContext, Subscription
 from codelupe.work.batch_reader import BatchReader
+from codelupe.work.subscriptions import Subscribed
+from codelupe_events import RepoEmpty
+from tests.chaos.plugin import RepoEchoed
 
 _WINDOW_SECONDS = 0.02
 
@@ -54,4 +57,18 @@ def _checkpoint_batch_before_effect() -> None:
     BatchReader._read_one = read_one_then_handle  # type: ignore[method-assign]
 
 
-SABOTAGE: Mapping[str, Callable[[], None]] = {"checkpoint_before_effect": checkpoint_before_effect}
+def claims_of_any_type() -> None:
+    """Older code takes what only newer code wants, as if it had declared it."""
+    own = vars(Subscribed)["kinds"].func
+    echoed = RepoEchoed.__name__, RepoEchoed.version
+
+    def kinds(self: Subscription) -> list[tuple[str, int]]:
+        return [*own(self), echoed] if self.events == (RepoEmpty,) else own(self)
+
+    Subscription.kinds = property(kinds)  # type: ignore[assignment, method-assign]
+
+
+SABOTAGE: Mapping[str, Callable[[], None]] = {
+    "checkpoint_before_effect": checkpoint_before_effect,
+    "claims_of_any_type": claims_of_any_type,
+}

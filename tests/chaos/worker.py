@@ -15,7 +15,7 @@ from codelupe.errors import DatabaseUnavailable
 from codelupe.host.discovery import Plugin
 from codelupe.host.host import Host
 from codelupe.observability.logs import configure_logging
-from tests.chaos.plugin import NAME, ChaosPlugin
+from tests.chaos.plugin import NAME, NEWER, OLDER, ChaosPlugin
 from tests.chaos.sabotage import SABOTAGE
 
 LEASE_SECONDS = 2.0
@@ -26,19 +26,21 @@ def main() -> None:
     parser.add_argument("url")
     parser.add_argument("state", type=Path)
     parser.add_argument("--seed", required=True)
+    parser.add_argument("--version", choices=(OLDER, NEWER), required=True)
     parser.add_argument("--sabotage", choices=SABOTAGE)
     arguments = parser.parse_args()
     configure_logging("info", "json")
     if arguments.sabotage:
         SABOTAGE[arguments.sabotage]()
     try:
-        anyio.run(_daemon(arguments.url, arguments.state, Random(arguments.seed)).run)
+        plugin = ChaosPlugin(Random(arguments.seed), arguments.version)
+        anyio.run(_daemon(arguments.url, arguments.state, plugin, arguments.version).run)
     except* DatabaseUnavailable:
         sys.exit(DatabaseUnavailable.exit_code)
 
 
-def _daemon(url: str, state: Path, random: Random) -> Daemon:
-    host = Host([Plugin(name=NAME, distribution="test", version="0", target=ChaosPlugin(random))])
+def _daemon(url: str, state: Path, plugin: ChaosPlugin, version: str) -> Daemon:
+    host = Host([Plugin(name=NAME, distribution="test", version=version, target=plugin)])
     settings = {
         "state_dir": str(state),
         "database_url": url,

@@ -7,10 +7,9 @@ import pytest
 from codelupe.log import Entry, EventLog
 from codelupe.postgres import Database
 from codelupe.postgres.queries import load_queries
-from codelupe_events import RepoEmpty
 from tests.chaos.appenders import Root
 from tests.chaos.checker import find_violations, prepare
-from tests.chaos.plugin import EXPECTED
+from tests.chaos.plugin import EXPECTED, emitted_because_of
 
 pytestmark = pytest.mark.anyio
 
@@ -19,6 +18,7 @@ ALSO = {
     "lost_event": {"effect_without_event"},
     "doubled_event": {"lost_effect", "cursor_off"},
     "doubled_emission": {"lost_effect", "cursor_off"},
+    "later_than_now": {"worker_left"},
 }
 """What else such a case breaks."""
 
@@ -34,8 +34,7 @@ async def finished(database: Database) -> Database:
     for one in EXPECTED:
         for root in roots:
             if one.emits_every and root.number % one.emits_every == 0:
-                emitted = RepoEmpty(repository_id=f"chaos:{root.batch}", url=str(root.number))
-                await log.publish(emitted, metadata={"by": one.name})
+                await log.publish(emitted_because_of(root.event()), metadata={"by": one.name})
     await database.execute(PLANTED.what_a_sound_run_leaves)
     return database
 

@@ -10,12 +10,38 @@ create table chaos_effects (
     subscription text not null,
     stream text not null,
     position bigint not null,
-    attempt integer not null
+    attempt integer not null,
+    version text not null
 );
+create table chaos_clock (ahead interval not null);
+insert into chaos_clock values ('0');
+create table chaos_hot_stream (blocked boolean not null);
+insert into chaos_hot_stream values (true);
 -- The events by the number that each root has and that what is emitted because of it carries on.
 create view chaos_numbered as
 select position, type, metadata ->> 'by' as by, coalesce(data ->> 'files', data ->> 'url')::bigint as number
-from events where type in ('BatchReady', 'RepoEmpty')
+from events where type in ('BatchReady', 'RepoEmpty', 'RepoEchoed')
+
+-- name: take_clock_over
+create or replace function log_time() returns timestamptz language sql stable
+as $$ select now() + ahead from chaos_clock $$
+
+-- name: set_clock
+update chaos_clock set ahead = $1
+
+-- name: is_clock_seen
+select abs(extract(epoch from log_time() - seen_at)) < 60 from log_clock
+
+-- name: is_hot_stream_blocked
+select blocked from chaos_hot_stream
+
+-- name: unblock_hot_stream
+-- Returns how many of its events wait.
+with unblocked as (update chaos_hot_stream set blocked = false)
+select count(*) from events
+where stream = $1 and type = 'BatchReady' and not exists (
+    select from chaos_effects where subscription = 'chaos.each' and chaos_effects.position = events.position
+)
 
 -- name: insert_subscription
 insert into chaos_subscriptions (name, event_type, emits_every) values ($1, $2, $3)
@@ -25,7 +51,7 @@ insert into chaos_subscriptions (name, event_type, emits_every) values ($1, $2, 
 insert into chaos_appends (chunk) values ($1) on conflict do nothing returning chunk
 
 -- name: insert_effect
-insert into chaos_effects (subscription, stream, position, attempt) values ($1, $2, $3, $4)
+insert into chaos_effects (subscription, stream, position, attempt, version) values ($1, $2, $3, $4, $5)
 
 -- name: break_high_water_mark
 -- Sabotage: readers take every position that was drawn for settled, as a plain "position > last" does.
@@ -35,9 +61,13 @@ $$ select case when is_called then last_value else 0 end from events_position $$
 -- name: is_work_left
 -- Whether an event has not reached every subscription, or a task is not done.
 with mark as materialized (select high_water_mark() as position)
-select exists (select from tasks)
+select exists (select from tasks) or exists (select from catch_ups)
     or exists (select from subscriptions, mark where subscriptions.position < mark.position)
-    or (select count(*) from subscriptions) < (select count(*) from chaos_subscriptions)
+    or (select count(distinct name) from subscriptions) < (select count(distinct name) from chaos_subscriptions)
+    or exists (
+        select from chaos_subscriptions join subscriptions using (name)
+        where chaos_subscriptions.event_type <> all(subscriptions.types)
+    )
     or (select position < last_value from mark, events_position)
 
 -- name: count_events
@@ -82,6 +112,9 @@ select name, position, high_water_mark() as high_water_mark from subscriptions
 select subscription, state, count(*), min(position) as first, max(attempts) as attempts, max(crashes) as crashes,
        min(run_at) as next_run, now() as now, (array_agg(error order by position))[1] as error
 from tasks group by subscription, state
+
+-- name: stuck_catch_ups
+select subscription, stream, types, position, waiting from catch_ups
 
 -- name: stuck_workers
 select id, pid, lease_until, now() as now from workers

@@ -42,18 +42,37 @@ from chaos_subscriptions
 join chaos_numbered as cause on cause.type = chaos_subscriptions.event_type and cause.number % emits_every = 0
 where not exists (
     select from chaos_numbered as effect
-    where effect.type = 'RepoEmpty' and effect.number = cause.number and effect.by = chaos_subscriptions.name
+    where effect.type in ('RepoEmpty', 'RepoEchoed') and effect.number = cause.number and effect.by = chaos_subscriptions.name
 )
 
 -- name: doubled_emission
 select by, number, count(*), array_agg(position order by position) as positions
-from chaos_numbered where type = 'RepoEmpty' group by by, number having count(*) > 1
+from chaos_numbered where type in ('RepoEmpty', 'RepoEchoed') group by by, number having count(*) > 1
 
 -- name: stuck_task
 select subscription, stream, position, state, attempts, crashes, run_at from tasks where state <> 'dead_lettered'
 
 -- name: dead_lettered_task
 select subscription, stream, position, attempts, error from tasks where state = 'dead_lettered'
+
+-- name: forgotten_type
+-- A subscription wants less than the newest code that declared it.
+select name, event_type, types from chaos_subscriptions join subscriptions using (name) where event_type <> all(types)
+
+-- name: effect_of_older_code
+-- Of an event that this version does not want.
+select subscription, stream, position, effects.version
+from chaos_effects as effects join events using (stream, position)
+where type = 'RepoEchoed' and effects.version = '1' and subscription = 'chaos.emitted'
+
+-- name: catch_up_left
+select subscription, stream, types, position, waiting from catch_ups
+
+-- name: later_than_now
+-- A clock that was set back left something to happen only when it has come so far again.
+select 'task' as what, stream as which, run_at as at from tasks where run_at > log_time() + interval '30 minutes'
+union all
+select 'worker', id::text, lease_until from workers where lease_until > log_time() + interval '30 minutes'
 
 -- name: cursor_off
 -- A subscription that is not exactly where the log ends.
