@@ -6,175 +6,19 @@ same tables.
 
 from __future__ import annotations
 
-import json
-import os
 import signal
 import subprocess
-import sys
 import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
-from hashlib import md5
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 
+from tests.acceptance.pipeline import Pipeline, held_out_share, tables
 from tests.processes import HANGS
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("pipeline")]
-
-PACKAGES = ("rich", "pluggy", "structlog", "anyio", "packaging", "typer", "pydantic_settings", "git", "mypy_extensions")
-SETTINGS = """
-lease_seconds = 4
-drain_seconds = 1
-
-[plugins.crawler]
-installed_packages = false
-
-[plugins.trainer]
-min_files = 20
-max_steps = 4
-batch_size = 2
-max_length = 128
-held_out_share = {held_out_share}
-eval_every = 2
-max_validation_files = 2
-threads = 1
-
-[plugins.trainer.gate]
-max_files = 4
-generations = 2
-generated_tokens = 8
-"""
-
-
-@dataclass(frozen=True)
-class Pipeline:
-    """A daemon's settings, state and database."""
-
-    state: Path
-    config: Path
-    url: str
-
-    def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "codelupe", *arguments, "--profile", "demo", "--config", str(self.config)]
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {**os.environ, "CODELUPE_STATE_DIR": str(self.state), "CODELUPE_DATABASE_URL": self.url}
-
-    def start(self) -> subprocess.Popen[str]:
-        sources = [argument for path in source_folders() for argument in ("--source", str(path))]
-        return subprocess.Popen(
-            self.command("run", "--until-idle", *sources),
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def finish(self) -> str:
-        """Run until idle; returns what it printed."""
-        process = self.start()
-        output, _ = process.communicate(timeout=400)
-        assert process.returncode == 0, output
-        return output
-
-    def ask(self, *arguments: str) -> Any:
-        """The JSON that a reading command prints."""
-        output = subprocess.check_output(self.command(*arguments, "--json"), env=self.environment, text=True)
-        return json.loads(output)
-
-
-def held_out_share() -> float:
-    """What holds out three of the packages. Their ids are paths, so any fixed share may hold out none somewhere."""
-    hashes = sorted(int(md5(f"local:{folder}".encode()).hexdigest()[:8], 16) for folder in source_folders())
-    return (hashes[2] + hashes[3]) / 2 / 2**32
-
-
-def source_folders() -> list[Path]:
-    """Real packages, as folders that are no git repositories."""
-    folders = []
-    for name in PACKAGES:
-        spec = find_spec(name)
-        if spec is not None and spec.submodule_search_locations:
-            folders.append(Path(spec.submodule_search_locations[0]))
-    assert len(folders) >= 7
-    return folders
-
-
-async def tables(url: str) -> dict[str, Any]:
-    """What a run leaves but for what may rightly differ: numbers, times, and which copy of a duplicate came first."""
-    connection = await asyncpg.connect(url)
-    try:
-        rows = await connection.fetch("select type, stream, data from events order by position")
-        files = await connection.fetch(
-            "select encode(content_hash, 'hex') as hash, quality_score::float as score from processed_files"
-            " where content is not null"
-        )
-        looked_at = await connection.fetch("select repository_id, commit, file_path from processed_files")
-        batch = await connection.fetch(
-            "select batch_id, split, encode(content_hash, 'hex') as hash from batch_files"
-            " join processed_files on processed_files.id = file_id"
-        )
-        models = await connection.fetch("select id, state, batch_id, base, path, steps, samples from models")
-        repositories = await connection.fetch("select id, state, commit, path, score::float from repositories")
-        left = await connection.fetchval("select count(*) from tasks")
-    finally:
-        await connection.close()
-    return {
-        "events": Counter((row["type"], row["stream"]) for row in rows),
-        "files": {(row["hash"], row["score"]) for row in files},
-        "looked_at": {tuple(row) for row in looked_at},
-        "batch": {tuple(row) for row in batch},
-        "models": {tuple(row) for row in models},
-        "repositories": {tuple(row) for row in repositories},
-        "tasks": left,
-    }
-
-
-@pytest.fixture(scope="module")
-def make_pipeline(
-    postgres_url: str, base_models: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], Pipeline]:
-    """Builds a pipeline with a database of its own; they share the converted base model, which is the same for all."""
-
-    def make(name: str) -> Pipeline:
-        folder = tmp_path_factory.mktemp(name)
-        (folder / "state" / "models").mkdir(parents=True)
-        (folder / "state" / "models" / "base").symlink_to(base_models, target_is_directory=True)
-        config = folder / "codelupe.toml"
-        config.write_text(SETTINGS.format(held_out_share=held_out_share()))
-        return Pipeline(folder / "state", config, postgres_url.replace("/codelupe?", f"/{name}?"))
-
-    return make
-
-
-@pytest.fixture(scope="module")
-async def create_database(postgres_url: str, anyio_backend: str) -> Callable[[str], Any]:
-    async def create(url: str) -> None:
-        administration = await asyncpg.connect(postgres_url.replace("/codelupe?", "/postgres?"))
-        try:
-            name = url.partition("?")[0].rpartition("/")[2]
-            await administration.execute(f"create database {name} template codelupe")
-        finally:
-            await administration.close()
-
-    return create
-
-
-@pytest.fixture(scope="module")
-async def undisturbed(
-    make_pipeline: Callable[[str], Pipeline], create_database: Callable[[str], Any]
-) -> tuple[Pipeline, str]:
-    """A pipeline that ran once from beginning to end, and what it printed."""
-    pipeline = make_pipeline("undisturbed")
-    await create_database(pipeline.url)
-    return pipeline, pipeline.finish()
 
 
 async def test_the_whole_pipeline_leads_from_packages_to_a_judged_model(undisturbed: tuple[Pipeline, str]) -> None:
