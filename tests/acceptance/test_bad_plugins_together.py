@@ -82,7 +82,7 @@ class Life:
 
     def records(self) -> Iterator[dict[str, Any]]:
         for line in self.log.read_text().splitlines():
-            if line.startswith("{"):
+            if line.startswith("{") and line.endswith("}"):
                 yield json.loads(line)
 
 
@@ -109,7 +109,8 @@ class Supervisor:
                 self._process.kill()
 
     def require_running(self) -> None:
-        """It runs, or is about to be started again."""
+        """It runs, or is about to be started again, and not for ever."""
+        assert len(self.lives) <= CRASHES + 2
         assert self.lives[-1].code in (None, os.EX_SOFTWARE), self.lives[-1].log.read_text()[-6000:]
 
     async def _run(self, command: Sequence[str], *, task_status: anyio.abc.TaskStatus[None]) -> None:
