@@ -103,9 +103,9 @@ async def test_work_goes_on_when_the_clock_goes_back_an_hour(
         await logged.wait_for("clock_went_back")
         await until(lambda: len(runs) > 3)
     assert sorted(done) == [1, 2, 3, 4, 5]
-    [said] = logged.of("clock_went_back")
+    [said] = logged.records("clock_went_back")
     assert said["seconds"] == pytest.approx(3600, abs=3)
-    assert logged.of("lease_lost") == []
+    assert logged.records("lease_lost") == []
 
 
 async def test_dead_workers_leases_do_not_last_longer_when_the_clock_goes_back(
@@ -155,7 +155,7 @@ async def test_a_clock_that_goes_on_an_hour_loses_and_doubles_nothing(
     await make_daemon({"test": plugin}, lease_seconds=2).run()
     effects = [row["batch"] for row in await database.fetch("select batch from effects order by batch")]
     assert effects == list(range(1, 21))
-    assert logged.of("clock_went_back") == []
+    assert logged.records("clock_went_back") == []
 
 
 async def test_of_several_processes_one_says_that_the_clock_went_back(database: Database, set_clock: SetClock) -> None:

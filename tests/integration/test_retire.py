@@ -104,7 +104,7 @@ async def test_an_event_type_may_be_given_up(
     await make_daemon(old_plugin(BatchReady, RepoEmpty)).run()
     await EventLog(database).publish_all([Entry(event=empty(1)), Entry(event=empty(9))])
     await make_daemon(old_plugin(BatchReady)).run()
-    assert logged.of("events_wait_for_other_code")[0]["types"] == ["RepoEmpty"]
+    assert logged.records("events_wait_for_other_code")[0]["types"] == ["RepoEmpty"]
     ended = await shell("plugins", "retire", "old", "--type", "RepoEmpty", "--json")
     assert json.loads(ended.out)["retired"] == [
         {"subscription": "old.b", "type": "RepoEmpty", "tasks": 2, "dead_letters": 0},

@@ -198,7 +198,7 @@ async def test_after_the_newer_version_has_gone_what_only_it_wants_waits_for_it(
     await publish(database, list(both(1, 40)))
     await daemons.until_idle(old, version="1.0")
     assert sorted(one.batch_id for one in old.handled) == list(range(1, 41))
-    assert logged.of("events_wait_for_other_code")[0]["types"] == ["RepoEmpty"]
+    assert logged.records("events_wait_for_other_code")[0]["types"] == ["RepoEmpty"]
     await daemons.until_idle(new, version="2.0")
     assert sorted(int(one.repository_id[5:]) for one in new.handled) == list(range(1, 41))
 
@@ -253,14 +253,14 @@ async def test_what_newer_code_does_not_want_any_more_is_given_up_and_said(
     await daemons.until_idle(both_types, version="1.0")
     one_type = Code(kind, BatchReady)
     await daemons.until_idle(one_type, version="1.1")
-    [changed] = logged.of("subscription_changed")
+    [changed] = logged.records("subscription_changed")
     assert (changed["dropped"], changed["tasks_given_up"]) == (["RepoEmpty"], 2)
     await publish(database, list(both(3, 4)))
     await daemons.until_idle(one_type, version="1.1")
     assert sorted(one.batch_id for one in one_type.handled) == [3, 4]
     states = [row["state"] for row in await database.fetch("select state from tasks")]
     assert states == ["dead_lettered"], "an operator decides about that"
-    assert logged.of("events_wait_for_other_code") == []
+    assert logged.records("events_wait_for_other_code") == []
 
 
 @pytest.mark.parametrize("version", ["1.0", "0.9", "not a version"])
@@ -273,7 +273,7 @@ async def test_what_the_same_or_older_code_does_not_want_waits_and_is_named(
     await publish(database, list(both(1, 3)))
     await daemons.until_idle(one_type, version=version)
     assert sorted(one.batch_id for one in one_type.handled) == [1, 2, 3]
-    [warning] = logged.of("events_wait_for_other_code")
+    [warning] = logged.records("events_wait_for_other_code")
     assert (warning["stage"], warning["types"]) == ("test.s", ["RepoEmpty"])
     assert "Version 1.0 of the plugin wanted them" in warning["hint"]
     await daemons.until_idle(both_types, version="1.0")
