@@ -147,8 +147,27 @@ DEAD_LETTERED = {
 }
 """By name, with the error of its dead letters."""
 
-# Contributed rules and scorers that raise, or return what they must not, are to join here with their quarantine.
 LOGGED = {
+    "tasteless": _coded(
+        """
+        class Taste:
+            name, version, weight = "taste", 1, 1.0
+            def score(self, file): raise ValueError("no taste")
+        @hookimpl
+        def codelupe_scorers(): return [Taste()]
+        """,
+        "quarantined",
+    ),
+    "answers_42": _coded(
+        """
+        class Rule:
+            name, version = "rule", 1
+            def check(self, file): return 42
+        @hookimpl
+        def codelupe_file_rules(): return [Rule()]
+        """,
+        "quarantined",
+    ),
     "blocks": _handling(f"if is_the_one(event): time.sleep({BLOCK_SECONDS})", "event_loop_blocked"),
     "emits_late": _handling(
         """

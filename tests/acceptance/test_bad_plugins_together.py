@@ -187,12 +187,16 @@ async def test_with_all_bad_plugins_at_once_the_pipeline_ends_as_without_them(
 
 
 async def _only_what_is_put_off_is_left(database: Database) -> bool:
-    """There is a verdict on the model, and nothing waits but for what is put off and dead letters."""
+    """There is a verdict on the model, and nothing waits but for what is put off or paused, and dead letters."""
     return bool(
         await database.fetchval(
-            "select exists (select from tasks where subscription = 'puts_off.s')"
-            " and not exists (select from tasks where subscription <> 'puts_off.s' and state <> 'dead_lettered')"
-            " and (select bool_and(position = head_position()) from subscriptions)"
+            "with paused as (select plugin || '.' || name as subscription from pauses where kind = 'subscription')"
+            " select exists (select from tasks where subscription = 'puts_off.s')"
+            " and not exists ("
+            "     select from tasks where subscription <> 'puts_off.s' and state <> 'dead_lettered'"
+            "         and subscription not in (select subscription from paused))"
+            " and (select bool_and(position = head_position()) from subscriptions"
+            "      where name not in (select subscription from paused))"
         )
     )
 
