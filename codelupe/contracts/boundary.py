@@ -59,10 +59,11 @@ class ContributionFailed(CodelupeError):
 
     code = "contribution-failed"
 
-    def __init__(self, part: Part, subject: str, fault: str) -> None:
-        super().__init__(f"the {part.kind} {part.name!r} of the plugin {part.plugin!r} failed on {subject}: {fault}")
+    def __init__(self, part: Part, subject: str, fault: str, hint: str | None = None) -> None:
+        failed = f"the {part.kind} {part.name!r} of the plugin {part.plugin!r} failed on {subject}"
+        super().__init__(f"{failed}: {fault}", hint=hint)
         self.part = part
-        self._arguments = part, subject, fault
+        self._arguments = part, subject, fault, hint
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), self._arguments, self.__dict__
@@ -133,6 +134,14 @@ class _Guarded:
     def _failed(self, subject: str, fault: str) -> ContributionFailed:
         return ContributionFailed(self._part, subject, fault)
 
+    def _raised(self, subject: str, error: BaseException) -> ContributionFailed:
+        """It says what to do, and ends a command, as an error of ours does that came of it."""
+        if not isinstance(error, CodelupeError):
+            return self._failed(subject, _describe(error))
+        failed = ContributionFailed(self._part, subject, error.message, error.hint)
+        failed.exit_code = error.exit_code
+        return failed
+
     def _called(
         self, function: Callable[..., Any], argument: object, subject: str, faults: Callable[[Any], str]
     ) -> Any:
@@ -142,7 +151,7 @@ class _Guarded:
             answer = function(argument)
             fault = faults(answer)
         except BaseException as error:
-            raise self._failed(subject, _describe(error)) from error
+            raise self._raised(subject, error) from error
         if fault:
             raise self._failed(subject, fault)
         return answer
@@ -158,7 +167,7 @@ class _Guarded:
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and _is_cancelled_from_outside():
                 raise
-            raise self._failed(subject, _describe(error)) from error
+            raise self._raised(subject, error) from error
 
 
 def _restore(kind: type[_Guarded], state: dict[str, Any]) -> _Guarded:

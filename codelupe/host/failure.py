@@ -43,7 +43,7 @@ class Failure:
 def describe(error: BaseException) -> str:
     """The error's type and text, without secrets; even of one whose text cannot be had."""
     try:
-        text = redact_text(error.message if isinstance(error, CodelupeError) else str(error))
+        text = redact_text(" ".join(str(error).split("\n  ")) if isinstance(error, CodelupeError) else str(error))
     except BaseException:  # what a stranger's __str__ raises says nothing
         text = "its text cannot be read"
     if isinstance(error, CodelupeError):

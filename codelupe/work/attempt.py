@@ -96,7 +96,7 @@ class Attempt:
             return await self._obey(error)
         except Exception as odd:
             reason = f"{describe(error)} (and that cannot be obeyed: {describe(odd)})"
-            return await self._dead_letter(Reject(reason), subscription_part(self._task.subscription), cause=odd)
+            return await self._dead_letter(Reject(reason), None, cause=odd)
 
     async def _obey(self, error: BaseException) -> timedelta | None:
         log = self._context.log
@@ -111,6 +111,8 @@ class Attempt:
             case RetryLater():
                 self._postponement.meet(log, error)
                 return await self._retry(error, error.after, counts=error.counts)
+            case Reject() | EventError():
+                return await self._dead_letter(error, None)
             case _:
                 return await self._fail(error)
         return None
@@ -122,8 +124,6 @@ class Attempt:
             await _record(partial(self._pauses.record_failure, culprit, self._task.recorded.stream, describe(error)))
         if self._pauses.holds(name):
             return await self._wait_for_resume(error)
-        if isinstance(error, (Reject, EventError)):
-            return await self._dead_letter(error, culprit)
         if failures >= self._policy.attempts:
             return await self._dead_letter(error, culprit, cause=error)
         after = backoff(self._policy, failures)
@@ -144,8 +144,9 @@ class Attempt:
         return await _record(record)
 
     async def _dead_letter(
-        self, error: BaseException, culprit: Part, *, cause: BaseException | None = None
+        self, error: BaseException, culprit: Part | None, *, cause: BaseException | None = None
     ) -> timedelta | None:
+        """Give the event up. It is the ``culprit``'s failure, unless it is a verdict on the event."""
         recorded, text = self._task.recorded, {"error": describe(error), "traceback": _traceback(error)}
         event = TaskDeadLettered(
             subscription=self._task.subscription,
@@ -161,12 +162,16 @@ class Attempt:
                 await self._log.append(connection, [entry])
 
         async def record() -> bool:
+            if culprit is None:
+                async with self._log.database.transaction() as connection:
+                    await dead_letter(connection)
+                return True
             return await self._pauses.record_dead_letter(culprit, recorded.stream, describe(error), dead_letter)
 
         if not await _record(record):
             return await self._wait_for_resume(error)
         self._context.log.error("dead_lettered", error=describe(error), exc_info=cause)
-        if isinstance(error, ContributionFailed):
+        if isinstance(error, ContributionFailed) and culprit is not None:
             self._pauses.failed[culprit] = describe(error)
         self._log.notifier.announce()
         return None

@@ -268,7 +268,7 @@ class Worker:
         unknown = {(row["subscription"], row["type"], row["version"]): row["events"] for row in rows}
         for (name, kind, version), events in unknown.items():
             if (name, kind, version) not in self._told:
-                log.warning("events_wait_for_other_code", stage=name, type=kind, version=version, events=events)
+                log.warning("unknown_events_wait", stage=name, type=kind, version=version, events=events)
         self._told = set(unknown)
 
     async def _keep_clock(self) -> None:

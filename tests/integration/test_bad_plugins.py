@@ -412,7 +412,7 @@ async def test_doctor_compares_the_connections(shell: Shell, database: Database)
 
     good = await finding("4")
     assert good["verdict"] == "good"
-    assert "opens up to 5; " in good["detail"]
+    assert "opens up to 18; " in good["detail"]
     assert (await finding("199"))["verdict"] == "bad"
     await database.execute(f"alter database {name} connection limit 6")
     async with database.transaction(), database.transaction():

@@ -262,21 +262,25 @@ async def test_a_subscription_that_always_fails_is_paused_and_an_innocent_one_go
     assert len(it.handled) == 35
 
 
-async def test_what_a_handler_rejects_is_counted_too_and_a_success_starts_anew(
+async def test_what_a_handler_rejects_is_its_verdict_and_a_success_starts_anew(
     make_daemon: MakeDaemon, database: Database
 ) -> None:
     it = Failing(Reject("no"))
-    for number in range(4):
+    for number in range(10):
+        await EventLog(database).publish(batch(number))
+    assert (await make_daemon(it.plugins).run()).pauses == []
+    it.error = ValueError("no")
+    for number in range(10, 14):
         await EventLog(database).publish(batch(number))
     await make_daemon(it.plugins).run()
     it.error = None
-    await EventLog(database).publish(batch(4))
+    await EventLog(database).publish(batch(14))
     await make_daemon(it.plugins).run()
-    it.error = Reject("no")
-    for number in range(5, 9):
+    it.error = ValueError("no")
+    for number in range(15, 19):
         await EventLog(database).publish(batch(number))
     assert (await make_daemon(it.plugins).run()).pauses == []
-    await EventLog(database).publish(batch(9))
+    await EventLog(database).publish(batch(19))
     assert [pause.part for pause in (await make_daemon(it.plugins).run()).pauses] == [ALWAYS]
 
 

@@ -165,11 +165,14 @@ CASES = {
     "retry by hand": Case(
         DEAD_LETTERS.retry_dead_letters,
         lambda known: ([known.dead_lettered], *[None] * 4),
-        "tasks_dead_lettered tasks_active tasks_queued tasks_dead",
+        "tasks_dead_lettered_id tasks_dead_lettered tasks_active tasks_queued tasks_dead",
         2_000,
     ),
     "dead letters": Case(
-        DEAD_LETTERS.list_dead_letters, lambda _: (*[None] * 5, None, 50), f"tasks_dead_lettered {BY_POSITION}", 1_600
+        DEAD_LETTERS.list_dead_letters,
+        lambda _: (*[None] * 5, None, 50),
+        f"tasks_dead_lettered tasks_dead_lettered_id {BY_POSITION}",
+        1_600,
     ),
     # watching
     "what is left": Case(

@@ -15,6 +15,7 @@ import pytest
 
 import codelupe_ray
 from codelupe import Executor, WorkerLost
+from codelupe.contracts.boundary import ContributionFailed
 from codelupe.daemon import Daemon
 from codelupe_ray.executor import RayExecutor, RayUnavailable
 from codelupe_ray.settings import RaySettings
@@ -141,7 +142,7 @@ async def test_without_ray_the_daemon_says_which_extra_is_missing(
     make_daemon: Callable[..., Daemon], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.RaisesGroup(pytest.RaisesExc(RayUnavailable, match=r"codelupe\[ray\]")):
+    with pytest.RaisesGroup(pytest.RaisesExc(ContributionFailed, match=r"codelupe\[ray\]")):
         await make_daemon({"ray": codelupe_ray}, executor="ray").run()
 
 

@@ -38,6 +38,7 @@ async def test_the_status_of_nothing_is_complete(database: Database) -> None:
         },
         "batches": [],
         "models": [],
+        "paused": [],
     }
 
 

@@ -454,7 +454,7 @@ async def test_an_event_of_newer_code_waits_for_that_code(
         "version": 99,
         "attempts": 0,
     }
-    [told] = logged.records("events_wait_for_other_code")
+    [told] = logged.records("unknown_events_wait")
     assert (told["stage"], told["type"], told["version"], told["events"]) == ("test.s", "BatchReady", 99, 1)
 
 

@@ -26,7 +26,7 @@ mount -t overlay overlay -o "lowerdir=/,upperdir=$scratch/disk/upper,workdir=$sc
 [ "$(findmnt -no FSTYPE "$root")" = overlay ] || unsupported "$root is not an overlay"
 
 units=$root/etc/systemd/system
-rm -rf "$units"/*.wants "$units"/codelupe.service*
+rm -rf "$units"/*.wants "$units"/codelupe.service* "$root/var/lib/codelupe" "$root/var/lib/private/codelupe"
 : >"$root/etc/machine-id"
 for unit in systemd-tmpfiles-setup.service systemd-tmpfiles-clean.timer systemd-sysctl.service \
     systemd-timesyncd.service systemd-update-utmp.service systemd-logind.service timers.target getty.target; do

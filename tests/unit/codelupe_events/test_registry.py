@@ -36,7 +36,7 @@ from codelupe_events import (
     registry,
 )
 
-EVENTS = list(event_types())
+EVENTS = [one for one in event_types() if one.__module__.startswith("codelupe_events")]
 _INT64 = st.integers(min_value=-(2**63), max_value=2**63 - 1)
 
 st.register_type_strategy(float, st.floats(allow_nan=False, allow_infinity=False))
