@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from urllib.parse import parse_qs, urlsplit
@@ -11,9 +12,14 @@ import anyio.abc
 
 from codelupe.postgres.embedded.home import PORT
 
+_CHUNK = 65_536
+
 
 class SilentProxy:
-    """Forwards between TCP and the server's socket."""
+    """Forwards between TCP and the server's socket, by asyncio.
+
+    A UNIX socket of anyio's may fail in a callback when what reads from it is cancelled.
+    """
 
     def __init__(self, server_url: str) -> None:
         parts = urlsplit(server_url)
@@ -45,28 +51,41 @@ class SilentProxy:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(client)
             try:
-                server = await stack.enter_async_context(await anyio.connect_unix(self._socket))
+                reader, writer = await asyncio.open_unix_connection(self._socket)
             except OSError:
                 return
+            stack.callback(writer.close)
             self._connections[silent] = scope
             try:
                 with scope:
                     async with anyio.create_task_group() as group:
-                        group.start_soon(_forward, client, server, silent)
-                        group.start_soon(_forward, server, client, silent)
+                        group.start_soon(_to_server, client, writer, silent)
+                        group.start_soon(_to_client, reader, client, silent)
             finally:
                 del self._connections[silent]
 
 
-async def _forward(origin: anyio.abc.ByteStream, target: anyio.abc.ByteStream, silent: anyio.Event) -> None:
+async def _to_server(client: anyio.abc.SocketStream, writer: asyncio.StreamWriter, silent: anyio.Event) -> None:
     try:
         while True:
-            data = await origin.receive()
+            data = await client.receive()
             if not silent.is_set():
-                await target.send(data)
-    except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+                writer.write(data)
+                await writer.drain()
+    except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
         if not silent.is_set():
-            await target.aclose()
+            writer.close()
+
+
+async def _to_client(reader: asyncio.StreamReader, client: anyio.abc.SocketStream, silent: anyio.Event) -> None:
+    try:
+        while data := await reader.read(_CHUNK):
+            if not silent.is_set():
+                await client.send(data)
+    except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+        pass
+    if not silent.is_set():
+        await client.aclose()
 
 
 @asynccontextmanager

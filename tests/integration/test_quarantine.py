@@ -411,12 +411,12 @@ async def test_a_source_that_fails_half_way_is_named_and_a_paused_one_left_out(
 # --- on the command line ---
 
 BAD = """
-from codelupe import Reject, Subscription, hookimpl
+from codelupe import RetryPolicy, Subscription, hookimpl
 from codelupe_events import BatchReady
-async def handle(event, context): raise Reject("bad")
+async def handle(event, context): raise ValueError("bad")
 @hookimpl
 def codelupe_subscriptions():
-    return [Subscription(name="s", events=(BatchReady,), handler=handle)]
+    return [Subscription(name="s", events=(BatchReady,), handler=handle, retry=RetryPolicy(attempts=1))]
 """
 
 
