@@ -39,7 +39,7 @@ class Ended:
 
     def __init__(self, returncode: int, stdout: bytes, stderr: bytes) -> None:
         self.code, self.out, self.err = returncode, stdout.decode(), stderr.decode()
-        assert "Traceback" not in self.err, self.err
+        assert not re.search("^Traceback", self.err, re.MULTILINE), self.err
         assert "hidden-away" not in self.out + self.err
 
     def json(self) -> Any:

@@ -436,7 +436,7 @@ async def test_the_command_line_shows_pauses_and_lets_what_is_paused_go_on(
     listed = await shell("plugins", "list", "--json")
     [row] = [row for row in json.loads(listed.out) if row["name"] == "bad"]
     assert [(one["kind"], one["name"]) for one in row["paused"]] == [("subscription", "bad.s")]
-    assert "failed over 5 streams in a row, the last time with bad" in row["paused"][0]["why"]
+    assert "failed over 5 streams in a row, the last time with ValueError: bad" in row["paused"][0]["why"]
     assert "codelupe plugins resume bad.s" in listed.err
     assert "Paused: the subscription bad.s" in (await shell("status")).out
     assert [one["name"] for one in json.loads((await shell("status", "--json")).out)["paused"]] == ["bad.s"]
