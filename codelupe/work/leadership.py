@@ -42,7 +42,7 @@ async def leading(database: Database, name: str, *, needed: bool = True) -> Asyn
             except BaseExceptionGroup as group:
                 raise group.exceptions[0] from group.exceptions[0].__cause__
         if scope.cancelled_caught:
-            raise DatabaseUnavailable(f"the connection that held the lock of {name} broke")
+            raise DatabaseUnavailable(f"the connection that held the lock of {name} broke", outage=database.outage)
 
 
 async def _end_when_silent(connection: Connection, patience: float) -> None:
