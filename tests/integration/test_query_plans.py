@@ -147,6 +147,7 @@ CASES = {
         ),
         "tasks_active tasks_dead tasks_pkey tasks_queued tasks_ready",
         6_000,
+        pages_before_17=8_000,
     ),
     "cursor": Case(LOG.move_cursor, lambda _: ("test.strict", None, 990_010, 1), "", 10),
     "claim": Case(LOG.claim, lambda _: ("test.backlog", WORKER, 4, *KINDS), HANDED_OUT, 250),
