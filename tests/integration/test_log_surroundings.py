@@ -350,9 +350,11 @@ async def test_workers_whose_clocks_are_days_apart_leave_each_other_s_work_alone
     database: Database, start_elsewhere: Start
 ) -> None:
     log = EventLog(database)
-    for number in (1, 2):
-        await log.publish(batch(number))
-    ahead, behind = await start_elsewhere(24), await start_elsewhere(-24)
+    await log.publish(batch(1))
+    ahead = await start_elsewhere(24)
+    await until_there_are(1, database, "select count(*) from starts")
+    await log.publish(batch(2))  # its one slot is taken, so the other gets this
+    behind = await start_elsewhere(-24)
     await until_there_are(2, database, "select count(*) from starts")
     leases: dict[str, set[datetime]] = {}
     with anyio.fail_after(HANGS):
