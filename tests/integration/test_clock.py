@@ -23,7 +23,7 @@ from tests.processes import HANGS
 pytestmark = pytest.mark.anyio
 
 HOUR = timedelta(hours=1)
-SOON = 3.0
+SOON = 25.0
 """Seconds within which work goes on, in the wake of a clock that was set."""
 
 
@@ -182,4 +182,5 @@ async def test_a_task_put_off_for_a_day_stays_so_when_the_clock_goes_back(
     await set_clock.set(-HOUR)
     await database.fetchval(SQL.check_clock)
     after = await database.fetchval("select run_at - log_time() from tasks")
-    assert timedelta(0) <= before - after < timedelta(seconds=HANGS)
+    look = timedelta(seconds=0.5)  # the time is written down no more often
+    assert -look <= before - after < timedelta(seconds=HANGS)
