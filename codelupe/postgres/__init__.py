@@ -1,6 +1,6 @@
 """Postgres: the connection pool, the embedded server and the migrations."""
 
-from codelupe.postgres.database import Database
+from codelupe.postgres.database import Database, answering
 from codelupe.postgres.sessions import Connection
 
-__all__ = ["Connection", "Database"]
+__all__ = ["Connection", "Database", "answering"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
@@ -45,6 +45,8 @@ _CLOSE_SECONDS = 5.0
 """How long a rollback may take, and then a connection to be made like new or closed in order, before it is cut."""
 _PATIENCE_SECONDS = 30.0
 """How long is waited for a connection while all are in use."""
+_ROWS_PER_SECOND = 1_000
+"""A server that writes fewer counts as silent."""
 _REST_SECONDS = 5.0
 """A connection that was not used for longer is asked whether it answers before it is checked out."""
 
@@ -103,7 +105,8 @@ class Database:
         """Make sure that the address is one, and that a pooler on the way keeps sessions."""
         try:
             async with self.statement() as connection:
-                if await connection.fetchval(SQL.backend) != connection.get_server_pid():
+                backend = session_of(connection).backend
+                if backend is None or backend[0] != connection.get_server_pid():
                     await require_sessions(self.url, self.where)
         except asyncpg.PostgresError:
             await require_sessions(self.url, self.where)
@@ -157,25 +160,19 @@ class Database:
         """
         async with self.statement() as connection:
             transaction = connection.transaction(isolation="read_committed")
-            await self._answered(connection, transaction.start())
+            async with answering(self, connection):
+                await transaction.start()
             try:
                 yield connection
             except BaseException:
                 # What the rollback raises says less than what it is for, and may not take a cancellation's place.
-                with anyio.move_on_after(min(_CLOSE_SECONDS, self.patience), shield=True), suppress(Exception):
+                with anyio.move_on_after(min(_CLOSE_SECONDS, self.patience), shield=True) as scope, suppress(Exception):
                     await transaction.rollback()
+                if scope.cancelled_caught:
+                    self.outage.met_silence(session_of(connection))
                 raise
-            await self._answered(connection, transaction.commit())
-
-    async def _answered(self, connection: Connection, step: Awaitable[None]) -> None:
-        """Take a step that is the host's on a connection that plugin code may have for as long as it likes."""
-        try:
-            with anyio.fail_after(self.patience):
-                await step
-        except TimeoutError as error:
-            connection.terminate()
-            self.outage.silent_at = time.monotonic()
-            raise self.unavailable(error) from error
+            async with answering(self, connection):
+                await transaction.commit()
 
     @property
     def patience(self) -> float:
@@ -203,6 +200,23 @@ class Database:
             return await connection.execute(query, *arguments)
 
 
+@asynccontextmanager
+async def answering(database: Database, connection: Connection, *, rows: int = 0) -> AsyncIterator[None]:
+    """Around the host's statements on a connection that plugin code may have for as long as it likes.
+
+    They may take longer the more ``rows`` they write.
+
+    Raises:
+        DatabaseUnavailable: the server has not answered them in time.
+    """
+    try:
+        with anyio.fail_after(database.patience + rows / _ROWS_PER_SECOND):
+            yield
+    except TimeoutError as error:
+        database.outage.met_silence(session_of(connection))
+        raise database.unavailable(error) from error
+
+
 class ConnectionCache:
     """Checks connections out, as many at once as there are slots, and keeps those that come back."""
 
@@ -216,16 +230,23 @@ class ConnectionCache:
         await self._slots.acquire(self.database.patience)
         try:
             session = await self._rested_session() or await self._open()
-            if self.database.lent and (schema := current_schema()) is not None:
-                await self._enter(session, schema)
+            if self.database.outage.orphans or self.database.lent:
+                await self._prepare(session)
             return lend(session)
         except BaseException:
             self._slots.release()
             raise
 
-    async def _enter(self, session: Session, schema: str) -> None:
+    async def _prepare(self, session: Session) -> None:
+        patience = self.database.patience
         try:
-            await session.execute(SQL.enter_schema, schema, False, timeout=self.database.patience)
+            if self.database.outage.orphans:
+                await self.database.outage.end_orphans(session, within=patience)
+            if self.database.lent and (schema := current_schema()) is not None:
+                await session.execute(SQL.enter_schema, schema, False, timeout=patience)
+        except TimeoutError:
+            self.database.outage.met_silence(session)
+            raise
         except BaseException:
             session.terminate()
             raise
@@ -250,7 +271,7 @@ class ConnectionCache:
         session = take_back(connection)
         try:
             if is_silent:
-                self._give_up(session)
+                self.database.outage.met_silence(session)
             await _close(session)
         finally:
             self._slots.release()
@@ -284,22 +305,21 @@ class ConnectionCache:
         try:
             await session.execute(SQL.ask, timeout=self.database.patience)
         except TimeoutError:
-            self._give_up(session)
+            self.database.outage.met_silence(session)
         except Exception as error:  # noqa: BLE001 - whatever it is, another connection is opened
             log.debug("connection_gone", error=str(error) or type(error).__name__)
             return False
+        except BaseException:
+            session.terminate()
+            raise
         return not session.has_ended
-
-    def _give_up(self, silent: Session) -> None:
-        silent.terminate()
-        self.database.outage.silent_at = time.monotonic()
 
     async def _is_like_new(self, session: Session) -> bool:
         try:
             with anyio.fail_after(min(_CLOSE_SECONDS, self.database.patience), shield=True):
                 await make_like_new(session, limited=self.database.lent)
         except TimeoutError:
-            self._give_up(session)
+            self.database.outage.met_silence(session)
             return False
         except Exception as error:  # noqa: BLE001 - whatever it is, what the connection was used for is done
             log.debug("connection_not_reset", error=str(error) or type(error).__name__)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import time
 
+import anyio
+import asyncpg
 import structlog
+
+from codelupe.postgres.sessions import Backend, Session, end_orphans
 
 log = structlog.get_logger("codelupe")
 
@@ -18,6 +22,27 @@ class Outage:
         self._since = 0.0
         self.silent_at = 0.0
         """When a connection was last found to answer no longer: those that have rested since before are as dead."""
+        self.orphans: list[Backend] = []
+        """What serves those at the other end, where it is not known yet, and may hold locks."""
+        self._ending = anyio.Lock()
+
+    def met_silence(self, session: Session) -> None:
+        """Cut a connection that answers no longer."""
+        session.terminate()
+        self.silent_at = time.monotonic()
+        if session.backend is not None:
+            self.orphans.append(session.backend)
+
+    async def end_orphans(self, session: Session, *, within: float) -> None:
+        """End what is left at the server of such connections, through one that answers."""
+        async with self._ending:
+            if not (orphans := list(self.orphans)):
+                return
+            try:
+                await end_orphans(session, orphans, within=within)
+            except asyncpg.PostgresError as error:
+                log.warning("orphans_remain", error=str(error), hint="Their transactions end within 300 seconds.")
+            del self.orphans[: len(orphans)]
 
     def met_by(self, who: object, activity: str, error: str) -> None:
         """``who`` could not do this because the database is away; the first one is a warning, the rest debug output."""

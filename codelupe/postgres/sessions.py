@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -25,6 +27,9 @@ else:
     Connection = asyncpg.pool.PoolConnectionProxy
     _Connection = asyncpg.Connection
 
+Backend = tuple[int, datetime]
+"""The server's process of one session: its number, and when it began."""
+
 
 class Session(_Connection):
     """asyncpg's connection, which also knows whether its user closed or changed it, and what the server said last."""
@@ -43,6 +48,7 @@ class Session(_Connection):
         self.has_own_codecs = False
         """Whether values travel otherwise than in a new session; only closing it undoes that."""
         self.rests_since = 0.0
+        self.backend: Backend | None = None
         self._overheard = _Overhearing(self._protocol)
         self._transport.set_protocol(self._overheard)
 
@@ -125,6 +131,8 @@ async def open_session(url: str, *, limited: bool = False, answer_within: float 
         async with asyncio.timeout(answer_within or _SILENCE_SECONDS):
             await _set_up(session, limited=limited)
             await use_jsonb(session)
+            if (serving := await session.fetchrow(SQL.backend)) is not None:
+                session.backend = serving["pid"], serving["backend_start"]
     except BaseException:
         session.terminate()
         raise
@@ -140,6 +148,12 @@ async def make_like_new(session: Session, *, limited: bool) -> None:
     """
     session.forget_listeners()
     await session.execute(f"{_RESET}; {SQL.begin}" + ("" if limited else f"; {SQL.lift_limits}"))
+
+
+async def end_orphans(session: Session, orphans: Sequence[Backend], *, within: float) -> None:
+    """End what the server still keeps open for sessions that were given up, with their transactions and locks."""
+    pids, began = zip(*orphans, strict=True)
+    await session.execute(SQL.end_orphans, pids, began, timeout=within)
 
 
 async def _set_up(session: Session, *, limited: bool) -> None:

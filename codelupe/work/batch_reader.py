@@ -18,7 +18,7 @@ from codelupe.errors import RetryLater
 from codelupe.log.entries import FEW
 from codelupe.log.event_log import SQL
 from codelupe.log.notifier import Signal
-from codelupe.postgres import Connection
+from codelupe.postgres import Connection, answering
 from codelupe.postgres.retry import RetryWhileUnavailable, is_unavailable
 from codelupe.work.attempt import cause_of, describe
 from codelupe.work.context import BatchContext, HandlerContext, Outbox, logger
@@ -88,15 +88,18 @@ class BatchReader:
                 self._postponement.record_success(since=began)
 
     async def _read_one(self) -> bool:
-        async with self._runtime.database.transaction() as connection:
-            batch = await self._open(connection)
-            if batch is None:
-                return False
-            at_once, queued = await self._split(connection, batch)
+        database = self._runtime.database
+        async with database.transaction() as connection:
+            async with answering(database, connection):
+                batch = await self._open(connection)
+                if batch is None:
+                    return False
+                at_once, queued = await self._split(connection, batch)
             with used_parts() as used:
                 emitted = await self._handle(connection, at_once)
-            made = await self._make_tasks(connection, batch, queued)
-            await self._move_cursor(connection, batch, len(at_once) + made)
+            async with answering(database, connection):
+                made = await self._make_tasks(connection, batch, queued)
+                await self._move_cursor(connection, batch, len(at_once) + made)
         if at_once:
             await self._runtime.pauses.record_success({*used, subscription_part(self._subscription.name)})
         if emitted:
@@ -107,8 +110,7 @@ class BatchReader:
 
     async def _open(self, connection: Connection) -> _Batch | None:
         size = self._size
-        patience = self._runtime.database.patience
-        rows = await connection.fetch(SQL.open_batch, self._subscription.name, size, FEW, timeout=patience)
+        rows = await connection.fetch(SQL.open_batch, self._subscription.name, size, FEW)
         if not rows:
             return None
         first = rows[0]
@@ -132,8 +134,9 @@ class BatchReader:
         shared = SharedTransaction(connection, self._subscription.name)
         with shared.watched():
             outbox = await self._call(connection, batch, shared)
-            await shared.take_back()
-            await self._runtime.log.append(connection, outbox.entries)
+            async with answering(self._runtime.database, connection, rows=len(outbox.entries)):
+                await shared.take_back()
+                await self._runtime.log.append(connection, outbox.entries)
         shared.check()
         return bool(outbox.entries)
 
@@ -144,7 +147,8 @@ class BatchReader:
         async def handle() -> None:
             events = decode_all([(row["type"], row["version"], row["data"]) for row in batch])
             context = BatchContext(name, self._runtime, connection, events, batch, outbox)
-            await shared.find_own_tables()
+            async with answering(self._runtime.database, connection):
+                await shared.find_own_tables()
             await self._subscription.handler(events, context)
 
         with outbox.open_inside():
@@ -179,8 +183,7 @@ class BatchReader:
         return int(await connection.fetchval(SQL.make_tasks, name, *columns, FEED_LIMIT, of_types))
 
     async def _move_cursor(self, connection: Connection, batch: _Batch, handled: int) -> None:
-        arguments = self._subscription.name, batch.catch_up, batch.reached, handled
-        await connection.execute(SQL.move_cursor, *arguments, timeout=self._runtime.database.patience)
+        await connection.execute(SQL.move_cursor, self._subscription.name, batch.catch_up, batch.reached, handled)
 
     async def _after_failure(self, error: BaseException) -> None:
         """Wait if the handler asks for it; else try a smaller batch next.

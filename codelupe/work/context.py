@@ -21,7 +21,7 @@ from codelupe.log.entries import FEW, Entry, check_text
 from codelupe.log.event_log import SQL
 from codelupe.log.records import Recorded, derive_key, emission_key
 from codelupe.observability.progress import Progress
-from codelupe.postgres import Connection, Database
+from codelupe.postgres import Connection, Database, answering
 from codelupe.work.runtime import Runtime
 from codelupe.work.task import Task, complete, finish
 from codelupe.work.transactions import SharedTransaction
@@ -161,8 +161,9 @@ class HandlerContext(_Context):
                 shared = SharedTransaction(connection, self.name)
                 with shared.watched():
                     yield connection
-                    await shared.take_back()
-                    await self._complete(connection)
+                    async with answering(self.database, connection, rows=len(self._outbox.entries)):
+                        await shared.take_back()
+                        await self._complete(connection)
                 shared.check()
         self._conclude()
 
@@ -391,9 +392,10 @@ class JobContext(_Context):
                 shared = SharedTransaction(connection, self.name)
                 with shared.watched():
                     yield connection
-                    await shared.take_back()
-                    outbox.is_open = False
-                    appended = await self._log.append(connection, outbox.entries)
+                    async with answering(self.database, connection, rows=len(outbox.entries)):
+                        await shared.take_back()
+                        outbox.is_open = False
+                        appended = await self._log.append(connection, outbox.entries)
                 shared.check()
         finally:
             outbox.is_open = False

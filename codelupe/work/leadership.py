@@ -10,7 +10,7 @@ import asyncpg
 import structlog
 
 from codelupe.errors import DatabaseUnavailable
-from codelupe.postgres import Connection, Database
+from codelupe.postgres import Connection, Database, answering
 from codelupe.postgres.queries import load_queries
 
 SQL = load_queries("codelupe_sql", "log")
@@ -36,7 +36,7 @@ async def leading(database: Database, name: str, *, needed: bool = True) -> Asyn
         with anyio.CancelScope() as scope, _cancelling_with(connection, scope):
             try:
                 async with anyio.create_task_group() as watching:
-                    watching.start_soon(_end_when_silent, connection, database.patience)
+                    watching.start_soon(_end_when_silent, database, connection)
                     yield leads
                     watching.cancel_scope.cancel()
             except BaseExceptionGroup as group:
@@ -45,15 +45,12 @@ async def leading(database: Database, name: str, *, needed: bool = True) -> Asyn
             raise DatabaseUnavailable(f"the connection that held the lock of {name} broke", outage=database.outage)
 
 
-async def _end_when_silent(connection: Connection, patience: float) -> None:
+async def _end_when_silent(database: Database, connection: Connection) -> None:
     """Cut a connection that answers no longer: the server may have given its lock to another process."""
     while True:
-        await anyio.sleep(patience / 3)
-        try:
-            await connection.execute(SQL.own_pid, timeout=patience)
-        except TimeoutError:
-            connection.terminate()
-            return
+        await anyio.sleep(database.patience / 3)
+        async with answering(database, connection):
+            await connection.execute(SQL.own_pid)
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from codelupe.config.settings import Settings
 from codelupe.daemon import Daemon, connections_needed
 from codelupe.errors import ConnectionsExhausted, DatabaseUnavailable
 from codelupe.host.extensions import Extensions
-from codelupe.log import EventLog
+from codelupe.log import Entry, EventLog
 from codelupe.postgres.retry import RetryWhileUnavailable
 from codelupe.postgres.sessions import session_of
 from codelupe.work.leadership import leading
@@ -632,14 +632,114 @@ async def test_a_silent_statement_is_absence_and_silent_connections_at_rest_are_
             await database.fetchval("select 1")
 
 
-async def test_a_leader_whose_connection_falls_silent_leads_no_longer(database: Database, proxy: SilentProxy) -> None:
+@pytest.mark.parametrize("work", ["handler", "batch handler", "job"])
+async def test_what_falls_silent_in_the_middle_of_a_transaction_is_done_again_within_the_lease(
+    make_daemon: Callable[..., Daemon], database: Database, proxy: SilentProxy, logged: Logged, work: str
+) -> None:
+    lease = 6.0
+    begun: list[float] = []
 
+    async def write(connection: Connection) -> None:
+        await connection.execute("insert into numbers values (1)")
+        begun.append(anyio.current_time())
+        if len(begun) == 1:
+            proxy.fall_silent()
+
+    async def handle(_: BatchReady, context: HandlerContext) -> None:
+        async with context.transaction() as connection:
+            await write(connection)
+
+    async def handle_all(_: Sequence[BatchReady], context: BatchContext) -> None:
+        await write(context.connection)
+
+    async def tick(context: JobContext) -> None:
+        async with context.transaction() as connection:
+            if not await connection.fetchval("select exists (select from numbers)"):
+                await write(connection)
+
+    it = {
+        "handler": make_plugin(
+            subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle, retry=ONCE)]
+        ),
+        "batch handler": make_plugin(
+            subscriptions=[BatchSubscription(name="s", events=(BatchReady,), handler=handle_all)]
+        ),
+        "job": make_plugin(jobs=[Job(name="j", run=tick, every=timedelta(seconds=0.5))]),
+    }[work]
+    await database.execute("create table numbers (number integer primary key)")
+    await EventLog(database).publish(batch(1))
+    async with anyio.create_task_group() as group:
+        group.start_soon(make_daemon({"test": it}, until_idle=False, database_url=proxy.url, lease_seconds=lease).run)
+        with anyio.fail_after(HANGS):
+            while not await database.fetchval("select exists (select from numbers)"):
+                await anyio.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert len(begun) == 2
+    assert begun[1] - begun[0] < lease
+    assert logged.count("lease_lost") == logged.count("batch_failed") == logged.count("handler_failed") == 0
+    assert await database.fetchval("select count(*) from tasks") == 0
+
+
+async def test_a_connection_whose_borrower_gives_up_is_closed(proxy: SilentProxy) -> None:
+    async with Database(proxy.url, answer_within=HANGS) as database:
+        async with database.statement() as connection:
+            session = session_of(connection)
+        session.rests_since -= 10
+        proxy.fall_silent()
+        with anyio.move_on_after(0.1):
+            await database.fetchval("select 1")
+        assert session.is_closed()
+
+
+async def test_a_commit_without_an_answer_holds_no_reader_of_the_log_up(database: Database, proxy: SilentProxy) -> None:
+    log = EventLog(database)
     async with Database(proxy.url, answer_within=0.5) as away:
-        with anyio.fail_after(HANGS), pytest.raises(DatabaseUnavailable, match="broke"):
+        with pytest.raises(DatabaseUnavailable):
+            async with away.transaction() as connection:
+                await EventLog(away).append(connection, [Entry(event=batch(1))])
+                proxy.fall_silent()
+        position = (await log.publish(batch(2))).position
+        assert await database.fetchval("select high_water_mark()") < position
+        await away.fetchval("select 1")
+        assert await database.fetchval("select high_water_mark()") == position
+
+
+async def test_only_what_was_given_up_is_ended_at_the_server(database: Database, proxy: SilentProxy) -> None:
+    async with Database(proxy.url, answer_within=0.5) as away, away.connection() as healthy:
+        own = await healthy.fetchval("select pg_backend_pid()")
+        with pytest.raises(DatabaseUnavailable):
+            async with away.transaction() as connection:
+                given_up = session_of(connection).backend
+                proxy.fall_silent()
+        assert given_up is not None
+        away.outage.orphans.append((own, given_up[1]))
+        await away.fetchval("select 1")
+        assert away.outage.orphans == []
+        left = await database.fetch("select pid from pg_stat_activity where pid = any($1)", [own, given_up[0]])
+        assert [row["pid"] for row in left] == [own]
+
+
+async def test_the_server_is_told_to_end_connections_without_a_peer(database: Database) -> None:
+    timeouts = await database.fetch(
+        "select name, setting::integer, unit from pg_settings where source = 'session' and name like 'tcp_%'"
+    )
+    assert {row["name"] for row in timeouts} == {
+        "tcp_keepalives_count",
+        "tcp_keepalives_idle",
+        "tcp_keepalives_interval",
+        "tcp_user_timeout",
+    }
+
+
+async def test_a_leader_whose_connection_falls_silent_leads_no_longer(database: Database, proxy: SilentProxy) -> None:
+    async with Database(proxy.url, answer_within=0.5) as away:
+        with anyio.fail_after(HANGS), pytest.raises(DatabaseUnavailable, match="TimeoutError"):
             async with leading(away, "test") as leads:
                 assert leads
                 proxy.fall_silent()
                 await anyio.sleep_forever()
+        async with leading(away, "test") as leads:
+            assert leads
 
 
 async def test_the_kernel_is_told_to_end_connections_without_a_peer(proxy: SilentProxy) -> None:

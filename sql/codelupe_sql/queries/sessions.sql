@@ -3,10 +3,13 @@
 
 -- name: begin
 -- Each statement must see its own moment: an older snapshot than the high-water mark would lose events. Readers of the
--- log wait for a transaction that has appended: a frozen process must not hold them up for ever.
+-- log wait for a transaction that has appended: a frozen process must not hold them up for ever, and of one that is
+-- gone without a word the server's kernel learns within 25 seconds.
 select set_config('application_name', 'codelupe', false), set_config('timezone', 'UTC', false),
        set_config('default_transaction_isolation', 'read committed', false),
-       set_config('idle_in_transaction_session_timeout', '300s', false)
+       set_config('idle_in_transaction_session_timeout', '300s', false),
+       set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalives_interval', '5', false),
+       set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '25s', false)
 
 -- name: enter_schema
 -- For the rest of this session, or of this transaction if $2.
@@ -50,7 +53,14 @@ discard sequences
 select pg_is_in_recovery() or reset_val::boolean from pg_settings where name = 'default_transaction_read_only'
 
 -- name: backend
-select pg_backend_pid()
+-- What serves this session: a process of the server, and when it began, for numbers of processes are used again.
+select pid, backend_start from pg_stat_get_activity(pg_backend_pid())
+
+-- name: end_orphans
+-- Each is given a second to end, so that what it had locked is free for what comes next.
+select pg_terminate_backend(pid, 1000)
+from pg_stat_activity
+where (pid, backend_start) in (select * from unnest($1::integer[], $2::timestamptz[]))
 
 -- name: ask
 select 1
