@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import anyio
 import anyio.abc
@@ -58,6 +59,9 @@ class Consumer:
         self._signs = signs
         self._waiting: deque[Task] = deque()
         """Claimed ahead, so that a free slot has the next one at hand."""
+        self._asked = 0
+        """For how many tasks a statement is under way: by the claims below, or by the feeder."""
+        self._was_turned_away = False
         self._mean_seconds = _QUICK_SECONDS
         self._postponement = Postponement()
         self._delivered = -1
@@ -72,11 +76,26 @@ class Consumer:
         while True:
             self._signs.record(f"claims of {self.subscription.name}")
             async with attempt:
-                if room := self._room:
-                    tasks = await self._queue.claim(self.subscription, worker, room)
+                with self.asking() as room:
+                    tasks = await self._queue.claim(self.subscription, worker, room) if room else []
+                if room:
                     self.accept(tasks)
                     self._record_claim(asked=room, got=len(tasks))
                 await self._wait_until_claimable()
+
+    @contextmanager
+    def asking(self) -> Iterator[int]:
+        """For how many tasks to ask inside the block; a slot for which another statement asks is not free."""
+        room = self._room
+        self._was_turned_away |= not room and self._asked > 0
+        self._asked += room
+        try:
+            yield room
+        finally:
+            self._asked -= room
+            if room and self._was_turned_away:
+                self._was_turned_away = False
+                self.claimable.set()
 
     def begin(self, attempts: anyio.abc.TaskGroup) -> None:
         """Run attempts in this group from now on; what was claimed under an earlier lease is not ours any more."""
@@ -139,8 +158,8 @@ class Consumer:
         if self.is_held:
             return 0
         full = self._slots * (2 if self._mean_seconds < _QUICK_SECONDS else 1)
-        missing = full - self.running - len(self._waiting)
-        return missing if self.running < self._slots or missing > self._slots // 2 else 0
+        missing = full - self.running - len(self._waiting) - self._asked
+        return max(0, missing) if self.running < self._slots or missing > self._slots // 2 else 0
 
     # --- being fed ---
 
@@ -154,10 +173,9 @@ class Consumer:
         else:
             self.needs_tasks = False
 
-    @property
-    def feed_request(self) -> FeedRequest:
+    def feed_request(self, room: int) -> FeedRequest:
         """What the feeder may bring."""
-        return FeedRequest(subscription=self.subscription, known=self._delivered, room=self._room)
+        return FeedRequest(subscription=self.subscription, known=self._delivered, room=room)
 
     def accept_fed(self, fed: Fed) -> int:
         """Take what was claimed; returns how many tasks were made since the last look, by whatever process."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 
 import anyio
 import structlog
@@ -58,7 +59,9 @@ class Feeder:
         consumers = [consumer for consumer in self._consumers if consumer.needs_tasks and not consumer.is_held]
         if not consumers:
             return 0, True
-        fed = await self._queue.feed([consumer.feed_request for consumer in consumers], worker)
+        with ExitStack() as asking:
+            requests = [one.feed_request(asking.enter_context(one.asking())) for one in consumers]
+            fed = await self._queue.feed(requests, worker)
         consumers = [consumer for consumer in consumers if not self._has_ended(consumer, fed)]
         made = sum(consumer.accept_fed(fed[consumer.subscription.name]) for consumer in consumers)
         if made > sum(len(one.tasks) for one in fed.values()):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import uuid
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 
 import anyio
@@ -18,8 +20,9 @@ from codelupe.log import Entry, EventLog
 from codelupe.log.entries import EventRefused
 from codelupe.log.event_log import SQL
 from codelupe.log.records import derive_key, uuid7
-from codelupe.work.task import complete
-from codelupe.work.task_queue import FeedRequest, TaskQueue
+from codelupe.work.subscriptions import Subscribed
+from codelupe.work.task import Task, complete
+from codelupe.work.task_queue import Fed, FeedRequest, TaskQueue
 from codelupe_events import BatchReady, Event, RepoEmpty, TaskDeadLettered
 from tests.clock import Clock
 from tests.conftest import RunUntilIdle
@@ -145,6 +148,49 @@ async def test_a_broken_handler_harms_nobody_else(run_until_idle: RunUntilIdle) 
     sound = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
     await run_until_idle({"broken": broken, "sound": sound}, events=[batch(1), batch(2)])
     assert sorted(seen) == [1, 2]
+
+
+async def test_no_more_tasks_are_asked_for_than_slots_are_free(
+    run_until_idle: RunUntilIdle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task that waits here behind a long one would be another process's."""
+    asked, most, at_work, both_at_once = Counter[str](), Counter[str](), Counter[str](), []
+    claim, feed = TaskQueue.claim, TaskQueue.feed
+
+    @contextmanager
+    def asking(name: str, room: int) -> Iterator[None]:
+        both_at_once.append(asked.total() > 0)
+        asked[name] += room
+        most[name] = max(most[name], asked[name] + at_work[name])
+        yield
+        asked[name] -= room
+
+    async def slow_claim(queue: TaskQueue, subscription: Subscribed, worker: uuid.UUID, at_most: int) -> list[Task]:
+        with asking(subscription.name, at_most):
+            await anyio.sleep(0.02)
+            return await claim(queue, subscription, worker, at_most)
+
+    async def slow_feed(queue: TaskQueue, requests: Sequence[FeedRequest], worker: uuid.UUID) -> dict[str, Fed]:
+        with ExitStack() as stack:
+            for request in requests:
+                stack.enter_context(asking(request.subscription.name, request.room))
+            await anyio.sleep(0.02)
+            return await feed(queue, requests, worker)
+
+    async def handle(event: BatchReady, context: HandlerContext) -> None:
+        at_work[context.name] += 1
+        await anyio.sleep(0.12)
+        at_work[context.name] -= 1
+
+    monkeypatch.setattr(TaskQueue, "claim", slow_claim)
+    monkeypatch.setattr(TaskQueue, "feed", slow_feed)
+    subscriptions = [
+        Subscription(name="one", events=(BatchReady,), handler=handle, concurrency=1),
+        Subscription(name="four", events=(BatchReady,), handler=handle, concurrency=4),
+    ]
+    await run_until_idle({"test": make_plugin(subscriptions=subscriptions)}, events=[batch(n) for n in range(12)])
+    assert most == {"test.one": 1, "test.four": 4}
+    assert any(both_at_once)
 
 
 async def test_a_worker_that_lost_its_task_cannot_commit(run_until_idle: RunUntilIdle, database: Database) -> None:
