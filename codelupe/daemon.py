@@ -67,7 +67,7 @@ _ASK_FOR_TIME_SECONDS = 15
 PLUGIN_MIGRATION_SECONDS = 300.0
 """A plugin's migration that takes longer at a start breaks the plugin; `codelupe db migrate` sets no limit."""
 STALLED_SECONDS = 60.0
-"""The watchdog is fed only while the feeder came round within this time."""
+"""The watchdog is fed only while the worker came round within this time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -351,7 +351,7 @@ class Daemon:
     async def _feed_watchdog(self, worker: Worker) -> None:
         interval = systemd.watchdog_interval()
         while interval is not None:
-            if anyio.current_time() - worker.feeder.alive_at < STALLED_SECONDS:
+            if anyio.current_time() - worker.alive_at < STALLED_SECONDS:
                 systemd.notify("WATCHDOG=1")
             await anyio.sleep(interval / 2)
 

@@ -38,7 +38,7 @@ class Feeder:
         self._signs = signs
         self._ended: set[str] = set()
         self.alive_at = anyio.current_time()
-        """When the feeder last came round; the watchdog looks at it."""
+        """When it last came round."""
 
     async def run(self, worker: uuid.UUID) -> None:
         """Feed until cancelled."""

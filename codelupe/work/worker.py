@@ -74,7 +74,8 @@ class Worker:
                 self._add_batches(subscription)
             else:
                 self._add_consumer(subscription, subscription.handler, subscription.concurrency, feeder=self._news)
-        self.feeder = Feeder(self._consumers, self._queue, runtime, self._news, self._signs)
+        self._feeder = Feeder(self._consumers, self._queue, runtime, self._news, self._signs)
+        self._asked_at = anyio.current_time()
 
     def _add_batches(self, subscription: BatchSubscription) -> None:
         """A reader and a consumer for what fails in a batch; for a projection, the same for rebuilding it."""
@@ -129,11 +130,17 @@ class Worker:
         """Work until stopped, over a database that may go away and come back."""
         attempt = RetryWhileUnavailable("lease", stop=self._stopping)
         while not self._stopping.is_set():
+            self._asked_at = anyio.current_time()
             async with attempt, self._leased() as (worker, lost):
                 attempt.record_success()
                 await self._work(worker, lost)
                 await self._tell_of_unknown_events()
         self.stopped.set()
+
+    @property
+    def alive_at(self) -> float:
+        """When the feeder last came round or, without a lease, one was last asked for; the watchdog looks at it."""
+        return max(self._feeder.alive_at, self._asked_at)
 
     async def is_idle(self) -> bool:
         """Whether only what pauses and dead letters hold is left, and no open transaction can append another event."""
@@ -221,7 +228,7 @@ class Worker:
                     loops.start_soon(consumer.run, worker)
                 for reader in self._readers:
                     loops.start_soon(reader.run)
-                loops.start_soon(self.feeder.run, worker)
+                loops.start_soon(self._feeder.run, worker)
                 await _first(self._stopping, lost)
                 loops.cancel_scope.cancel()
             self._signs.forget("feeder", *(f"claims of {one.subscription.name}" for one in self._consumers))

@@ -13,6 +13,7 @@ import anyio
 import asyncpg
 import pytest
 
+import codelupe.daemon
 from codelupe import (
     BatchContext,
     BatchSubscription,
@@ -29,6 +30,7 @@ from codelupe.daemon import Daemon, connections_needed
 from codelupe.errors import ConnectionsExhausted, DatabaseUnavailable
 from codelupe.host.extensions import Extensions
 from codelupe.log import Entry, EventLog
+from codelupe.observability import systemd
 from codelupe.postgres.retry import RetryWhileUnavailable
 from codelupe.postgres.sessions import session_of
 from codelupe.work.leadership import leading
@@ -753,6 +755,34 @@ async def test_the_kernel_is_told_to_end_connections_without_a_peer(proxy: Silen
             socket.IPPROTO_TCP, socket.TCP_KEEPCNT
         )
         assert idle + pauses <= 30
+
+
+async def test_a_daemon_that_only_waits_for_its_database_is_not_restarted(
+    make_daemon: Callable[..., Daemon],
+    database: Database,
+    postgres_url: str,
+    logged: Logged,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[float] = []
+    monkeypatch.setattr(systemd, "notify", lambda _: told.append(anyio.current_time()))
+    monkeypatch.setattr(systemd, "watchdog_interval", lambda: 0.2)
+    monkeypatch.setattr(codelupe.daemon, "STALLED_SECONDS", 2.0)
+    name = await database.fetchval("select current_database()")
+    async with (
+        Database(postgres_url.replace("/codelupe?", "/postgres?")) as elsewhere,
+        anyio.create_task_group() as group,
+    ):
+        group.start_soon(make_daemon({}, until_idle=False, lease_seconds=2).run)
+        await logged.wait_for("started")
+        await elsewhere.execute(f"alter database {name} allow_connections false")
+        await elsewhere.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = $1", name)
+        await logged.wait_for("lease_lost")
+        await anyio.sleep(4.0)
+        assert anyio.current_time() - told[-1] < 1
+        await elsewhere.execute(f"alter database {name} allow_connections true")
+        await logged.wait_for("database_available")
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 # --- a loop that stands ---
