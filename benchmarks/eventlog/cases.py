@@ -84,7 +84,7 @@ def cases_by_size(effort: Effort, small: str, large: str) -> list[Case]:
 
 
 def _is_latency(case: Case) -> bool:
-    return case.needs == "send"
+    return case.needs == "consuming"
 
 
 def _appends(name: str, effort: Effort, *, size: int, connections: int) -> Case:
@@ -135,7 +135,7 @@ def _delivers(name: str, effort: Effort, send: Callable[[Delivers, int], Awaitab
         return await _delays(system, effort, send, system.consuming)
 
     bars = (Bar("ours", "ceiling", 1.25), Bar("ours, batch handler", "ceiling", 1.25))
-    return Case(name, "send", measure, ("ceiling",), bars)
+    return Case(name, "consuming", measure, ("ceiling",), bars)
 
 
 async def _delays(
