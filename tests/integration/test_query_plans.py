@@ -30,6 +30,11 @@ LOG = load_queries("codelupe_sql", "log")
 DEAD_LETTERS = load_queries("codelupe_sql", "dead_letters")
 METRICS = load_queries("codelupe_sql", "metrics")
 EVENTS = 1_000_000
+MANY = 1_000
+"""Streams of the new log, and events of a page."""
+ROUNDS = 5
+ROWS_PER_EVENT = 60
+"""Some lookups of a few rows each; from every task to every other it would be hundreds."""
 EXPLAINING = {
     "session_preload_libraries": "auto_explain",
     "auto_explain.log_min_duration": "0",
@@ -213,6 +218,12 @@ class Plans:
         scanned = [node for node in self._nodes() if node["Node Type"] == "Seq Scan" and _pages(node)]
         return {node["Relation Name"] for node in scanned if LARGE.fullmatch(node["Relation Name"])}
 
+    @property
+    def rows(self) -> int:
+        """How many rows were looked at, kept or not, each time that they were."""
+        kinds = "Actual Rows", "Rows Removed by Filter", "Rows Removed by Join Filter"
+        return int(sum(node["Actual Loops"] * sum(node.get(kind, 0) for kind in kinds) for node in self._nodes()))
+
     def _nodes(self) -> Iterator[Node]:
         """All that was executed."""
         waiting = list(self._plans)
@@ -230,25 +241,28 @@ def _pages(node: Node) -> int:
 class Explainer:
     """A connection that says how its statements are executed."""
 
-    def __init__(self, connection: asyncpg.Connection[asyncpg.Record], known: Known) -> None:
-        self.known = known
+    def __init__(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
         self._connection = connection
         self._messages: list[str] = []
         connection.add_log_listener(lambda _, message: self._messages.append(message.message))
 
-    async def explain(self, it: Case, mode: str) -> Plans:
+    async def fetch(self, sql: str, *arguments: object) -> tuple[list[asyncpg.Record], Plans]:
+        self._messages.clear()
+        rows = await self._connection.fetch(sql, *arguments)
+        await asyncio.sleep(0)  # messages are handed over by the loop
+        return rows, Plans(self._messages)
+
+    async def explain(self, sql: str, arguments: Sequence[object], mode: str) -> Plans:
         """Executes it twice and undoes it: the first time Postgres also looks at its own tables."""
         for _ in range(2):
             transaction = self._connection.transaction()
             await transaction.start()
             try:
                 await self._connection.execute("select set_config('plan_cache_mode', $1, true)", mode)
-                self._messages.clear()
-                await self._connection.fetch(it.sql, *it.arguments(self.known))
+                _, plans = await self.fetch(sql, *arguments)
             finally:
                 await transaction.rollback()
-        await asyncio.sleep(0)  # messages are handed over by the loop
-        return Plans(self._messages)
+        return plans
 
 
 @pytest.fixture(scope="module")
@@ -270,7 +284,8 @@ async def large_log(postgres_url: str) -> AsyncIterator[str]:
 
 
 @pytest.fixture(scope="module")
-async def explainer(large_log: str) -> AsyncIterator[Explainer]:
+async def asked(large_log: str) -> AsyncIterator[tuple[Explainer, Known]]:
+    """A connection to the long log, and what it is asked about."""
     connection = await asyncpg.connect(large_log, server_settings=EXPLAINING)
     try:
         task = await connection.fetchrow(SQL.running_task)
@@ -279,7 +294,7 @@ async def explainer(large_log: str) -> AsyncIterator[Explainer]:
         assert old
         assert recent
         known = Known(tuple(task), await connection.fetchval(SQL.dead_lettered_task), old, recent)
-        yield Explainer(connection, known)
+        yield Explainer(connection), known
     finally:
         await connection.close()
 
@@ -287,10 +302,69 @@ async def explainer(large_log: str) -> AsyncIterator[Explainer]:
 @pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
 @pytest.mark.parametrize("it", CASES.values(), ids=CASES)
 async def test_a_statement_uses_its_indexes_and_reads_little(
-    explainer: Explainer, it: Case, mode: str, chosen_postgres: int | None
+    asked: tuple[Explainer, Known], it: Case, mode: str, chosen_postgres: int | None
 ) -> None:
-    plans = await explainer.explain(it, mode)
+    explainer, known = asked
+    plans = await explainer.explain(it.sql, it.arguments(known), mode)
     assert plans.scans <= set(it.scans.split())
     assert plans.indexes <= set(it.indexes.split())
     is_old = chosen_postgres is not None and chosen_postgres < 17
     assert plans.pages <= (it.pages_before_17 if is_old and it.pages_before_17 else it.pages)
+
+
+class NewLog:
+    """What a daemon does on a database that is not analyzed yet; each step says how many rows an event cost."""
+
+    def __init__(self, explainer: Explainer) -> None:
+        self._explainer = explainer
+        self._batch_read = 0
+
+    async def feed(self) -> float:
+        rows, plans = await self._explainer.fetch(LOG.feed, *feed("test.tasks", MANY))
+        await self._finish([row for row in rows if row["task_token"] is not None])
+        return plans.rows / MANY
+
+    async def claim(self) -> float:
+        rows, plans = await self._explainer.fetch(LOG.claim, "test.tasks", WORKER, 64, *KINDS)
+        return (plans.rows + await self._finish(rows)) / 64
+
+    async def queue_a_batch(self) -> float:
+        """As if all streams of the batch had tasks already."""
+        rows, read = await self._explainer.fetch(LOG.read_batch, self._batch_read, EVENTS, TYPES, MANY)
+        columns = [[row[column] for row in rows] for column in ("stream", "position", "type", "version")]
+        _, held_up = await self._explainer.fetch(LOG.streams_with_tasks, "test.batches", columns[0], True)
+        _, made = await self._explainer.fetch(LOG.make_tasks, "test.batches", *columns, MANY, None)
+        self._batch_read += len(rows)
+        return (read.rows + held_up.rows + made.rows) / MANY
+
+    async def _finish(self, rows: Sequence[asyncpg.Record]) -> int:
+        """Half of them, and the others fail."""
+        total = 0
+        for number, row in enumerate(rows):
+            task = "test.tasks", row["stream"], row["position"], row["task_token"]
+            if number % 2:
+                _, plans = await self._explainer.fetch(LOG.finish, *task)
+            else:
+                _, plans = await self._explainer.fetch(LOG.retry, *task, 1, timedelta(0), "error", "traceback")
+            total += plans.rows
+        return total
+
+
+@pytest.mark.parametrize("planned", ["with the first events", "while there was nothing"])
+async def test_on_a_new_database_statements_go_from_task_to_task_as_well(postgres_url: str, planned: str) -> None:
+    """A session keeps its first plans, or makes as poor ones, until the tables are analyzed a minute later."""
+    async with fresh_database(postgres_url) as url:
+        connection = await asyncpg.connect(url, server_settings=EXPLAINING)
+        try:
+            log = NewLog(Explainer(connection))
+            await connection.execute(SQL.add_subscriptions_to_nothing)
+            await connection.execute(LOG.register_worker, WORKER, timedelta(hours=1), "elsewhere", "", 1, "")
+            steps = log.feed, log.claim, log.queue_a_batch
+            for _ in range(6 if planned == "while there was nothing" else 0):
+                for step in steps:
+                    await step()
+            await connection.execute(SQL.append_events_of_many_streams, MANY, ROUNDS)
+            costs = [(step.__name__, round(await step(), 1)) for _ in range(ROUNDS) for step in steps]
+        finally:
+            await connection.close()
+    assert max(cost for _, cost in costs) < ROWS_PER_EVENT, costs

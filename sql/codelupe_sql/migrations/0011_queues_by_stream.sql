@@ -108,31 +108,34 @@ create function hold_streams(of_subscription text, streams text[]) returns text[
       and stream not in (select stream from held)
 $$;
 
--- Makes the first task of each of these streams the ready one, unless one is running; the streams are held.
+-- Makes the first task of each of these streams the ready one, unless one is running; the streams are held. Subqueries
+-- with a limit are not joined, so each goes by index to one stream, also under a plan from when the table was empty.
 create function settle_streams(of_subscription text, streams text[]) returns void language plpgsql as $$
+declare
+    it record;
 begin
-    update tasks as later set state = 'queued'
-    where subscription = of_subscription and stream = any(streams) and state = 'ready' and exists (
-        select from tasks as earlier
-        where earlier.subscription = of_subscription and earlier.stream = later.stream and earlier.state = 'queued'
-          and earlier.position < later.position
-    );
-    update tasks set state = 'ready'
-    from (
-        select asked.stream, first.position
+    for it in
+        select asked.stream, active.position
         from (select distinct stream from unnest(streams) as asked (stream)) as asked
-        cross join lateral (
-            select position from tasks
+        left join lateral (
+            select position, state from tasks
+            where subscription = of_subscription and tasks.stream = asked.stream and state in ('ready', 'running')
+            limit 1
+        ) as active on true
+        where active.position is null or active.state = 'ready' and (
+            select true from tasks
             where subscription = of_subscription and tasks.stream = asked.stream and state = 'queued'
-            order by position limit 1
-        ) as first
-        where not exists (
-            select from tasks as active
-            where active.subscription = of_subscription and active.stream = asked.stream
-              and active.state in ('ready', 'running')
-        ) and may_be_ready(of_subscription, asked.stream, first.position)
-    ) as first
-    where tasks.subscription = of_subscription and tasks.stream = first.stream and tasks.position = first.position;
+              and tasks.position < active.position
+            limit 1
+        )
+    loop
+        if it.position is not null then
+            update tasks set state = 'queued'
+            where subscription = of_subscription and stream = it.stream and position = it.position and state = 'ready';
+            continue when not found;  -- it was claimed
+        end if;
+        perform ready_next_task(of_subscription, it.stream);
+    end loop;
 end $$;
 
 -- The same for streams that are not held. Those whose task is being taken away right now, which a handler's transaction
@@ -161,34 +164,36 @@ create function queue_tasks(
 declare
     unheld constant text[] := hold_streams(of_subscription, streams);
 begin
-    with asked as materialized (
+    with asked as (
         select stream, position, type, version, row_number() over (partition by stream order by position) as ordinal
         from unnest(streams, positions, types, versions) as asked (stream, position, type, version)
-        where not exists (
-            select from tasks
+        where (
+            select true from tasks
             where tasks.subscription = of_subscription and tasks.stream = asked.stream
               and tasks.position = asked.position
-        )
-    ), room as materialized (
-        select stream, case when stream = any(unheld) then 0 else at_most - queued.n end as n
-        from (select stream, min(position) as first from asked group by stream) as streams
-        cross join lateral (
-            select count(*) as n from (
-                select from tasks
-                where subscription = of_subscription and tasks.stream = streams.stream and state = 'queued'
-                  and tasks.position < streams.first
-                limit at_most
-            ) as queued
-        ) as queued
+            limit 1
+        ) is null
+    ), placed as materialized (
+        select stream, position, type, version, ordinal, max(case
+            when ordinal > 1 then null
+            when stream = any(unheld) then 0
+            else at_most - (
+                select count(*) from (
+                    select from tasks
+                    where subscription = of_subscription and tasks.stream = asked.stream and state = 'queued'
+                      and tasks.position < asked.position
+                    limit at_most
+                ) as queued
+            )
+        end) over (partition by stream) as room
+        from asked
     ), added as (
         insert into tasks (subscription, stream, position, type, version, state)
-        select of_subscription, stream, position, type, version, 'queued'
-        from asked join room using (stream) where ordinal <= room.n
+        select of_subscription, stream, position, type, version, 'queued' from placed where ordinal <= room
         on conflict do nothing
         returning 1
     ), left_out as (
-        select stream, min(position) as position, count(*) as n
-        from asked join room using (stream) where ordinal > room.n group by stream
+        select stream, min(position) as position, count(*) as n from placed where ordinal > room group by stream
     )
     select (select count(*) from added), array_agg(stream), array_agg(position), array_agg(n)
     into made, left_streams, left_positions, left_counts from left_out;
@@ -231,10 +236,13 @@ begin
         with asked as (
             select * from unnest(streams, positions, types, versions) as asked (stream, position, type, version)
         ), behind as materialized (
-            select catch_ups.id, asked.* from asked join catch_ups
-                on catch_ups.subscription = of_subscription and catch_ups.stream = asked.stream
-               and catch_ups.position < asked.position
-               and (catch_ups.types is null or asked.type = any(catch_ups.types))
+            select catch_up.id, asked.* from asked cross join lateral (
+                select id from catch_ups
+                where subscription = of_subscription and catch_ups.stream = asked.stream
+                  and catch_ups.position < asked.position
+                  and (catch_ups.types is null or asked.type = any(catch_ups.types))
+                offset 0
+            ) as catch_up
         ), counted as (
             update catch_ups set waiting = waiting + n
             from (select id, count(*) as n from behind group by id) as more where more.id = catch_ups.id
@@ -366,11 +374,12 @@ begin
             ), free as (  -- what finds its stream without a task, in one statement; what does not, below
                 insert into tasks (subscription, stream, position, type, version, state)
                 select distinct on (stream) cursor.name, stream, position, type, version, 'ready' from batch
-                where not exists (
-                    select from tasks where tasks.subscription = cursor.name and tasks.stream = batch.stream
-                ) and not exists (
-                    select from catch_ups where catch_ups.subscription = cursor.name and catch_ups.stream = batch.stream
-                )
+                where (
+                    select true from tasks where tasks.subscription = cursor.name and tasks.stream = batch.stream limit 1
+                ) is null and (
+                    select true from catch_ups
+                    where catch_ups.subscription = cursor.name and catch_ups.stream = batch.stream limit 1
+                ) is null
                 order by stream, position
                 on conflict do nothing
                 returning position
@@ -425,17 +434,17 @@ begin
     perform set_config('synchronous_commit', 'off', true);
     return query
     with known as materialized (
-        select ready.stream, ready.position, ready.run_at from unnest(types, versions) as known (type, version)
+        select ready.ctid, ready.position, ready.run_at from unnest(types, versions) as known (type, version)
         cross join lateral (
-            select stream, position, run_at from tasks
+            select ctid, position, run_at from tasks
             where subscription = subscription_name and state = 'ready' and tasks.type = known.type
               and tasks.version = known.version and run_at <= log_time()
             order by run_at, position limit at_most for no key update skip locked
         ) as ready
     ), claimed as (
+        -- They are locked, so that they stay where they are.
         update tasks set state = 'running', worker = claimer, token = gen_random_uuid(), started_at = log_time()
-        from (select stream, position from known order by run_at, position limit at_most) as ready
-        where subscription = subscription_name and tasks.stream = ready.stream and tasks.position = ready.position
+        where ctid = any(array(select known.ctid from known order by run_at, position limit at_most))
           and exists (select from workers where id = claimer)
         returning tasks.token, tasks.attempts, tasks.crashes, tasks.checkpoint, tasks.position
     )

@@ -72,3 +72,14 @@ select id from tasks where subscription = 'test.strict' and state = 'dead_letter
 
 -- name: settle_down
 vacuum (analyze) events, tasks, event_keys, stream_heads, subscriptions, workers
+
+-- name: add_subscriptions_to_nothing
+insert into subscriptions (name, position, types, dead_letter_blocks)
+select name, 0, array['RepoDiscovered', 'RepoAccepted', 'RepoCloned', 'FilesExtracted'], true
+from unnest(array['test.tasks', 'test.batches']) as name
+
+-- name: append_events_of_many_streams
+-- Round after round one of each stream.
+insert into events (stream, type, version, id, data, metadata)
+select 'repo/test:' || n % $1::integer, 'RepoCloned', 1, gen_random_uuid(), '{}', '{}'
+from generate_series(1, $1::integer * $2::integer) as n
