@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -160,7 +160,7 @@ class Database:
         """
         async with self.statement() as connection:
             transaction = connection.transaction(isolation="read_committed")
-            async with answering(self, connection):
+            with answering(self, connection):
                 await transaction.start()
             try:
                 yield connection
@@ -171,7 +171,7 @@ class Database:
                 if scope.cancelled_caught:
                     self.outage.met_silence(session_of(connection))
                 raise
-            async with answering(self, connection):
+            with answering(self, connection):
                 await transaction.commit()
 
     @property
@@ -200,20 +200,21 @@ class Database:
             return await connection.execute(query, *arguments)
 
 
-@asynccontextmanager
-async def answering(database: Database, connection: Connection, *, rows: int = 0) -> AsyncIterator[None]:
+@contextmanager
+def answering(database: Database, connection: Connection, *, rows: int = 0) -> Iterator[None]:
     """Around the host's statements on a connection that plugin code may have for as long as it likes.
 
-    They may take longer the more ``rows`` they write.
+    Each may take longer the more ``rows`` it writes.
 
     Raises:
-        DatabaseUnavailable: the server has not answered them in time.
+        DatabaseUnavailable: the server has not answered one in time.
     """
+    session = session_of(connection)
     try:
-        with anyio.fail_after(database.patience + rows / _ROWS_PER_SECOND):
+        with session.answering_within(database.patience + rows / _ROWS_PER_SECOND):
             yield
     except TimeoutError as error:
-        database.outage.met_silence(session_of(connection))
+        database.outage.met_silence(session)
         raise database.unavailable(error) from error
 
 
@@ -316,8 +317,9 @@ class ConnectionCache:
 
     async def _is_like_new(self, session: Session) -> bool:
         try:
-            with anyio.fail_after(min(_CLOSE_SECONDS, self.database.patience), shield=True):
-                await make_like_new(session, limited=self.database.lent)
+            with anyio.CancelScope(shield=True):
+                within = min(_CLOSE_SECONDS, self.database.patience)
+                await make_like_new(session, limited=self.database.lent, within=within)
         except TimeoutError:
             self.database.outage.met_silence(session)
             return False

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ Backend = tuple[int, datetime]
 class Session(_Connection):
     """asyncpg's connection, which also knows whether its user closed or changed it, and what the server said last."""
 
+    _config: Any
     _protocol: Any
     _transport: Any
     _top_xact: Any
@@ -51,6 +53,16 @@ class Session(_Connection):
         self.backend: Backend | None = None
         self._overheard = _Overhearing(self._protocol)
         self._transport.set_protocol(self._overheard)
+
+    @contextmanager
+    def answering_within(self, seconds: float) -> Iterator[None]:
+        """Inside the block a statement raises TimeoutError when it takes longer."""
+        before = self._config
+        self._config = before._replace(command_timeout=seconds)
+        try:
+            yield
+        finally:
+            self._config = before
 
     @property
     def last_words(self) -> asyncpg.PostgresError | None:
@@ -140,14 +152,15 @@ async def open_session(url: str, *, limited: bool = False, answer_within: float 
     return session
 
 
-async def make_like_new(session: Session, *, limited: bool) -> None:
-    """Undo what was set, locked, listened to or opened in the session.
+async def make_like_new(session: Session, *, limited: bool, within: float) -> None:
+    """Undo what was set, locked, listened to or opened in the session, within so many seconds.
 
     Raises:
+        TimeoutError: the server has not answered.
         asyncpg.DivisionByZeroError: it has temporary tables or prepared statements, so it is to be closed.
     """
     session.forget_listeners()
-    await session.execute(f"{_RESET}; {SQL.begin}" + ("" if limited else f"; {SQL.lift_limits}"))
+    await session.execute(f"{_RESET}; {SQL.begin}" + ("" if limited else f"; {SQL.lift_limits}"), timeout=within)
 
 
 async def end_orphans(session: Session, orphans: Sequence[Backend], *, within: float) -> None:

@@ -90,14 +90,14 @@ class BatchReader:
     async def _read_one(self) -> bool:
         database = self._runtime.database
         async with database.transaction() as connection:
-            async with answering(database, connection):
+            with answering(database, connection):
                 batch = await self._open(connection)
                 if batch is None:
                     return False
                 at_once, queued = await self._split(connection, batch)
             with used_parts() as used:
                 emitted = await self._handle(connection, at_once)
-            async with answering(database, connection):
+            with answering(database, connection):
                 made = await self._make_tasks(connection, batch, queued)
                 await self._move_cursor(connection, batch, len(at_once) + made)
         if at_once:
@@ -134,7 +134,7 @@ class BatchReader:
         shared = SharedTransaction(connection, self._subscription.name)
         with shared.watched():
             outbox = await self._call(connection, batch, shared)
-            async with answering(self._runtime.database, connection, rows=len(outbox.entries)):
+            with answering(self._runtime.database, connection, rows=len(outbox.entries)):
                 await shared.take_back()
                 await self._runtime.log.append(connection, outbox.entries)
         shared.check()
@@ -147,7 +147,7 @@ class BatchReader:
         async def handle() -> None:
             events = decode_all([(row["type"], row["version"], row["data"]) for row in batch])
             context = BatchContext(name, self._runtime, connection, events, batch, outbox)
-            async with answering(self._runtime.database, connection):
+            with answering(self._runtime.database, connection):
                 await shared.find_own_tables()
             await self._subscription.handler(events, context)
 

@@ -161,7 +161,7 @@ class HandlerContext(_Context):
                 shared = SharedTransaction(connection, self.name)
                 with shared.watched():
                     yield connection
-                    async with answering(self.database, connection, rows=len(self._outbox.entries)):
+                    with answering(self.database, connection, rows=len(self._outbox.entries)):
                         await shared.take_back()
                         await self._complete(connection)
                 shared.check()
@@ -392,7 +392,7 @@ class JobContext(_Context):
                 shared = SharedTransaction(connection, self.name)
                 with shared.watched():
                     yield connection
-                    async with answering(self.database, connection, rows=len(outbox.entries)):
+                    with answering(self.database, connection, rows=len(outbox.entries)):
                         await shared.take_back()
                         outbox.is_open = False
                         appended = await self._log.append(connection, outbox.entries)

@@ -49,7 +49,7 @@ async def _end_when_silent(database: Database, connection: Connection) -> None:
     """Cut a connection that answers no longer: the server may have given its lock to another process."""
     while True:
         await anyio.sleep(database.patience / 3)
-        async with answering(database, connection):
+        with answering(database, connection):
             await connection.execute(SQL.own_pid)
 
 
