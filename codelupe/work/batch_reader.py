@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import anyio
 import anyio.lowlevel
@@ -30,6 +31,8 @@ from codelupe.work.task_queue import FEED_LIMIT
 from codelupe.work.transactions import SharedTransaction
 from codelupe_events import Event, decode_all
 
+_KIND = itemgetter("type", "version")
+_ENCODED = itemgetter("type", "version", "data")
 _SMALLER = 8
 
 
@@ -145,7 +148,7 @@ class BatchReader:
         outbox = Outbox(name, version)
 
         async def handle() -> None:
-            events = decode_all([(row["type"], row["version"], row["data"]) for row in batch])
+            events = decode_all(list(map(_ENCODED, batch)))
             context = BatchContext(name, self._runtime, connection, events, batch, outbox)
             with answering(self._runtime.database, connection):
                 await shared.find_own_tables()
@@ -163,7 +166,8 @@ class BatchReader:
         self, connection: Connection, batch: _Batch
     ) -> tuple[Sequence[asyncpg.Record], Sequence[asyncpg.Record]]:
         """What may be handled now; and what has to queue, as its stream has tasks or this code does not know it."""
-        busy = {row["stream"] for row in batch.rows if (row["type"], row["version"]) not in self._kinds}
+        unknown = set(map(_KIND, batch.rows)) - self._kinds
+        busy = {row["stream"] for row in batch.rows if _KIND(row) in unknown} if unknown else set()
         if batch.has_tasks:
             streams = [row["stream"] for row in batch.rows]
             blocks = self._subscription.dead_letter_blocks_stream
