@@ -84,7 +84,7 @@ def cases_by_size(effort: Effort, small: str, large: str) -> list[Case]:
 
 
 def _is_latency(case: Case) -> bool:
-    return case.needs == "consuming"
+    return case.needs.startswith("consuming")
 
 
 def _appends(name: str, effort: Effort, *, size: int, connections: int) -> Case:
