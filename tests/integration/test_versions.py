@@ -21,6 +21,7 @@ from tests.processes import HANGS
 pytestmark = pytest.mark.anyio
 
 Kind = type[Subscription | BatchSubscription]
+DECLARE = "select declare_subscription($1, $2, $3, '{}', false, true, '1')"
 KINDS = pytest.mark.parametrize("kind", [Subscription, BatchSubscription])
 
 
@@ -147,6 +148,37 @@ async def test_a_type_that_is_added_keeps_the_order_of_its_streams_while_more_is
     for stream in range(3):
         numbers = [int(one.url) for one in after.handled if one.repository_id == f"test:{stream}"]
         assert numbers == list(range(stream, 3300, 3))
+
+
+@KINDS
+@pytest.mark.parametrize("after", [0, 30, 99])
+async def test_a_replay_begins_also_while_a_type_that_was_added_is_caught_up_with(
+    kind: Kind, after: int, daemons: Daemons, database: Database
+) -> None:
+    await publish(database, list(both(1, 50)))
+    before, code = Code(kind, BatchReady), Code(kind, BatchReady, RepoEmpty)
+    await daemons.until_idle(before)
+    await database.execute(DECLARE, "test.s", ["BatchReady", "RepoEmpty"], ["RepoEmpty"])
+    await database.execute("update catch_ups set position = 50")
+    await database.execute("select rewind_subscription('test.s', $1)", after)
+    with anyio.fail_after(HANGS):
+        await daemons.until_idle(code)
+    batches = [one for one in list(both(1, 50))[after:] if isinstance(one, BatchReady)]
+    assert sorted(one.batch_id for one in code.of(BatchReady)) == [one.batch_id for one in batches]
+    empties = [empty(number) for number in range(min(after, 50) // 2 + 1, 51)]
+    assert sorted(code.of(RepoEmpty), key=repr) == sorted(empties, key=repr)
+    assert await database.fetchval("select count(*) from catch_ups") == 0
+
+
+async def test_a_rebuild_under_way_wants_a_type_that_is_added_as_well(daemons: Daemons, database: Database) -> None:
+    await publish(database, list(both(1, 5)))
+    await daemons.until_idle(Code(BatchSubscription, BatchReady))
+    await database.execute("create table numbers (number integer)")
+    await database.execute("select begin_rebuild('test.s', array['numbers'], 'public')")
+    await database.execute(DECLARE, "test.s", ["BatchReady", "RepoEmpty"], ["RepoEmpty"])
+    rows = await database.fetch("select types, position from subscriptions where name like 'test.s%' order by position")
+    assert [tuple(row) for row in rows] == [(["BatchReady", "RepoEmpty"], 0), (["BatchReady", "RepoEmpty"], 10)]
+    assert await database.fetchval("select subscription from catch_ups") == "test.s"
 
 
 @KINDS

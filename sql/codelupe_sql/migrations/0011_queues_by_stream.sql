@@ -350,8 +350,7 @@ declare
 begin
     perform set_config('synchronous_commit', 'off', true);
     for cursor in
-        select name, position, types, exists (select from catch_ups where subscription = name) as is_behind
-        from subscriptions
+        select name, position, types from subscriptions
         where name = any(subscription_names) and types is not null
           and (position < high_water or exists (select from catch_ups where subscription = name))
         order by name for update of subscriptions skip locked
@@ -360,7 +359,8 @@ begin
         horizon := cursor.position;
         if cursor.position < high_water then
             horizon := least(high_water, cursor.position + 50 * at_most);
-            if cursor.is_behind then
+            -- Asked only now that the cursor is locked: what is declared of the subscription is seen whole or not at all.
+            if exists (select from catch_ups where subscription = cursor.name) then
                 cursor.types := array(
                     select type from unnest(cursor.types) as wanted (type)
                     where not exists (
@@ -654,6 +654,7 @@ declare
 begin
     update subscriptions set position = least(position, after) where name = of_subscription
     returning position into reached;
+    delete from catch_ups where subscription = of_subscription and stream is null and position >= reached;
     update catch_ups set position = reached where subscription = of_subscription and position > reached;
     return reached;
 end $$;
@@ -758,6 +759,11 @@ begin
     perform hold_and_settle_streams(
         of_subscription,
         array(select distinct stream from tasks where subscription = of_subscription and state = 'queued'));
+    perform from subscriptions where name = rebuild_name(of_subscription) for update;
+    if found then
+        perform declare_subscription(
+            rebuild_name(of_subscription), wanted, added, dropped, from_now, blocks, version);
+    end if;
     return given_up;
 end $$;
 

@@ -57,10 +57,12 @@ select pg_is_in_recovery() or reset_val::boolean from pg_settings where name = '
 select pid, backend_start from pg_stat_get_activity(pg_backend_pid())
 
 -- name: end_orphans
--- Each is given a second to end, so that what it had locked is free for what comes next.
-select pg_terminate_backend(pid, 1000)
-from pg_stat_activity
-where (pid, backend_start) in (select * from unnest($1::integer[], $2::timestamptz[]))
+-- All are told first, and then waited for, each so many milliseconds: what they had locked is free for what comes next.
+with orphans as materialized (
+    select pid, pg_terminate_backend(pid) from pg_stat_activity
+    where (pid, backend_start) in (select * from unnest($1::integer[], $2::timestamptz[]))
+)
+select pg_terminate_backend(pid, $3) from (select pid, count(*) over () as n from orphans) as told where n > 0
 
 -- name: ask
 select 1
