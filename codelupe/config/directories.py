@@ -27,11 +27,7 @@ class Directories:
 
 
 def locate_directories(settings: Settings) -> Directories:
-    """Where things lie, as absolute paths; nothing is created.
-
-    Raises:
-        StateDirectoryError: one lies in the home of an unknown user, or in a circle of links.
-    """
+    """Where things lie, as absolute paths; nothing is created."""
     state = _absolute(settings.state_dir)
     return Directories(
         state=state,
@@ -42,11 +38,7 @@ def locate_directories(settings: Settings) -> Directories:
 
 
 def retention_policy(settings: Settings) -> RetentionPolicy | None:
-    """What becomes of old events; None if they stay.
-
-    Raises:
-        StateDirectoryError: the archive lies in the home of an unknown user.
-    """
+    """What becomes of old events; None if they stay."""
     retention = settings.retention
     if retention.keep is None:
         return None
@@ -109,12 +101,7 @@ def held_by_one_daemon(state: Path) -> Iterator[None]:
 
 
 def _absolute(path: Path) -> Path:
-    try:
-        return path.expanduser().resolve()
-    except RuntimeError as error:
-        raise StateDirectoryError(
-            f"the directory {path} cannot be found: {error}", hint="Correct it in the settings or CODELUPE_STATE_DIR."
-        ) from error
+    return path.expanduser().resolve()
 
 
 def _unusable(folder: Path, error: OSError) -> StateDirectoryError:

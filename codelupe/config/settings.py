@@ -14,6 +14,15 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "console", "json", "journal"]
 
 
+def _findable(folder: Path | None) -> Path | None:
+    try:
+        if folder is not None:
+            folder.expanduser().resolve()
+    except RuntimeError as error:  # in the home of an unknown user, or in a circle of links
+        raise ValueError(f"cannot be found: {error}") from error
+    return folder
+
+
 class PluginChoice(BaseModel):
     """Which plugins are loaded: this must be known before the plugins' own settings are."""
 
@@ -47,6 +56,8 @@ class RetentionSettings(BaseModel):
     archive_dir: Path | None = Field(
         default=None, description="Folder of the Parquet files; unset, `archive` in the state folder."
     )
+
+    _archive_can_be_found = field_validator("archive_dir")(_findable)
 
 
 class Settings(PluginChoice):
@@ -107,6 +118,8 @@ class Settings(PluginChoice):
     )
     retention: RetentionSettings = Field(default_factory=RetentionSettings, description="What becomes of old events.")
     plugins: PluginSettings = Field(default_factory=PluginSettings, description="Each plugin's own settings.")
+
+    _directories_can_be_found = field_validator("state_dir", "repositories_dir", "models_dir")(_findable)
 
     @field_validator("database_url")
     @classmethod

@@ -307,6 +307,20 @@ def codelupe_settings(): return S
     assert [word for word in words if word not in safe.err and "demanding" not in text] == []
 
 
+@pytest.mark.parametrize("setting", ["repositories_dir", "models_dir"])
+async def test_a_directory_that_cannot_be_found_ends_with_78_and_can_be_looked_into(shell: Shell, setting: str) -> None:
+    given = ["--set", f"{setting}='~no-such-user/x'"]
+    for arguments in (["run", "--until-idle"], ["config", "check"]):
+        (await shell(*arguments, *given)).failed(78, setting, "~no-such-user", "cannot be found")
+    file = shell.folder / "codelupe.toml"
+    file.write_text(f"{setting} = '~no-such-user/x'\n")
+    listed = await shell("plugins", "list", "--json", "--config", str(file))
+    assert (listed.code, states(listed)["filters"]) == (0, "active")
+    doctor = await shell("doctor", "--json", "--config", str(file))
+    [finding] = [one for one in json.loads(doctor.out) if one["what"] == "settings"]
+    assert (doctor.code, finding["verdict"]) == (1, "bad")
+
+
 async def test_safe_mode_runs_the_built_in_plugins_alone(shell: Shell, install: Install, database: Database) -> None:
     for name in ("filters", "theirs"):
         install(name, f"open({str(shell.folder / 'imported')!r}, 'w'); raise SystemExit", distribution=f"d-{name}")
