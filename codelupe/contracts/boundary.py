@@ -162,7 +162,7 @@ class _Guarded:
         self._note_use()
         try:
             yield
-        except (*_PASSES, ContributionFailed, GeneratorExit):
+        except (*_PASSES, ContributionFailed):
             raise
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and _is_cancelled_from_outside():

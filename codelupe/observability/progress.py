@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from numbers import Real
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,20 @@ class Progress:
     unit: str
     figures: Mapping[str, float | str] = field(default_factory=dict)
     activity: str | None = None
+
+    def __post_init__(self) -> None:
+        """So that what cannot be shown is the failure of the code that reports it.
+
+        Raises:
+            TypeError: the count, the total or a figure is none.
+        """
+        counts: dict[str, object] = {"done": self.done, "total": 0 if self.total is None else self.total}
+        texts: dict[str, object] = {"unit": self.unit, "activity": "" if self.activity is None else self.activity}
+        figures: dict[str, object] = dict(self.figures)
+        for values, types in ((counts, (Real,)), (texts, (str,)), (figures, (Real, str))):
+            for name, value in values.items():
+                if not isinstance(value, types):
+                    raise TypeError(f"the progress has {name}={value!r}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,7 +40,7 @@ class Outage:
                 return
             try:
                 await end_orphans(session, orphans, within=within)
-            except asyncpg.PostgresError as error:
+            except asyncpg.InsufficientPrivilegeError as error:
                 log.warning("orphans_remain", error=str(error), hint="Their transactions end within 300 seconds.")
             del self.orphans[: len(orphans)]
 

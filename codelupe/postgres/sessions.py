@@ -166,7 +166,8 @@ async def make_like_new(session: Session, *, limited: bool, within: float) -> No
 async def end_orphans(session: Session, orphans: Sequence[Backend], *, within: float) -> None:
     """End what the server still keeps open for sessions that were given up, with their transactions and locks."""
     pids, began = zip(*orphans, strict=True)
-    await session.execute(SQL.end_orphans, pids, began, timeout=within)
+    each_ms = max(1, int(within * 500 / len(orphans)))
+    await session.execute(SQL.end_orphans, pids, began, each_ms, timeout=within)
 
 
 async def _set_up(session: Session, *, limited: bool) -> None:

@@ -13,13 +13,15 @@ import anyio
 from codelupe.contracts.boundary import ContributionFailed, Part, used_parts
 from codelupe.errors import LeaseLost, Reject, RetryLater
 from codelupe.log import Entry
+from codelupe.log.event_log import SQL
+from codelupe.observability.redaction import redact_text
 from codelupe.postgres import Connection
 from codelupe.postgres.retry import RetryWhileUnavailable, is_unavailable
 from codelupe.postgres.text import storable
 from codelupe.work.child_tasks import PluginRaised
 from codelupe.work.context import HandlerContext
 from codelupe.work.pauses import ASK_AGAIN, subscription_part
-from codelupe.work.postponement import Postponement
+from codelupe.work.postponement import Postponement, can_be_obeyed
 from codelupe.work.retry import backoff
 from codelupe.work.runtime import Runtime
 from codelupe.work.subscriptions import Handler, Subscribed
@@ -103,19 +105,23 @@ class Attempt:
         if not is_unavailable(error):
             self._outage.over_for(self._task.subscription)
         match error:
-            case LeaseLost():
+            case LeaseLost() if not await self._is_ours():
                 log.warning("result_discarded", reason=error.message)
             case _ if is_unavailable(error):
                 self._outage.met_by(self._task.subscription, self._task.subscription, describe(error))
                 return await self._retry(error, timedelta(seconds=1), counts=False)
-            case RetryLater():
-                self._postponement.meet(log, error)
+            case RetryLater() if can_be_obeyed(error):
+                self._postponement.meet(log, describe(error), error.after)
                 return await self._retry(error, error.after, counts=error.counts)
             case Reject() | EventError():
                 return await self._dead_letter(error, None)
             case _:
                 return await self._fail(error)
         return None
+
+    async def _is_ours(self) -> bool:
+        """Whether the lease holds, whatever the plugin says of it."""
+        return bool(await _record(partial(self._log.database.fetchval, SQL.hold, *self._task.key)))
 
     async def _fail(self, error: BaseException) -> timedelta | None:
         failures, name = self._task.attempts + 1, self._task.subscription
@@ -192,7 +198,7 @@ def describe(error: BaseException) -> str:
         several = "; ".join(map(describe, [first, *others[: _SHOWN - 1]]))
         return f"{several} (and {len(others) + 1 - _SHOWN} more)" if len(others) >= _SHOWN else several
     try:
-        text = storable(str(error))[:2000]
+        text = storable(redact_text(str(error)))[:2000]
     except BaseException:
         text = "it cannot say what"
     if isinstance(error, (Reject, RetryLater)):
@@ -215,8 +221,8 @@ def cause_of(error: BaseException) -> BaseException:
             break
     if isinstance(error, BaseExceptionGroup):
         leaves = list(_leaves(error))
-        if postponed := [one for one in leaves if isinstance(one, RetryLater)]:
-            return max(postponed, key=lambda one: one.after) if len(postponed) == len(leaves) else error
+        if all(map(can_be_obeyed, leaves)):
+            return max(leaves, key=lambda one: getattr(one, "after"))  # noqa: B009 - all of them are RetryLater
     return error
 
 
@@ -230,4 +236,4 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def _traceback(error: BaseException) -> str:
-    return storable("".join(traceback.format_exception(error)))[-20_000:]
+    return storable(redact_text("".join(traceback.format_exception(error))))[-20_000:]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from operator import itemgetter
 
 import anyio
@@ -24,7 +25,7 @@ from codelupe.postgres.retry import RetryWhileUnavailable, is_unavailable
 from codelupe.work.attempt import cause_of, describe
 from codelupe.work.context import BatchContext, HandlerContext, Outbox, logger
 from codelupe.work.pauses import subscription_part
-from codelupe.work.postponement import Postponement
+from codelupe.work.postponement import Postponement, can_be_obeyed
 from codelupe.work.runtime import Runtime
 from codelupe.work.subscriptions import BatchSubscription, Handler
 from codelupe.work.task_queue import FEED_LIMIT
@@ -33,6 +34,8 @@ from codelupe_events import Event, decode_all
 
 _KIND = itemgetter("type", "version")
 _ENCODED = itemgetter("type", "version", "data")
+_LONGEST_WAIT = timedelta(hours=1)
+"""A batch that is put off for longer is handed out again by then; its handler can say so again."""
 _SMALLER = 8
 
 
@@ -194,9 +197,9 @@ class BatchReader:
 
         An event that failed alone becomes a task, which has retries.
         """
-        if isinstance(error, RetryLater) and not error.counts:
-            self._postponement.meet(self._log, error)
-            await anyio.sleep(error.after.total_seconds())
+        if isinstance(error, RetryLater) and can_be_obeyed(error) and not error.counts:
+            self._postponement.meet(self._log, describe(error), error.after)
+            await anyio.sleep(min(error.after, _LONGEST_WAIT).total_seconds())
             return
         if self._size > 1:
             self._size = max(1, self._size // _SMALLER)

@@ -86,8 +86,8 @@ class Consumer:
     @contextmanager
     def asking(self) -> Iterator[int]:
         """For how many tasks to ask inside the block; a slot for which another statement asks is not free."""
-        room = self._room
-        self._was_turned_away |= not room and self._asked > 0
+        room = self._room  # less than is free, while another asks
+        self._was_turned_away |= self._asked > 0
         self._asked += room
         try:
             yield room

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import anyio
 import structlog
 
 from codelupe.errors import RetryLater
+
+
+def can_be_obeyed(error: BaseException) -> bool:
+    """Whether it is a ``RetryLater`` that says after what time; any other is a failure like all others."""
+    return isinstance(error, RetryLater) and isinstance(getattr(error, "after", None), timedelta)
 
 
 class Postponement:
@@ -16,16 +23,14 @@ class Postponement:
         self._since: float | None = None
         self._met_at = 0.0
 
-    def meet(self, log: structlog.stdlib.BoundLogger, error: RetryLater) -> None:
+    def meet(self, log: structlog.stdlib.BoundLogger, reason: str, after: timedelta) -> None:
         """A handler has put its work off."""
         self._met_at = anyio.current_time()
         is_new = self._since is None
         if is_new:
             self._since = self._met_at
             self._log = log.try_unbind("stream", "attempt")
-        (log.warning if is_new else log.debug)(
-            "retry_later", reason=str(error), after_seconds=error.after.total_seconds()
-        )
+        (log.warning if is_new else log.debug)("retry_later", reason=reason, after_seconds=after.total_seconds())
 
     def record_success(self, *, since: float) -> None:
         """What began at that time has succeeded; what began before it was last put off says nothing of the end."""

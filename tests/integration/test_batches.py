@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from codelupe import BatchContext, BatchSubscription, Database, Reject, RetryLater, RetryPolicy
+from codelupe import BatchContext, BatchSubscription, Database, Reject, RetryLater, RetryPolicy, Subscription
 from codelupe.daemon import Daemon
 from codelupe.log import Entry, EventLog
 from codelupe.views.pipeline import read_subscriptions
@@ -20,6 +20,21 @@ from tests.conftest import RunUntilIdle
 from tests.plugins import batch, empty, make_plugin, named
 
 pytestmark = pytest.mark.anyio
+
+
+class Shy(RetryLater):
+    """One that does not say after what time."""
+
+    def __init__(self) -> None:
+        Exception.__init__(self, "later")
+
+
+NO_TIMES: list[Exception] = [
+    RetryLater("later", after=30, counts=False),  # type: ignore[arg-type]
+    Shy(),
+    ExceptionGroup("both", [RetryLater("later", after=5), RetryLater("later", after=timedelta(1))]),  # type: ignore[arg-type]
+]
+"""What cannot be obeyed is a failure like any other."""
 
 FAST = RetryPolicy(attempts=2, base=timedelta(milliseconds=1), cap=timedelta(milliseconds=5))
 
@@ -178,3 +193,18 @@ async def test_what_the_handler_rejects_is_dead_lettered_at_once(
     await run_until_idle({"test": it}, events=[batch(1)])
     assert calls == [1, 1], "once in the batch, once as a task"
     assert await database.fetchval("select error from tasks where state = 'dead_lettered'") == "no use"
+
+
+@pytest.mark.parametrize("error", NO_TIMES, ids=["a number", "nothing", "several"])
+@pytest.mark.parametrize("kind", [BatchSubscription, Subscription])
+async def test_a_handler_that_asks_for_no_time_has_failed(
+    run_until_idle: RunUntilIdle, error: Exception, kind: type[BatchSubscription | Subscription]
+) -> None:
+    async def handle(*_: object) -> None:
+        raise error
+
+    it = kind(name="s", events=(BatchReady,), handler=handle, retry=FAST)
+    events = await run_until_idle({"test": make_plugin(subscriptions=[it])}, events=[batch(1)])
+    [dead_letter] = [event for event in events if isinstance(event, TaskDeadLettered)]
+    assert "later" in dead_letter.error
+    assert dead_letter.attempts == 2

@@ -211,6 +211,48 @@ async def test_a_worker_that_lost_its_task_cannot_commit(run_until_idle: RunUnti
     assert [event for event in events if isinstance(event, RepoEmpty)] == [empty(2)]
 
 
+async def test_a_handler_that_claims_to_have_lost_its_lease_has_failed(run_until_idle: RunUntilIdle) -> None:
+    kept: list[HandlerContext] = []
+
+    async def handle(event: BatchReady, context: HandlerContext) -> None:
+        if kept and event.batch_id == 2:
+            await kept[0].save_checkpoint({})
+        kept.append(context)
+
+    it = make_plugin(
+        subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle, concurrency=1, retry=FAST)]
+    )
+    events = await run_until_idle({"test": it}, events=[batch(1), batch(2)])
+    [dead_letter] = [event for event in events if isinstance(event, TaskDeadLettered)]
+    assert "LeaseLost" in dead_letter.error
+
+
+async def test_no_secret_of_an_error_is_kept(run_until_idle: RunUntilIdle, database: Database) -> None:
+    async def handle(event: BatchReady, context: HandlerContext) -> None:
+        raise RuntimeError("clone of https://someone:hunter2@example.org/a.git failed")
+
+    it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle, retry=FAST)])
+    events = await run_until_idle({"test": it}, events=[batch(1)])
+    row = await database.fetchrow("select error, traceback from tasks")
+    assert row is not None
+    for text in (*row, str(events)):
+        assert "example.org/a.git" in text
+        assert "hunter2" not in text
+
+
+@pytest.mark.parametrize("reported", [("3", 10, "x"), (1, "ten", "x"), (1, None, 7)])
+async def test_progress_that_cannot_be_shown_is_the_handler_s_failure(
+    run_until_idle: RunUntilIdle, reported: tuple[object, ...]
+) -> None:
+    async def handle(event: BatchReady, context: HandlerContext) -> None:
+        context.progress(*reported)  # type: ignore[arg-type]
+
+    it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle, retry=FAST)])
+    events = await run_until_idle({"test": it}, events=[batch(1)])
+    [dead_letter] = [event for event in events if isinstance(event, TaskDeadLettered)]
+    assert dead_letter.error.startswith("TypeError: the progress has ")
+
+
 async def test_a_second_transaction_is_refused(run_until_idle: RunUntilIdle) -> None:
     errors = []
 
