@@ -774,7 +774,9 @@ async def test_a_daemon_that_only_waits_for_its_database_is_not_restarted(
         anyio.create_task_group() as group,
     ):
         group.start_soon(make_daemon({}, until_idle=False, lease_seconds=2).run)
-        await logged.wait_for("started")
+        with anyio.fail_after(HANGS):
+            while not await database.fetchval("select exists (select from workers)"):
+                await anyio.sleep(0.01)
         await elsewhere.execute(f"alter database {name} allow_connections false")
         with anyio.fail_after(HANGS):
             while not logged.count("lease_lost"):  # a session that was being opened shows up late
