@@ -768,15 +768,20 @@ async def test_a_daemon_that_only_waits_for_its_database_is_not_restarted(
     monkeypatch.setattr(systemd, "notify", lambda what: told.update({what: anyio.current_time()}))
     monkeypatch.setattr(systemd, "watchdog_interval", lambda: 0.2)
     monkeypatch.setattr(codelupe.daemon, "STALLED_SECONDS", 2.0)
+    handled: list[int] = []
+
+    async def handle(event: BatchReady, context: HandlerContext) -> None:
+        handled.append(event.batch_id)
+
+    it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
+    await EventLog(database).publish(batch(1))
     name = await database.fetchval("select current_database()")
     async with (
         Database(postgres_url.replace("/codelupe?", "/postgres?")) as elsewhere,
         anyio.create_task_group() as group,
     ):
-        group.start_soon(make_daemon({}, until_idle=False, lease_seconds=2).run)
-        with anyio.fail_after(HANGS):
-            while not await database.fetchval("select exists (select from workers)"):
-                await anyio.sleep(0.01)
+        group.start_soon(make_daemon({"test": it}, until_idle=False, lease_seconds=2).run)
+        await until(lambda: bool(handled))
         await elsewhere.execute(f"alter database {name} allow_connections false")
         with anyio.fail_after(HANGS):
             while not logged.count("lease_lost"):  # a session that was being opened shows up late
