@@ -82,7 +82,12 @@ class LeaseLost(CodelupeError):
 
 
 class RetryLater(Exception):
-    """Raised by a handler: not now, try again after ``after``; uses up an attempt only if ``counts``."""
+    """Raised by a handler: not now, try again after ``after``; uses up an attempt only if ``counts``.
+
+    It makes no dead letter, however often it comes: attempts that it used up are missing once the handler fails. With
+    ``counts``, the batch of a batch handler is split at once as after a failure. In a job or service it is a failure
+    like any other: a job runs again when it is due, a service after its pause, whatever ``after`` says.
+    """
 
     def __init__(self, reason: str, *, after: timedelta, counts: bool = True) -> None:
         super().__init__(reason)
@@ -91,4 +96,8 @@ class RetryLater(Exception):
 
 
 class Reject(Exception):
-    """Raised by a handler: trying again cannot help. The task is dead-lettered at once."""
+    """Raised by a handler: trying again cannot help. The task is dead-lettered at once.
+
+    In a batch handler it makes the batch smaller, as any failure does, and counts once the event is handled by itself.
+    In a job or service it is a failure like any other.
+    """

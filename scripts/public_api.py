@@ -18,7 +18,7 @@ import codelupe
 import codelupe.commands
 import codelupe_events
 from scripts.reference_pages.hooks import hooks
-from scripts.reference_pages.text import attribute_docs
+from scripts.reference_pages.text import attribute_docs, is_private
 
 MODULES = (codelupe, codelupe.commands, codelupe_events)
 """The modules that plugins may import: of each what its ``__all__`` names."""
@@ -59,7 +59,7 @@ def _class(full_name: str, cls: type[Any]) -> Iterator[str]:
     types = {name: text for owner in owners for name, text in vars(owner).get("__annotations__", {}).items()}
     members = {name: member for owner in owners for name, member in vars(owner).items()}
     for name in sorted({*types, *members, *attribute_docs(*owners)}):
-        if not name.startswith("_"):
+        if not name.startswith("_") and not is_private(members.get(name)):
             yield _member(f"{full_name}.{name}", members.get(name), types.get(name))
 
 

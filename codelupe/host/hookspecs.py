@@ -60,10 +60,14 @@ def codelupe_migrations() -> Traversable:
 
     They run in order, once, each in a transaction that they cannot end, after CodeLupe's own; an applied one must never
     change. They run in the schema ``plugin_<name>``, which is made for them and alone is on the search path; one that
-    refers to a table of CodeLupe's names its schema (``public.<table>`` in most databases). Handlers, jobs and services
-    of the plugin look into its schema first, and then into CodeLupe's. A migration that fails, waits
-    for a lock for more than 30 seconds or, while the daemon starts, takes more than 5 minutes is rolled back and breaks
-    the plugin; ``codelupe db migrate`` applies it without that limit of 5 minutes.
+    refers to a table of CodeLupe's names its schema (``public.<table>`` in most databases). A migration that fails,
+    waits for a lock for more than 30 seconds or, while the daemon starts, takes more than 5 minutes is rolled back and
+    breaks the plugin; ``codelupe db migrate`` applies it without that limit of 5 minutes.
+
+    Handlers, jobs and services of the plugin look into its schema first, and then into CodeLupe's, and so does all that
+    they call. What those of another plugin call, such as a repository source or a search index, therefore looks into
+    the schema of that plugin, and commands and status sections look into CodeLupe's alone: there, write
+    ``plugin_<name>.<table>``.
     """
 
 
@@ -103,7 +107,8 @@ def codelupe_repository_sources(
 def codelupe_repository_rules(settings: BaseModel) -> Iterable[RepositoryRule]:
     """Reasons to turn a repository down before it is cloned. All rules are asked, so that all reasons are known.
 
-    One that fails, over five repositories in a row, is paused: repositories wait until it is resumed.
+    One that fails over ``quarantine_after`` (5) repositories in a row is paused: repositories are judged without it
+    until it is resumed.
     """
 
 
@@ -111,7 +116,8 @@ def codelupe_repository_rules(settings: BaseModel) -> Iterable[RepositoryRule]:
 def codelupe_file_rules(settings: BaseModel) -> Iterable[FileRule]:
     """Reasons to leave a file out. The first that objects decides.
 
-    One that fails, over five repositories in a row, is paused: clones wait until it is resumed.
+    One that fails over ``quarantine_after`` (5) repositories in a row is paused: files are judged without it until
+    it is resumed.
     """
 
 
@@ -119,7 +125,8 @@ def codelupe_file_rules(settings: BaseModel) -> Iterable[FileRule]:
 def codelupe_scorers(settings: BaseModel) -> Iterable[Scorer]:
     """Dimensions of a file's quality; the score is their weighted mean.
 
-    One that fails, over five repositories in a row, is paused: files wait for their scores until it is resumed.
+    One that fails over ``quarantine_after`` (5) repositories in a row is paused: files are scored without it until it
+    is resumed.
     """
 
 

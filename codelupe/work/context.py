@@ -41,7 +41,9 @@ class _Context:
         self.name = name
         """The full name of the subscription, job or service, ``<plugin>.<name>``."""
         self.directories = runtime.directories
+        """Where things lie on disk, as :class:`Directories`."""
         self.executor = runtime.executor
+        """Where CPU-heavy functions run: the :class:`Executor` that the setting ``executor`` chose."""
         self._runtime = runtime
         self._log = runtime.log
         self._database = runtime.database
@@ -49,7 +51,12 @@ class _Context:
 
     @property
     def database(self) -> Database:
-        """For reading, and for long work that needs no transaction."""
+        """For reading, and for long work that needs no transaction. Its connections are lent, as a transaction's is.
+
+        The plugin's own schema comes first on the search path. What was SET, the role, advisory locks, listeners and
+        cursors are undone when a connection is given back; one that has temporary tables, statements of SQL's PREPARE
+        or codecs of its own is closed.
+        """
         return self._database
 
     @property
@@ -62,7 +69,8 @@ class _Context:
         """Those of all plugins, but for another plugin's that is paused.
 
         Raises:
-            RetryLater: one of this plugin is paused. Without it a repository would pass unjudged, so the work waits.
+            RetryLater: one of this plugin is paused. Without it a repository would pass unjudged, so a handler
+                that lets this pass waits, and a job or service fails.
         """
         return self._runtime.pauses.judges(self.name, self._runtime.repository_rules)
 
@@ -71,7 +79,8 @@ class _Context:
         """Those of all plugins, but for another plugin's that is paused.
 
         Raises:
-            RetryLater: one of this plugin is paused. Without it files would pass unjudged, so the work waits.
+            RetryLater: one of this plugin is paused. Without it files would pass unjudged, so a handler
+                that lets this pass waits, and a job or service fails.
         """
         return self._runtime.pauses.judges(self.name, self._runtime.file_rules)
 
@@ -80,7 +89,8 @@ class _Context:
         """Those of all plugins, but for another plugin's that is paused.
 
         Raises:
-            RetryLater: one of this plugin is paused. Without it scores would be of another measure, so the work waits.
+            RetryLater: one of this plugin is paused. Without it scores would be of another measure, so a handler
+                that lets this pass waits, and a job or service fails.
         """
         return self._runtime.pauses.judges(self.name, self._runtime.scorers)
 
@@ -90,7 +100,7 @@ class _Context:
 
         Raises:
             PluginError: its plugin takes no part.
-            RetryLater: it is paused.
+            RetryLater: it is paused. A handler that lets this pass waits, a job or service fails.
         """
         if self._runtime.search_index is None:
             raise PluginError("no plugin offers the search index that is set", hint="See `codelupe plugins list`.")
@@ -142,16 +152,21 @@ class HandlerContext(_Context):
         self._outbox.add(event, self.recorded.position, self.recorded.id)
 
     def emit_all(self, outbox: Outbox) -> None:
-        """Append these events, too, when the handling commits."""
+        """Append these events, too, when the handling commits.
+
+        :meta private:
+        """
         self._outbox.entries.extend(outbox.entries)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """The handling's one and final transaction. What was emitted inside is gone if it rolls back.
+        """The handling's one and final transaction, READ COMMITTED. What was emitted inside is gone if it rolls back.
+
+        Its connection is lent, as those of :attr:`database` are. Savepoints are free to use.
 
         Raises:
             LeaseLost: another worker has the task by now; let it pass.
-            PluginError: the block ended the transaction itself.
+            PluginError: the block ended the transaction itself, by COMMIT or ROLLBACK.
             RuntimeError: one has committed before.
         """
         if self._finished:
@@ -204,7 +219,10 @@ class HandlerContext(_Context):
         self._progress.report(self.name, self.recorded.stream, progress)
 
     async def finish(self) -> None:
-        """Called by the host when the handler returns: commit, unless the handler's own transaction did."""
+        """Commit when the handler returns, unless its own transaction did.
+
+        :meta private:
+        """
         if self._finished:
             return
         if len(self._outbox.entries) > FEW:
@@ -215,7 +233,10 @@ class HandlerContext(_Context):
         self._conclude()
 
     def open_inside(self) -> AbstractContextManager[None]:
-        """The host's, around the attempt: nothing can be emitted after the block."""
+        """Around the attempt: nothing can be emitted after the block.
+
+        :meta private:
+        """
         return self._outbox.open_inside()
 
     async def _complete(self, connection: Connection) -> None:
@@ -246,7 +267,9 @@ class BatchContext(_Context):
     ) -> None:
         super().__init__(name, runtime)
         self.connection = connection
-        """The transaction's; what is written through it commits with the batch or not at all."""
+        """The transaction's, READ COMMITTED; what is written through it commits with the batch or not at all. It is
+        lent, as those of :attr:`database` are. To end it by COMMIT or ROLLBACK is a failure; savepoints are free to
+        use."""
         self._events = events
         self._rows = rows
         self._outbox = outbox
@@ -358,6 +381,7 @@ class JobContext(_Context):
     def __init__(self, name: str, runtime: Runtime) -> None:
         super().__init__(name, runtime)
         self.log = logger(name)
+        """Bound to the plugin and to the job or service."""
         self.appended = 0
         """How many new events this run has brought."""
 
@@ -378,12 +402,13 @@ class JobContext(_Context):
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """What is written inside and the events emitted inside commit together.
+        """A READ COMMITTED transaction: what is written inside and the events emitted inside commit together.
 
-        One inside another is a transaction of its own.
+        One inside another is a transaction of its own. Its connection is lent, as those of :attr:`database` are.
+        Savepoints are free to use.
 
         Raises:
-            PluginError: the block ended the transaction itself.
+            PluginError: the block ended the transaction itself, by COMMIT or ROLLBACK.
         """
         outbox, around = _JobOutbox(self), _job_outbox.get()
         _job_outbox.set(outbox)

@@ -21,29 +21,31 @@ GRACE = timedelta(seconds=30)
 
 @dataclass(frozen=True, kw_only=True)
 class Subscribed:
-    """What both kinds of subscription say.
-
-    ``name`` is unique within the plugin; the host makes it ``<plugin>.<name>``. ``emits`` says which events the
-    handler may emit: it is for display, and decides in which order subscriptions are shown. Events of one stream are
-    handled in order. A dead letter holds back the rest of its stream if ``dead_letter_blocks_stream``. A subscription
-    seen for the first time starts at the log's beginning, or at its end if ``from_now``. Raising ``version`` gives
-    replayed events new idempotency keys, so that what the handler emits counts as new.
-
-    A call of the handler that is not done within ``timeout`` is cancelled and has failed; None lets it go on for as
-    long as it likes. A handler that is cancelled, then or because the daemon stops, has ``grace`` to clean up. One that
-    still goes on after that is logged as ``handler_ignores_cancellation`` and costs its process a restart.
-    """
+    """What both kinds of subscription say."""
 
     name: str
+    """Unique within the plugin; the host makes it ``<plugin>.<name>``."""
     events: tuple[type[Event], ...]
+    """What it wants. Events of one stream are handled in order."""
     emits: tuple[type[Event], ...] = ()
+    """What the handler may emit: for display, and for the order in which subscriptions are shown."""
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    """How often, and how far apart, it is tried when it fails."""
     dead_letter_blocks_stream: bool = True
+    """Whether a dead letter holds back the rest of its stream."""
     from_now: bool = False
+    """Whether it starts at the log's end when it is seen for the first time, and with each type that is added to its
+    ``events`` later; otherwise at the log's beginning."""
     replayable: bool = True
+    """False makes ``codelupe replay`` refuse, but not ``--rebuild``, which emits nothing."""
     version: int = 1
+    """Raising it gives replayed events new idempotency keys, so that what the handler emits counts as new."""
     timeout: timedelta | None = timedelta(hours=1)
+    """For one call: of a batch subscription, for the whole batch. A handler that is not done by then is cancelled and
+    has failed; None lets it go on for as long as it likes."""
     grace: timedelta = GRACE
+    """For a handler that is cancelled, by its timeout or because the daemon stops, to clean up. One that still goes on
+    after that is logged as ``handler_ignores_cancellation``, and its process ends with the exit code 70."""
 
     @property
     def event_types(self) -> list[str]:
@@ -66,11 +68,14 @@ class Subscription(Subscribed):
     """A handler for one event at a time, of milliseconds or of hours, at most ``concurrency`` at once in this process.
 
     Different streams are handled in parallel, over all processes on the same database; one stream's events one after
-    another.
+    another. What a handler raises after its transaction has committed is logged as ``failed_after_commit``, and the
+    event counts as handled.
     """
 
     handler: Handler
+    """Called with the event and a :class:`HandlerContext`."""
     concurrency: int = 4
+    """How many events it may handle at once in one process."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,42 +88,51 @@ class BatchSubscription(Subscribed):
 
     While a service that the handler needs is away, it raises ``RetryLater(reason, after=…, counts=False)``: the same
     events come again after that time, however often, and none fails.
-
-    ``projects_to`` names the tables that this handler alone writes and that its events alone fill: they can be
-    rebuilt beside the live ones (``codelupe replay --rebuild``).
     """
 
     handler: BatchHandler
+    """Called with a list of events and a :class:`BatchContext`."""
     size: int = 1000
+    """How many events a call may have."""
     projects_to: tuple[str, ...] = ()
+    """The tables that this handler alone writes and that its events alone fill: they can be rebuilt beside the live
+    ones (``codelupe replay --rebuild``)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """Work that its own schedule starts: every ``every``, in one process of the cluster at a time.
+    """Work that its own schedule starts, in one process of the cluster at a time.
 
-    ``name`` is unique within the plugin; the host makes it ``<plugin>.<name>``. Under ``run --until-idle`` it runs
-    whenever the log is idle instead, until no job brings anything new.
-
-    A run that is not done within ``timeout`` is cancelled and has failed. ``grace`` is as for subscriptions.
+    Under ``run --until-idle`` it runs whenever the log is idle instead, until no job brings anything new.
     """
 
     name: str
+    """Unique within the plugin; the host makes it ``<plugin>.<name>``."""
     every: timedelta
+    """How long after the end of a run, whatever came of it, the next one is due."""
     run: Callable[[JobContext], Awaitable[None]]
+    """Called with a :class:`JobContext`."""
     emits: tuple[type[Event], ...] = ()
+    """What it may emit: for display, and for the order in which subscriptions are shown."""
     timeout: timedelta | None = timedelta(hours=1)
+    """For one run. One that is not done by then is cancelled and has failed; None lets it go on for as long as it
+    likes."""
     grace: timedelta = GRACE
+    """For a run that is cancelled to clean up, as that of a :class:`Subscription`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
     """A task that runs as long as the daemon; it is started again, with a growing pause, when it fails.
 
-    With ``leader`` it runs in one process of the cluster at a time. ``grace`` is as for subscriptions.
+    It has no timeout.
     """
 
     name: str
+    """Unique within the plugin; the host makes it ``<plugin>.<name>``."""
     run: Callable[[JobContext], Awaitable[None]]
+    """Called with a :class:`JobContext`; a service that returns has ended for this process."""
     leader: bool = False
+    """Whether it runs in one process of the cluster at a time."""
     grace: timedelta = GRACE
+    """For a service that is cancelled to clean up, as that of a :class:`Subscription`."""

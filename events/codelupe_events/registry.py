@@ -2,7 +2,7 @@
 
 An event is a fact in the past tense: small, frozen, versioned, never changed once recorded. When its fields
 must change, the class takes the next version and an upcaster turns data of the version before into it, so that
-readers only ever see the newest shape.
+readers only ever see the newest shape: see :func:`event`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class UnknownEventType(EventError):
 
 
 class UnknownEventVersion(EventError):
-    """The event was recorded by newer code than this, or an upcaster is missing."""
+    """The event was recorded by newer code than this."""
 
 
 class InvalidEventData(EventError):
@@ -39,10 +39,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Base of every event.
 
     A subclass names its fields, says in :meth:`stream` to which stream it belongs (events of one stream are
-    handled in order) and is declared by :func:`event`.
+    handled in order) and is declared by :func:`event`. It is made with keywords, and never changed.
     """
 
     version: ClassVar[int] = 0
+    """The newest, under which it is recorded."""
     former_names: ClassVar[tuple[str, ...]] = ()
     """Types under which older code recorded the event."""
 
@@ -66,13 +67,19 @@ _declarations: dict[str, _Declaration] = {}
 def event(
     *, version: int = 1, upcasters: Mapping[int, Upcaster] | None = None, former_names: tuple[str, ...] = ()
 ) -> Callable[[E], E]:
-    """Declare an event class; its class name is the event's type.
+    """Declare an event class, as ``@event()``; its class name is the event's type.
 
-    ``upcasters`` maps an old version to the function that turns its data into that of the version after it. Events
-    recorded under one of the ``former_names`` are read as this one; versions are counted on across a change of name.
+    With ``@event(version=2, upcasters={1: function})`` the function is given the data of an event of version 1, as JSON
+    holds it (a time is a text), and returns that of version 2; version 3 adds the function for 2, and so on. What comes
+    out must fit the class: data with a field that it does not have is refused. Older code refuses it, too, so also a
+    new field with a default makes a new version. An event in a version that is newer than the code waits for newer code
+    in each subscription; an upcaster that raises makes a dead letter of it.
+
+    Events recorded under one of the ``former_names`` are read as this one; versions are counted on across a change of
+    name.
 
     Raises:
-        ValueError: the name is taken, or a version between 1 and ``version`` has no upcaster.
+        ValueError: the name is taken by another module, or a version before the newest has no upcaster.
     """
 
     def declare(cls: E) -> E:

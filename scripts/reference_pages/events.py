@@ -11,11 +11,13 @@ from typing import Any
 
 import msgspec
 
+import codelupe_events
 from codelupe.config.directories import locate_directories
 from codelupe.config.sources import Layer, RawSettings, validate
 from codelupe.host.host import Host
 from codelupe.postgres import Database
 from codelupe_events import Event, event_types, registry
+from scripts.reference_pages.names import public_names
 from scripts.reference_pages.text import attribute_docs, doc_of, field_table
 
 _INTRODUCTION = """\
@@ -23,16 +25,26 @@ The log adds to each event its position, id, stream, type, version and time, and
 or job that emitted it, `caused_by` the event that was being handled. `codelupe_events.json_schema()` returns what is
 below as one JSON Schema document."""
 
+_DECLARATION = ("event", "Event")
+
 
 def events_page(host: Host) -> str:
     """The page."""
     handlers = _handlers(host)
     parts = ["# Events", doc_of(registry), _INTRODUCTION]
+    parts += ["## Declaring events", "Imported from `codelupe_events`, as all that is on this page."]
+    parts += public_names(registry, _DECLARATION)
     for module in families():
         parts += [f"## {module.__name__.rpartition('.')[2]}", doc_of(module)]
         for struct in structs(module):
             parts += [f"### `{struct.__name__}`", *_section(struct, handlers[struct.__name__])]
-    return "\n\n".join(parts)
+    parts += ["## Reading and writing events", *public_names(registry, _other_names())]
+    return "\n\n".join(filter(None, parts))
+
+
+def _other_names() -> list[str]:
+    ours = [name for name in codelupe_events.__all__ if getattr(codelupe_events, name).__module__ == registry.__name__]
+    return [name for name in ours if name not in _DECLARATION]
 
 
 def families() -> list[ModuleType]:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
-from dataclasses import MISSING, Field, fields, is_dataclass
-from functools import cached_property
 from types import ModuleType
 from typing import Any
 
 import codelupe
 from codelupe import commands
-from codelupe.cli import output, session
 from codelupe.host import hookspecs
-from scripts.reference_pages.text import attribute_docs, doc_of, field_table, markdown, signature, table
+from scripts.reference_pages.names import public_names
+from scripts.reference_pages.text import doc_of, markdown, signature
 
 
 def hooks_page() -> str:
@@ -28,9 +25,9 @@ def hooks_page() -> str:
     ]
     for name, hook in hooks().items():
         parts += [f"### `{name}`", signature(name, hook), doc_of(hook)]
-    parts += ["## Public names", "All of them are imported from `codelupe`.", *_public_names(codelupe)]
+    parts += ["## Public names", "All of them are imported from `codelupe`.", *_sorted_names(codelupe)]
     parts += ["## Public names for commands", "All of them are imported from `codelupe.commands`."]
-    parts += [doc_of(commands), *_public_names(commands)]
+    parts += [doc_of(commands), *_sorted_names(commands)]
     return "\n\n".join(filter(None, parts))
 
 
@@ -39,66 +36,5 @@ def hooks() -> dict[str, Any]:
     return {name: hook for name, hook in vars(hookspecs).items() if name.startswith("codelupe_")}
 
 
-def _public_names(module: ModuleType) -> Iterator[str]:
-    for name in sorted(module.__all__, key=str.lower):
-        yield f"### `{name}`"
-        yield from _public_name(name, getattr(module, name))
-
-
-def _public_name(name: str, value: Any) -> Iterator[str]:
-    if inspect.isfunction(inspect.unwrap(value)):
-        yield signature(name, value)
-        yield doc_of(value)
-    elif not inspect.isclass(value):
-        yield attribute_docs(hookspecs, output, session)[name]
-    elif not _is_ours(value):
-        yield f"Another name of `{value.__module__}.{value.__qualname__}`."
-    else:
-        if issubclass(value, Exception) and "__init__" in vars(value):
-            yield signature(name, value).replace(" -> None", "")
-        yield doc_of(value)
-        yield from _members(value)
-
-
-def _members(cls: type[Any]) -> Iterator[str]:
-    owners = list(filter(_is_ours, cls.__mro__))
-    docs = attribute_docs(*owners)
-    if is_dataclass(cls):
-        yield field_table((each.name, str(each.type), _default(each), docs.get(each.name, "")) for each in fields(cls))
-    else:
-        types = {name: f"`{text}`" for owner in owners for name, text in vars(owner).get("__annotations__", {}).items()}
-        rows = [(f"`{name}`", types.get(name, ""), docs.get(name, "")) for name in types | docs]
-        yield table(("attribute", "type", "meaning"), rows) if rows else ""
-    members = [(f"`{_head(name, member)}`", doc_of(member)) for name, member in _own_members(cls).items()]
-    yield table(("member", "meaning"), members) if members else ""
-
-
-def _own_members(cls: type[Any]) -> dict[str, Any]:
-    """Public methods and properties that CodeLupe wrote, those of base classes first."""
-    every = {name: member for owner in reversed(cls.__mro__) for name, member in vars(owner).items()}
-    return {
-        name: member
-        for name, member in every.items()
-        if not name.startswith("_")
-        and (isinstance(member, property | cached_property) or (inspect.isfunction(member) and _is_ours(member)))
-    }
-
-
-def _head(name: str, member: Any) -> str:
-    if isinstance(member, property | cached_property):
-        getter = member.fget if isinstance(member, property) else member.func
-        return f"{name}: {inspect.signature(getter).return_annotation}" if getter else name
-    shape = inspect.signature(member)
-    shape = shape.replace(parameters=list(shape.parameters.values())[1:])
-    prefix = "async " if inspect.iscoroutinefunction(member) else ""
-    return f"{prefix}{name}{shape}".replace("'", "")
-
-
-def _default(field: Field[Any]) -> str:
-    if field.default is not MISSING:
-        return repr(field.default)
-    return "required" if field.default_factory is MISSING else f"{getattr(field.default_factory, '__name__', '…')}()"
-
-
-def _is_ours(thing: Any) -> bool:
-    return str(thing.__module__).startswith("codelupe")
+def _sorted_names(module: ModuleType) -> list[str]:
+    return list(public_names(module, sorted(module.__all__, key=str.lower)))

@@ -19,6 +19,11 @@ def doc_of(thing: Any) -> str:
     return markdown(inspect.getdoc(thing) or "")
 
 
+def is_private(thing: Any) -> bool:
+    """Whether its docstring says so, in Sphinx's words: a public name that is not for plugins."""
+    return ":meta private:" in (inspect.getdoc(thing) or "")
+
+
 def markdown(docstring: str) -> str:
     """The few marks that docstrings use, in Markdown's form."""
     text = re.sub(r":\w+:`~?([^`]+)`", r"`\1`", docstring).replace("``", "`")
@@ -26,7 +31,7 @@ def markdown(docstring: str) -> str:
 
 
 def _raises(block: str) -> str:
-    errors = re.sub(r"\n {5,}", " ", textwrap.dedent(block)).strip().splitlines()
+    errors = re.sub(r"\n +", " ", textwrap.dedent(block)).strip().splitlines()
     return "Raises: " + "; ".join(re.sub(r"^([\w., ]+): ", r"`\1`: ", error.rstrip(".")) for error in errors) + "."
 
 
