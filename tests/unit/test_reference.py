@@ -141,3 +141,36 @@ def test_every_command_and_every_option_says_what_it_does(host: Host) -> None:
 def test_every_table_is_on_its_page(page: dict[str, str]) -> None:
     made = {name for one in own_migrations() for name in re.findall(r"^create table (\w+)", one.sql, re.MULTILINE)}
     assert made == set(re.findall(r"^### `(\w+)`$", page["database.md"], re.MULTILINE))
+
+
+def test_a_function_that_is_no_more_is_said_to_be_replaced(page: dict[str, str]) -> None:
+    dropped = {(f"{one.number:04}", name) for one in own_migrations() for name in _dropped_functions(one.sql)}
+    assert ("0011", "feed_tasks") in dropped
+    told = [(dropper, name, row) for dropper, name in dropped for row in _rows_before(dropper, name, page)]
+    assert {(dropper, name) for dropper, name, _ in told} == dropped
+    assert [name for dropper, name, row in told if dropper not in row.rpartition("Replaced by ")[2]] == []
+
+
+def _dropped_functions(sql: str) -> list[str]:
+    return re.findall(r"^drop function (\w+)", sql, re.MULTILINE)
+
+
+def _rows_before(number: str, function: str, page: dict[str, str]) -> list[str]:
+    """What the sections of earlier migrations say of a function."""
+    earlier = page["database.md"].partition(f"\n## {number} ")[0]
+    return re.findall(rf"^\| `{function}\(.*$", earlier, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("number", "change"),
+    [
+        ("0006", "    add column signature_version integer;"),
+        ("0008", "alter table tasks rename column losses to crashes;"),
+        ("0011", "    add column types text[],"),
+    ],
+)
+def test_what_a_migration_changes_in_earlier_tables_is_in_its_section(
+    page: dict[str, str], number: str, change: str
+) -> None:
+    section = page["database.md"].partition(f"\n## {number} ")[2].partition("\n## ")[0]
+    assert change in section.splitlines()
