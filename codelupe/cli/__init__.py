@@ -1,7 +1,9 @@
 """The command line. Data on standard output, everything else on standard error.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 69 the database is not available, 78 the settings are wrong, 130
-interrupted. What a command needs is imported when it is called.
+What a command needs is imported when it is called.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 69 the database is not available, 70 a handler ignored its cancellation
+(``handler_ignores_cancellation`` in the log), 78 the settings are wrong, 130 interrupted.
 """
 
 from __future__ import annotations

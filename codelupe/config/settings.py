@@ -90,7 +90,8 @@ class Settings(PluginChoice):
         5,
         ge=1,
         le=1000,
-        description="Over so many streams in a row a subscription, rule or scorer fails before it is paused.",
+        description="A subscription, rule, scorer or search index that fails over this many streams in a row is"
+        " paused.",
     )
     search_index: str = Field("postgres", description="Which plugin's search index is used.")
     executor: str = Field("processes", description="Where CPU-heavy work runs; `processes` is a pool on this machine.")

@@ -25,7 +25,7 @@ def cli_page(host: Host) -> str:
         if name == "codelupe" or not hasattr(command, "commands"):
             parts += _section(name, command)
     exits = (inspect.getdoc(cli) or "").partition("Exit codes: ")[2]
-    return "\n\n".join([*parts, "## Exit codes", _sentence(exits), _errors()])
+    return "\n\n".join([*parts, "## Exit codes", markdown(_sentence(exits)), _errors()])
 
 
 def command_tree(host: Host) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
 import re
 import textwrap
 from collections.abc import Iterator
@@ -136,6 +137,12 @@ def test_every_command_and_every_option_says_what_it_does(host: Host) -> None:
         silent += [f"{name} {option}" for option, record in helps.items() if record and not record[1].strip()]
         silent += [] if command.help else [name]
     assert silent == []
+
+
+def test_every_exit_code_is_told(page: dict[str, str]) -> None:
+    told, _, errors = page["cli.md"].partition("## Exit codes\n")[2].partition("| exit code |")
+    codes = {str(os.EX_SOFTWARE), *re.findall(r"^\| (\d+) \|", errors, re.MULTILINE)}
+    assert codes <= set(re.findall(r"\b\d+\b", told))
 
 
 def test_every_table_is_on_its_page(page: dict[str, str]) -> None:

@@ -38,7 +38,7 @@ def resume_(
     profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let what is paused go on, in running daemons, too: by hand or since it failed again and again."""
+    """Let what is paused go on, in running daemons, too, whether it was paused by hand or quarantined."""
 
     async def do(session: Session) -> None:
         resumed = await resume(session.database, name)
