@@ -201,6 +201,8 @@ def describe(error: BaseException) -> str:
         text = storable(redact_text(str(error)))[:2000]
     except BaseException:
         text = "it cannot say what"
+    if isinstance(error, RetryLater) and not can_be_obeyed(error):
+        return f"{text} (and that cannot be obeyed: it does not say after what timedelta)"
     if isinstance(error, (Reject, RetryLater)):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

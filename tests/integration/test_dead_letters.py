@@ -255,7 +255,7 @@ ERRORS: dict[BaseException, tuple[int, str]] = {
     SystemExit(3): (3, "SystemExit: 3"),
     UnspeakableError(): (3, "UnspeakableError: it cannot say what"),
     RetryLater("for ever", after=timedelta.max): (1, "for ever (and that cannot be obeyed: "),
-    RetryLater("soon", after=5): (1, "soon (and that cannot be obeyed: "),  # type: ignore[arg-type]
+    RetryLater("soon", after=5): (3, "soon (and that cannot be obeyed: "),  # type: ignore[arg-type]
 }
 """What a handler may raise; how often it is tried, and the words that are kept."""
 
