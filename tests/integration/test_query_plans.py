@@ -128,7 +128,7 @@ CASES = {
     "no such id": Case(LOG.event_by_id, lambda _: (uuid.uuid4(),), IN_RANGES, 700),
     "a position": Case(LOG.event_at, lambda _: (500_000,), BY_POSITION, 10),
     # handing out
-    "feed": Case(LOG.feed, lambda _: feed("test.batch", 100), HANDED_OUT, 2_500),
+    "feed": Case(LOG.feed, lambda _: feed("test.batch", 100), HANDED_OUT, 2_800),
     "feed of a rare type": Case(LOG.feed, lambda _: feed("test.rare", 100), HANDED_OUT, 500),
     "batch": Case(LOG.open_batch, lambda _: ("test.batch", 1000, 16), BATCHES, 100),
     "batch beside tasks": Case(LOG.open_batch, lambda _: ("test.strict", 1000, 16), BATCHES, 100),
