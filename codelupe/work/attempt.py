@@ -223,8 +223,9 @@ def cause_of(error: BaseException) -> BaseException:
             break
     if isinstance(error, BaseExceptionGroup):
         leaves = list(_leaves(error))
-        if all(map(can_be_obeyed, leaves)):
-            return max(leaves, key=lambda one: getattr(one, "after"))  # noqa: B009 - all of them are RetryLater
+        postponed = [one for one in leaves if can_be_obeyed(one)]
+        if len(postponed) == len(leaves):
+            return max(postponed, key=lambda one: one.after)
     return error
 
 

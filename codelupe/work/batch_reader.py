@@ -16,7 +16,6 @@ import anyio.lowlevel
 import asyncpg
 
 from codelupe.contracts.boundary import used_parts
-from codelupe.errors import RetryLater
 from codelupe.log.entries import FEW
 from codelupe.log.event_log import SQL
 from codelupe.log.notifier import Signal
@@ -197,7 +196,7 @@ class BatchReader:
 
         An event that failed alone becomes a task, which has retries.
         """
-        if isinstance(error, RetryLater) and can_be_obeyed(error) and not error.counts:
+        if can_be_obeyed(error) and not error.counts:
             self._postponement.meet(self._log, describe(error), error.after)
             await anyio.sleep(min(error.after, _LONGEST_WAIT).total_seconds())
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import TypeGuard
 
 import anyio
 import structlog
@@ -10,7 +11,7 @@ import structlog
 from codelupe.errors import RetryLater
 
 
-def can_be_obeyed(error: BaseException) -> bool:
+def can_be_obeyed(error: BaseException) -> TypeGuard[RetryLater]:
     """Whether it is a ``RetryLater`` that says after what time; any other is a failure like all others."""
     return isinstance(error, RetryLater) and isinstance(getattr(error, "after", None), timedelta)
 

@@ -108,34 +108,31 @@ create function hold_streams(of_subscription text, streams text[]) returns text[
       and stream not in (select stream from held)
 $$;
 
--- Makes the first task of each of these streams the ready one, unless one is running; the streams are held. Subqueries
--- with a limit are not joined, so each goes by index to one stream, also under a plan from when the table was empty.
+-- Makes the first task of each of these streams the ready one, unless one is running; the streams are held.
 create function settle_streams(of_subscription text, streams text[]) returns void language plpgsql as $$
-declare
-    it record;
 begin
-    for it in
-        select asked.stream, active.position
+    update tasks as later set state = 'queued'
+    where subscription = of_subscription and stream = any(streams) and state = 'ready' and exists (
+        select from tasks as earlier
+        where earlier.subscription = of_subscription and earlier.stream = later.stream and earlier.state = 'queued'
+          and earlier.position < later.position
+    );
+    update tasks set state = 'ready'
+    from (
+        select asked.stream, first.position
         from (select distinct stream from unnest(streams) as asked (stream)) as asked
-        left join lateral (
-            select position, state from tasks
-            where subscription = of_subscription and tasks.stream = asked.stream and state in ('ready', 'running')
-            limit 1
-        ) as active on true
-        where active.position is null or active.state = 'ready' and (
-            select true from tasks
+        cross join lateral (
+            select position from tasks
             where subscription = of_subscription and tasks.stream = asked.stream and state = 'queued'
-              and tasks.position < active.position
-            limit 1
-        )
-    loop
-        if it.position is not null then
-            update tasks set state = 'queued'
-            where subscription = of_subscription and stream = it.stream and position = it.position and state = 'ready';
-            continue when not found;  -- it was claimed
-        end if;
-        perform ready_next_task(of_subscription, it.stream);
-    end loop;
+            order by position limit 1
+        ) as first
+        where not exists (
+            select from tasks as active
+            where active.subscription = of_subscription and active.stream = asked.stream
+              and active.state in ('ready', 'running')
+        ) and may_be_ready(of_subscription, asked.stream, first.position)
+    ) as first
+    where tasks.subscription = of_subscription and tasks.stream = first.stream and tasks.position = first.position;
 end $$;
 
 -- The same for streams that are not held. Those whose task is being taken away right now, which a handler's transaction
@@ -164,36 +161,34 @@ create function queue_tasks(
 declare
     unheld constant text[] := hold_streams(of_subscription, streams);
 begin
-    with asked as (
+    with asked as materialized (
         select stream, position, type, version, row_number() over (partition by stream order by position) as ordinal
         from unnest(streams, positions, types, versions) as asked (stream, position, type, version)
-        where (
-            select true from tasks
+        where not exists (
+            select from tasks
             where tasks.subscription = of_subscription and tasks.stream = asked.stream
               and tasks.position = asked.position
-            limit 1
-        ) is null
-    ), placed as materialized (
-        select stream, position, type, version, ordinal, max(case
-            when ordinal > 1 then null
-            when stream = any(unheld) then 0
-            else at_most - (
-                select count(*) from (
-                    select from tasks
-                    where subscription = of_subscription and tasks.stream = asked.stream and state = 'queued'
-                      and tasks.position < asked.position
-                    limit at_most
-                ) as queued
-            )
-        end) over (partition by stream) as room
-        from asked
+        )
+    ), room as materialized (
+        select stream, case when stream = any(unheld) then 0 else at_most - queued.n end as n
+        from (select stream, min(position) as first from asked group by stream) as streams
+        cross join lateral (
+            select count(*) as n from (
+                select from tasks
+                where subscription = of_subscription and tasks.stream = streams.stream and state = 'queued'
+                  and tasks.position < streams.first
+                limit at_most
+            ) as queued
+        ) as queued
     ), added as (
         insert into tasks (subscription, stream, position, type, version, state)
-        select of_subscription, stream, position, type, version, 'queued' from placed where ordinal <= room
+        select of_subscription, stream, position, type, version, 'queued'
+        from asked join room using (stream) where ordinal <= room.n
         on conflict do nothing
         returning 1
     ), left_out as (
-        select stream, min(position) as position, count(*) as n from placed where ordinal > room group by stream
+        select stream, min(position) as position, count(*) as n
+        from asked join room using (stream) where ordinal > room.n group by stream
     )
     select (select count(*) from added), array_agg(stream), array_agg(position), array_agg(n)
     into made, left_streams, left_positions, left_counts from left_out;
@@ -236,13 +231,10 @@ begin
         with asked as (
             select * from unnest(streams, positions, types, versions) as asked (stream, position, type, version)
         ), behind as materialized (
-            select catch_up.id, asked.* from asked cross join lateral (
-                select id from catch_ups
-                where subscription = of_subscription and catch_ups.stream = asked.stream
-                  and catch_ups.position < asked.position
-                  and (catch_ups.types is null or asked.type = any(catch_ups.types))
-                offset 0
-            ) as catch_up
+            select catch_ups.id, asked.* from asked join catch_ups
+                on catch_ups.subscription = of_subscription and catch_ups.stream = asked.stream
+               and catch_ups.position < asked.position
+               and (catch_ups.types is null or asked.type = any(catch_ups.types))
         ), counted as (
             update catch_ups set waiting = waiting + n
             from (select id, count(*) as n from behind group by id) as more where more.id = catch_ups.id
@@ -350,7 +342,8 @@ declare
 begin
     perform set_config('synchronous_commit', 'off', true);
     for cursor in
-        select name, position, types from subscriptions
+        select name, position, types, exists (select from catch_ups where subscription = name) as is_behind
+        from subscriptions
         where name = any(subscription_names) and types is not null
           and (position < high_water or exists (select from catch_ups where subscription = name))
         order by name for update of subscriptions skip locked
@@ -359,8 +352,7 @@ begin
         horizon := cursor.position;
         if cursor.position < high_water then
             horizon := least(high_water, cursor.position + 50 * at_most);
-            -- Asked only now that the cursor is locked: what is declared of the subscription is seen whole or not at all.
-            if exists (select from catch_ups where subscription = cursor.name) then
+            if cursor.is_behind then
                 cursor.types := array(
                     select type from unnest(cursor.types) as wanted (type)
                     where not exists (
@@ -374,12 +366,11 @@ begin
             ), free as (  -- what finds its stream without a task, in one statement; what does not, below
                 insert into tasks (subscription, stream, position, type, version, state)
                 select distinct on (stream) cursor.name, stream, position, type, version, 'ready' from batch
-                where (
-                    select true from tasks where tasks.subscription = cursor.name and tasks.stream = batch.stream limit 1
-                ) is null and (
-                    select true from catch_ups
-                    where catch_ups.subscription = cursor.name and catch_ups.stream = batch.stream limit 1
-                ) is null
+                where not exists (
+                    select from tasks where tasks.subscription = cursor.name and tasks.stream = batch.stream
+                ) and not exists (
+                    select from catch_ups where catch_ups.subscription = cursor.name and catch_ups.stream = batch.stream
+                )
                 order by stream, position
                 on conflict do nothing
                 returning position
@@ -434,17 +425,17 @@ begin
     perform set_config('synchronous_commit', 'off', true);
     return query
     with known as materialized (
-        select ready.ctid, ready.position, ready.run_at from unnest(types, versions) as known (type, version)
+        select ready.stream, ready.position, ready.run_at from unnest(types, versions) as known (type, version)
         cross join lateral (
-            select ctid, position, run_at from tasks
+            select stream, position, run_at from tasks
             where subscription = subscription_name and state = 'ready' and tasks.type = known.type
               and tasks.version = known.version and run_at <= log_time()
             order by run_at, position limit at_most for no key update skip locked
         ) as ready
     ), claimed as (
-        -- They are locked, so that they stay where they are.
         update tasks set state = 'running', worker = claimer, token = gen_random_uuid(), started_at = log_time()
-        where ctid = any(array(select known.ctid from known order by run_at, position limit at_most))
+        from (select stream, position from known order by run_at, position limit at_most) as ready
+        where subscription = subscription_name and tasks.stream = ready.stream and tasks.position = ready.position
           and exists (select from workers where id = claimer)
         returning tasks.token, tasks.attempts, tasks.crashes, tasks.checkpoint, tasks.position
     )
@@ -654,7 +645,6 @@ declare
 begin
     update subscriptions set position = least(position, after) where name = of_subscription
     returning position into reached;
-    delete from catch_ups where subscription = of_subscription and stream is null and position >= reached;
     update catch_ups set position = reached where subscription = of_subscription and position > reached;
     return reached;
 end $$;
@@ -759,11 +749,6 @@ begin
     perform hold_and_settle_streams(
         of_subscription,
         array(select distinct stream from tasks where subscription = of_subscription and state = 'queued'));
-    perform from subscriptions where name = rebuild_name(of_subscription) for update;
-    if found then
-        perform declare_subscription(
-            rebuild_name(of_subscription), wanted, added, dropped, from_now, blocks, version);
-    end if;
     return given_up;
 end $$;
 
