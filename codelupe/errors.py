@@ -46,7 +46,7 @@ class DatabaseUnavailable(CodelupeError):
 
 
 class ConnectionsExhausted(CodelupeError):
-    """Plugin code held all connections that it is lent, for as long as one is waited for."""
+    """Plugin code held all connections that it is lent, for as long as one is waited for; this one's held most."""
 
     code = "connections-exhausted"
 
@@ -93,6 +93,16 @@ class RetryLater(Exception):
         super().__init__(reason)
         self.after = after
         self.counts = counts
+
+
+class ConnectionsHeldByOthers(RetryLater, ConnectionsExhausted):
+    """Other plugin code held more of the connections, so a handler that waited in vain is called again, uncounted."""
+
+    code = "connections-held-by-others"
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message, after=timedelta(seconds=1), counts=False)
+        self.hint = hint
 
 
 class Reject(Exception):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
@@ -13,7 +13,13 @@ import anyio
 import asyncpg
 import structlog
 
-from codelupe.errors import CodelupeError, ConfigurationError, ConnectionsExhausted, DatabaseUnavailable
+from codelupe.errors import (
+    CodelupeError,
+    ConfigurationError,
+    ConnectionsExhausted,
+    ConnectionsHeldByOthers,
+    DatabaseUnavailable,
+)
 from codelupe.postgres.absence import ended_for, kind_of
 from codelupe.postgres.address import UNKNOWN, describe_address
 from codelupe.postgres.outage import Outage
@@ -29,7 +35,7 @@ from codelupe.postgres.sessions import (
     session_of,
     take_back,
 )
-from codelupe.postgres.slots import Slots, SlotTimeout
+from codelupe.postgres.slots import Slots, SlotTimeout, current_borrower
 
 log = structlog.get_logger("codelupe")
 
@@ -120,6 +126,7 @@ class Database:
         Raises:
             DatabaseUnavailable: also when the connection breaks while it is used.
             ConnectionsExhausted: the database is lent, and all of its connections are in use.
+            ConnectionsHeldByOthers: and others hold more of them.
         """
         return self._checkout(-1, to_be_reset=True)
 
@@ -131,6 +138,7 @@ class Database:
         Raises:
             DatabaseUnavailable: also when the connection breaks while it is used.
             ConnectionsExhausted: the database is lent, and all of its connections are in use.
+            ConnectionsHeldByOthers: and others hold more of them.
         """
         return self._checkout(0, to_be_reset=self.lent)
 
@@ -156,7 +164,7 @@ class Database:
         What it sets for its session, it sets with SET LOCAL.
 
         Raises:
-            DatabaseUnavailable, ConnectionsExhausted: as :meth:`statement`.
+            DatabaseUnavailable, ConnectionsExhausted, ConnectionsHeldByOthers: as :meth:`statement`.
         """
         async with self.statement() as connection:
             transaction = connection.transaction(isolation="read_committed")
@@ -228,15 +236,16 @@ class ConnectionCache:
         self._idle: list[Session] = []
 
     async def checkout(self) -> Connection:
-        await self._slots.acquire(self.database.patience)
+        borrower = await self._slots.acquire(self.database.patience)
         try:
             session = await self._rested_session() or await self._open()
             if self.database.outage.orphans or self.database.lent:
                 await self._prepare(session)
-            return lend(session)
         except BaseException:
-            self._slots.release()
+            self._slots.release(borrower)
             raise
+        session.borrower = borrower
+        return lend(session)
 
     async def _prepare(self, session: Session) -> None:
         patience = self.database.patience
@@ -265,7 +274,7 @@ class ConnectionCache:
                 session.rests_since = time.monotonic()
                 self._idle.append(session)
         finally:
-            self._slots.release()
+            self._slots.release(session.borrower)
 
     async def discard(self, connection: Connection, *, is_silent: bool = False) -> None:
         """Close one that broke or is in the middle of something, which the server ends with it."""
@@ -275,7 +284,7 @@ class ConnectionCache:
                 self.database.outage.met_silence(session)
             await _close(session)
         finally:
-            self._slots.release()
+            self._slots.release(session.borrower)
 
     async def close(self) -> None:
         while self._idle:
@@ -353,8 +362,8 @@ class _Checkout:
                 "database_url is not the address of a Postgres database",
                 hint="Write postgresql://user:password@host:5432/database, special characters percent-encoded.",
             ) from None
-        except SlotTimeout:
-            raise self._all_in_use() from None
+        except SlotTimeout as timeout:
+            raise self._all_in_use(timeout.held) from None
         except _UNREACHABLE as error:
             raise database.unavailable(error) from (None if database.where == UNKNOWN else error)
         return self._connection
@@ -387,13 +396,18 @@ class _Checkout:
         except Exception:  # noqa: BLE001 - in a transaction that failed, for one
             return False
 
-    def _all_in_use(self) -> CodelupeError:
-        database = self._database
-        message = f"all connections to {database.where} were in use for {database.patience:g} s"
+    def _all_in_use(self, held: Mapping[str, int]) -> CodelupeError:
+        database, own, most = self._database, held.get(current_borrower(), 0), max(held.values(), default=0)
+        message = f"no connection to {database.where} came free within {database.patience:g} s"
         if not database.lent:
             return database.unavailable(TimeoutError(message))
+        holders = ", ".join(f"{name} had {count}" for name, count in held.items())
+        message = f"{message}: of {database.connections}, {holders}"
+        if own < most:
+            hint = "Lower the concurrency of the one that had most, or raise database_connections."
+            return ConnectionsHeldByOthers(message, hint=hint)
         return ConnectionsExhausted(
-            f"{message}: {database.connections} of them",
+            message,
             hint="Hold none while waiting for something else; open fewer at once, lower the subscription's concurrency,"
             " or raise database_connections.",
         )

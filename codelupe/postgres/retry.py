@@ -42,10 +42,10 @@ class RetryWhileUnavailable:
     """Around each round of a loop of the host: one that the database fails or hinders ends quietly, after a pause.
 
     Of an outage the first loop of the process that meets it logs ``database_unavailable`` as a warning, the others say
-    so as debug output, and when all have come through ``database_available`` is logged. A statement that a limit, a
-    lock or a deadlock ended is a warning ``round_failed``, once until a round succeeds. All of it is debug output if
-    ``quiet``: for a loop that cannot tell whether the database is there. ``activity`` names the loop. Errors of the
-    types ``also`` count as absence; any other error passes through. The pause ends early when ``stop`` is set.
+    so as debug output, and when all have come through ``database_available`` is logged; it is all debug output if
+    ``quiet``, for a loop that cannot tell whether the database is there. A statement that a limit, a lock or a deadlock
+    ended is a warning ``round_failed``, once until a round succeeds. ``activity`` names the loop. Errors of the types
+    ``also`` count as absence; any other error passes through. The pause ends early when ``stop`` is set.
 
     ::
 
@@ -94,15 +94,15 @@ class RetryWhileUnavailable:
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
         message = getattr(error, "message", None) or str(error) or type(error).__name__
-        if self._quiet:
+        if not is_unavailable(error, *self._also):
+            (log.debug if self._was_hindered else log.warning)("round_failed", activity=self._activity, error=message)
+            self._was_hindered = True
+        elif self._quiet:
             log.debug("database_unavailable", activity=self._activity, error=message)
-        elif is_unavailable(error, *self._also):
+        else:
             shared = getattr(error, "outage", None)
             self._outage = shared if isinstance(shared, Outage) else self._own
             self._outage.met_by(self, self._activity, message)
-        else:
-            (log.debug if self._was_hindered else log.warning)("round_failed", activity=self._activity, error=message)
-            self._was_hindered = True
 
     def record_success(self) -> None:
         """The database has answered; a round that goes on for long after that says so itself."""

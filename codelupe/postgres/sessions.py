@@ -49,6 +49,8 @@ class Session(_Connection):
         self.closed_by_user = False
         self.has_own_codecs = False
         """Whether values travel otherwise than in a new session; only closing it undoes that."""
+        self.borrower = ""
+        """Whose work has it, while it is lent."""
         self.rests_since = 0.0
         self.backend: Backend | None = None
         self._overheard = _Overhearing(self._protocol)

@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 import anyio
 
+_HOST = "codelupe"
+
 _depth: ContextVar[int] = ContextVar("connections held by the task and those it was started from", default=0)
+_borrower: ContextVar[str] = ContextVar("whose work borrows connections", default=_HOST)
+
+
+@contextmanager
+def borrowed_by(name: str) -> Iterator[None]:
+    """What runs inside the block, and what it starts, borrows for this subscription, job or service."""
+    token = _borrower.set(name)
+    try:
+        yield
+    finally:
+        _borrower.reset(token)
+
+
+def current_borrower() -> str:
+    """The one for which the code that runs now borrows; ``codelupe`` for the host itself."""
+    return _borrower.get()
 
 
 class SlotTimeout(TimeoutError):
-    """No slot came free in time."""
+    """No slot came free in time. ``held`` says by how many borrowers' names they were taken, most first."""
+
+    def __init__(self, held: Mapping[str, int]) -> None:
+        super().__init__()
+        self.held = held
 
 
 @dataclass(eq=False)
@@ -32,10 +57,11 @@ class Slots:
         self._reserve = min(max(2, int(total) // 3), int(total) - 1) if nested else 0
         self._nested = nested
         self._used = 0
+        self._held: Counter[str] = Counter()
         self._waiters: list[_Waiter] = []
 
-    async def acquire(self, at_most: float) -> None:
-        """Take a slot.
+    async def acquire(self, at_most: float) -> str:
+        """Take a slot; returns its borrower, for :meth:`release`.
 
         Raises:
             SlotTimeout: none came free within so many seconds.
@@ -47,10 +73,14 @@ class Slots:
             await self._wait(_Waiter(limit), at_most)
         if self._nested:
             _depth.set(_depth.get() + 1)
+        borrower = current_borrower()
+        self._held[borrower] += 1
+        return borrower
 
-    def release(self) -> None:
+    def release(self, borrower: str) -> None:
         if self._nested:
             _depth.set(max(0, _depth.get() - 1))
+        self._held[borrower] -= 1
         self._free()
 
     async def _wait(self, waiter: _Waiter, at_most: float) -> None:
@@ -66,7 +96,7 @@ class Slots:
             elif not is_ours:  # it was granted at the same moment
                 self._free()
         if not is_ours:
-            raise SlotTimeout
+            raise SlotTimeout(dict((+self._held).most_common()))
 
     def _free(self) -> None:
         """The next is who holds most, and among equals who waits longest."""

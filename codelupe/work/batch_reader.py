@@ -21,6 +21,7 @@ from codelupe.log.event_log import SQL
 from codelupe.log.notifier import Signal
 from codelupe.postgres import Connection, answering
 from codelupe.postgres.retry import RetryWhileUnavailable, is_unavailable
+from codelupe.postgres.slots import borrowed_by
 from codelupe.work.attempt import cause_of, describe
 from codelupe.work.context import BatchContext, HandlerContext, Outbox, logger
 from codelupe.work.pauses import subscription_part
@@ -83,7 +84,8 @@ class BatchReader:
         while more and not self._runtime.pauses.holds(self._subscription.name):
             began = anyio.current_time()
             try:
-                more = await self._read_one()
+                with borrowed_by(self._subscription.name):
+                    more = await self._read_one()
             except Exception as error:
                 if is_unavailable(error):
                     raise

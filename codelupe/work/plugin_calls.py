@@ -27,6 +27,7 @@ import structlog
 from codelupe.contracts.boundary import is_cancelled_by_host
 from codelupe.observability.attribution import attributed_to
 from codelupe.postgres.search_path import inside_schema
+from codelupe.postgres.slots import borrowed_by
 from codelupe.work.child_tasks import PluginRaised, of_plugin_code
 
 _LOOK_SECONDS = 0.5
@@ -105,7 +106,13 @@ class PluginCalls:
         failure: BaseException | None = None
         self._running.add(call)
         try:
-            with inside_schema(self.schema_of(name)), attributed_to(name, stream), call.scope, of_plugin_code():
+            with (
+                inside_schema(self.schema_of(name)),
+                borrowed_by(name),
+                attributed_to(name, stream),
+                call.scope,
+                of_plugin_code(),
+            ):
                 try:
                     await code(*arguments)
                 except BaseException as error:

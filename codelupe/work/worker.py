@@ -279,11 +279,13 @@ class Worker:
         self._told = set(unknown)
 
     async def _keep_clock(self) -> None:
-        attempt = RetryWhileUnavailable("clock", quiet=True)
+        also = (asyncpg.LockNotAvailableError,)  # a task is being handled
+        attempt = RetryWhileUnavailable("clock", also=also, quiet=True)
         while True:
             async with attempt:
                 if (seconds := await self._database.fetchval(SQL.check_clock)) is not None:
                     log.warning("clock_went_back", seconds=round(seconds, 1))
+                if await self._database.fetchval(SQL.set_tasks_back):
                     for consumer in self._consumers:
                         consumer.claimable.set()
                 await anyio.sleep(self._timings.poll)

@@ -165,6 +165,45 @@ async def test_of_several_processes_one_says_that_the_clock_went_back(database: 
     assert [seconds for seconds in said if seconds is not None] == [pytest.approx(3600, abs=3)]
 
 
+async def test_leases_follow_the_clock_while_a_process_that_stands_still_has_tasks_locked(
+    make_daemon: Callable[..., Daemon], database: Database, set_clock: SetClock, logged: Logged
+) -> None:
+    """Such a transaction may stay open for 300 seconds; only what waits in its stream waits for it."""
+    done: list[int] = []
+
+    async def handle(event: BatchReady, context: HandlerContext) -> None:
+        if event.batch_id == 1:
+            raise RetryLater("in an hour", after=HOUR)
+        done.append(event.batch_id)
+
+    plugin = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
+    log, wait = EventLog(database), "select run_at - log_time() from tasks"
+    async with running(make_daemon({"test": plugin}, until_idle=False, lease_seconds=2), logged):
+        dead = uuid7()
+        await database.execute(SQL.register_worker, dead, timedelta(seconds=2), "elsewhere", "", 1, "")
+        await log.publish(batch(1))
+        await logged.wait_for("retry_later")
+        await until_put_off(database)
+        async with database.transaction() as frozen:
+            await frozen.execute("select from tasks for update")
+            before = await database.fetchval(wait)
+            await set_clock.set(-HOUR)
+            await logged.wait_for("workers_lost", workers=1, tasks_requeued=0)
+            await log.publish(batch(2))
+            await until(lambda: done == [2])
+            assert await database.fetchval(wait) > before + HOUR / 2, "it cannot be set back yet"
+        with anyio.fail_after(SOON):
+            while await database.fetchval(wait) > before:
+                await anyio.sleep(0.01)
+    assert logged.count("round_failed") == 0
+
+
+async def until_put_off(database: Database) -> None:
+    with anyio.fail_after(HANGS):
+        while not await database.fetchval("select bool_or(run_at > log_time()) from tasks"):
+            await anyio.sleep(0.01)
+
+
 async def test_a_task_put_off_for_a_day_stays_so_when_the_clock_goes_back(
     database: Database, set_clock: SetClock
 ) -> None:
@@ -178,9 +217,9 @@ async def test_a_task_put_off_for_a_day_stays_so_when_the_clock_goes_back(
     [task] = fed["test.s"].tasks
     assert await tasks.retry(task, after=timedelta(days=1), counts=False, error="", traceback="")
     before = await database.fetchval("select run_at - log_time() from tasks")
-    await database.fetchval(SQL.check_clock)
+    await database.fetchval(SQL.set_tasks_back)
     await set_clock.set(-HOUR)
-    await database.fetchval(SQL.check_clock)
+    assert await database.fetchval(SQL.set_tasks_back)
     after = await database.fetchval("select run_at - log_time() from tasks")
     look = timedelta(seconds=0.5)  # the time is written down no more often
     assert -look <= before - after < timedelta(seconds=HANGS)

@@ -472,7 +472,7 @@ async def test_nested_checkouts_end_whatever_their_number(database_url: str, con
 async def test_who_waits_too_long_for_a_connection_hears_what_to_do(database_url: str) -> None:
     async with Database(database_url, connections=4, lent=True, answer_within=0.2) as lent:
         async with lent.statement(), lent.statement(), lent.statement(), lent.statement():
-            with pytest.raises(ConnectionsExhausted, match="4 of them") as caught:
+            with pytest.raises(ConnectionsExhausted, match="of 4, codelupe had 4") as caught:
                 await lent.fetchval("select 1")
         assert "database_connections" in str(caught.value)
         assert await lent.fetchval("select 1") == 1
@@ -531,6 +531,53 @@ async def test_plugin_code_that_holds_all_it_is_lent_does_not_hold_up_the_host(
             while await database.fetchval("select count(*) from tasks"):
                 await anyio.sleep(0.01)
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+async def test_who_waits_for_what_others_hold_is_not_to_blame(
+    make_daemon: Callable[..., Daemon], database: Database, logged: Logged
+) -> None:
+    held, given_back = anyio.Event(), anyio.Event()
+    handled: dict[str, list[int]] = {"single": [], "batch": []}
+
+    async def hold(context: JobContext) -> None:
+        async with context.database.transaction(), anyio.create_task_group() as group:
+            for _ in range(2):
+                group.start_soon(hold_another, context)
+
+    async def hold_another(context: JobContext) -> None:
+        async with context.database.transaction():
+            if await context.database.fetchval("select 1"):
+                held.set()
+            await given_back.wait()
+
+    async def handle(event: BatchReady, context: HandlerContext) -> None:
+        assert await context.database.fetchval("select 1")
+        handled["single"].append(event.batch_id)
+
+    async def handle_batch(events: Sequence[BatchReady], context: BatchContext) -> None:
+        handled["batch"].extend(event.batch_id for event in events)
+
+    innocent = make_plugin(
+        subscriptions=[
+            Subscription(name="single", events=(BatchReady,), handler=handle, concurrency=16, retry=ONCE),
+            BatchSubscription(name="batch", events=(BatchReady,), handler=handle_batch, retry=ONCE),
+        ]
+    )
+    hog = make_plugin(jobs=[Job(name="hog", every=timedelta(hours=1), run=hold)])
+    plugins = {"innocent": innocent, "greedy": hog}
+    daemon = make_daemon(plugins, until_idle=False, database_connections=4, lease_seconds=5)
+    async with anyio.create_task_group() as group:
+        group.start_soon(daemon.run)
+        await held.wait()
+        await EventLog(database).publish_all([Entry(event=batch(number)) for number in range(20)])
+        await until(lambda: len({entry["stage"] for entry in logged.records("retry_later")}) == 2)
+        given_back.set()
+        await until(lambda: all(sorted(numbers) == list(range(20)) for numbers in handled.values()))
+        os.kill(os.getpid(), signal.SIGTERM)
+    postponed = [entry for entry in logged.records("retry_later") if entry["log_level"] == "warning"]
+    assert sorted(entry["stage"] for entry in postponed) == ["innocent.batch", "innocent.single"]
+    assert all("greedy.hog had 3" in entry["reason"] for entry in postponed)
+    assert not any(map(logged.count, ("attempt_failed", "batch_failed", "dead_lettered")))
 
 
 async def test_a_process_opens_no_more_connections_than_is_said(

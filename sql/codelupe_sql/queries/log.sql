@@ -231,8 +231,12 @@ end::float from jobs where name = $1
 select name, started_at, finished_at, error from jobs order by name
 
 -- name: check_clock
--- How many seconds the database's clock was set back, where it was.
+-- How many seconds the database's clock was set back, where it was; leases and jobs are with it.
 select check_clock()
+
+-- name: set_tasks_back
+-- Whether it was set back, and tasks with it. Fails while one of them is locked.
+select set_tasks_back()
 
 -- name: sequences_behind
 -- Sequences that would draw what is taken: a position up to an event's or a cursor's, a number of a task or a catch-up.

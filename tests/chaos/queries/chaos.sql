@@ -30,7 +30,7 @@ as $$ select now() + ahead from chaos_clock $$
 update chaos_clock set ahead = $1
 
 -- name: is_clock_seen
-select abs(extract(epoch from log_time() - seen_at)) < 60 from log_clock
+select bool_and(abs(extract(epoch from log_time() - seen_at)) < 60) from log_clock
 
 -- name: is_hot_stream_blocked
 select blocked from chaos_hot_stream
