@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
-from typing import Any, get_args
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
@@ -22,9 +24,10 @@ def explain(problem: ErrorDetails, model: type[BaseModel], origins: Mapping[str,
     if problem["type"] == "extra_forbidden":
         owner = _owner(model, location[:-1])
         return f"{where}: unknown key {key}{suggestion(location[-1], owner)}; allowed: {allowed(owner)}"
-    is_secret = where.startswith(CREDENTIAL) or _is_secret(model, location)
-    is_shown = isinstance(problem["input"], str | int | float) and not is_secret
-    value = f" = {redact_text(repr(problem['input']))}" if is_shown else ""
+    given = problem["input"]
+    is_secret = where.startswith(CREDENTIAL) or _is_secret(model, location, misplaced=isinstance(given, str))
+    is_shown = isinstance(given, str | int | float) and not is_secret
+    value = f" = {redact_text(repr(given))}" if is_shown else ""
     return f"{where}: {key}{value}: {problem['msg']}"
 
 
@@ -45,11 +48,44 @@ def _owner(model: type[BaseModel], path: Sequence[str]) -> type[BaseModel]:
     return model
 
 
-def _is_secret(model: type[BaseModel], path: Sequence[str]) -> bool:
-    """Whether a field on the way there holds secrets."""
-    owners = [_owner(model, path[:depth]) for depth in range(len(path))]
-    infos = [owner.model_fields.get(part) for owner, part in zip(owners, path, strict=True)]
-    return any(info is not None and "Secret" in str(info.annotation) for info in infos)
+def _is_secret(model: type[BaseModel], path: Sequence[str], *, misplaced: bool) -> bool:
+    """Whether a secret belongs on the way there or, as it may be ``misplaced``, into what belongs there."""
+    kinds: list[Any] = [model]
+    for part in path:
+        kinds = [below for kind in kinds for below in _below(kind, part)] or kinds
+        if any("Secret" in str(kind) for kind in kinds):
+            return True
+    return misplaced and _holds_secrets(kinds, set())
+
+
+def _below(kind: Any, part: str) -> list[Any]:
+    """The types of what may stand in a value of this type under this name; of a list or table, those of its elements.
+
+    Nothing for a part that only says which type of a union was tried.
+    """
+    fields = _fields_of(kind)
+    if fields or get_origin(kind) in (Union, UnionType, Annotated):
+        return [fields[part]] if part in fields else [it for each in get_args(kind) for it in _below(each, part)]
+    return list(get_args(kind))
+
+
+def _holds_secrets(kinds: Iterable[Any], seen: set[str]) -> bool:
+    for kind in kinds:
+        if str(kind) not in seen:
+            seen.add(str(kind))
+            if "Secret" in str(kind) or _holds_secrets([*get_args(kind), *_fields_of(kind).values()], seen):
+                return True
+    return False
+
+
+def _fields_of(kind: Any) -> Mapping[str, Any]:
+    """Of a model, also by their aliases, a dataclass, a typed dictionary or a named tuple."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        fields = kind.model_fields.items()
+        return {key: info.annotation for name, info in fields for key in (name, info.alias) if key is not None}
+    with suppress(TypeError, NameError):
+        return get_type_hints(kind) if isinstance(kind, type) else {}
+    return {}
 
 
 def model_of(model: type[BaseModel], name: str) -> Any:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from typing_extensions import TypedDict
 
 from codelupe.config import sources as config
 from codelupe.config.settings import Settings
@@ -20,6 +21,15 @@ class Limits(BaseModel):
     files: int = Field(default=10, ge=1)
 
 
+class Account(BaseModel):
+    name: str
+    token: SecretStr = Field(max_length=5)
+
+
+class Proxy(TypedDict):
+    password: Annotated[SecretStr, Field(max_length=5)] | None
+
+
 class CrawlerSettings(BaseModel):
     model_config = ConfigDict(extra="allow")
 
@@ -28,6 +38,10 @@ class CrawlerSettings(BaseModel):
     token: SecretStr | None = None
     tokens: dict[str, SecretStr] = {}
     ages: dict[str, int] = {}
+    account: Annotated[Account | int, Field()] = 0
+    accounts: list[Account] = []
+    by_host: dict[str, list[Account] | None] = {}
+    proxy: Proxy | None = None
     limits: Limits = Limits()
 
     @model_validator(mode="after")
@@ -336,6 +350,16 @@ def test_a_credentials_folder_that_is_gone_is_named(tmp_path: Path) -> None:
         {"tokens": [TOKEN]},
         {"token": TOKEN, "names": ["no-token"]},
         {"tokens": {"a": TOKEN}, "ages": 5},
+        {"account": TOKEN},
+        {"account": {"name": "a", "token": TOKEN}},
+        {"accounts": [TOKEN]},
+        {"accounts": TOKEN},
+        {"accounts": [{"name": "a", "token": TOKEN}, {"name": "b", "token": 5}]},
+        {"by_host": {"name": TOKEN}},
+        {"by_host": {"name": [TOKEN]}},
+        {"by_host": {"name": [{"name": "a", "token": TOKEN}]}},
+        {"proxy": TOKEN},
+        {"proxy": {"password": TOKEN}},
         {"names": [["https://user:" + TOKEN + "@example.org/"]]},
         {"every": "https://" + TOKEN + "@example.org/"},
     ],
