@@ -30,6 +30,11 @@ T = TypeVar("T")
 _PASSES = (RetryLater, Reject, LeaseLost, DatabaseUnavailable)
 """What asynchronous contributions say to the host by raising it."""
 _LONGEST_TEXT = 2000
+_LONGEST_ID_BYTES = 900
+"""Of a repository: it is part of the name of its stream."""
+_LARGEST_NUMBERS = {"stars": 2**31 - 1, "forks": 2**31 - 1, "size_kib": 2**63 - 1}
+"""Of a repository, by its field: what the columns of the table hold."""
+_LONGEST_REPOSITORY = 100_000
 
 
 @dataclass(frozen=True)
@@ -243,8 +248,8 @@ class _Source(_Guarded):
                         repository = await anext(found)
                     except StopAsyncIteration:
                         return
-                    if not isinstance(repository, Repository):
-                        raise self._failed("its discovery", _unexpected(repository, "a Repository"))
+                    if fault := _faults_of_repository(repository):
+                        raise self._failed("its discovery", fault)
                 yield repository
         finally:
             if (close := getattr(found, "aclose", None)) is not None:
@@ -367,6 +372,24 @@ def _faults_of_reason(answer: Any) -> str:
     if not isinstance(answer, Reason):
         return _unexpected(answer, "a Reason or None")
     return _faults_of_texts((answer.rule, answer.detail))
+
+
+def _faults_of_repository(answer: Any) -> str:
+    """What the log and the table of repositories cannot hold; texts are made storable by the crawler."""
+    if not isinstance(answer, Repository):
+        return _unexpected(answer, "a Repository")
+    event = answer.to_event()
+    if len(event.repository_id.encode(errors="replace")) > _LONGEST_ID_BYTES:
+        return f"a repository's id is {event.repository_id[:100]!r}…, which has more than {_LONGEST_ID_BYTES} bytes"
+    if len(answer.external_id) == 0:
+        return f"the repository {answer.full_name[:100]!r} has an empty external_id"
+    for name, largest in _LARGEST_NUMBERS.items():
+        if not 0 <= (number := getattr(answer, name)) <= largest:
+            return f"the repository {answer.id} has {name} {number}, which is not from 0 to {largest}"
+    texts = (answer.full_name, answer.url, answer.revision, answer.language or "", answer.licence or "", *answer.topics)
+    if sum(map(len, texts)) > _LONGEST_REPOSITORY:
+        return f"the repository {answer.id} has more than {_LONGEST_REPOSITORY:,} characters without its description"
+    return ""
 
 
 def _faults_of_texts(texts: Any) -> str:

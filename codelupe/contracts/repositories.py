@@ -16,7 +16,8 @@ from codelupe_events import Reason, RepoDiscovered
 class Repository:
     """A repository as its source describes it; ``external_id`` is the source's own stable id.
 
-    The other fields are those of :class:`~codelupe_events.RepoDiscovered`.
+    The other fields are those of :class:`~codelupe_events.RepoDiscovered`. The id has at most 900 bytes, and numbers
+    are from 0 to what the table's columns hold: ``stars`` and ``forks`` 31 bits, ``size_kib`` 63.
     """
 
     source: str

@@ -6,7 +6,7 @@ import asyncio
 import math
 import pickle
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -231,18 +231,43 @@ async def another_type() -> AsyncIterator[Any]:
     yield "owner/name"
 
 
+def described(**values: Any) -> Callable[[], AsyncIterator[Any]]:
+    async def discover() -> AsyncIterator[Any]:
+        yield REPOSITORY
+        yield replace(REPOSITORY, **values)
+
+    return discover
+
+
+UNFIT = [
+    described(**values)
+    for values in (
+        {"stars": 10**10},
+        {"forks": -1},
+        {"size_kib": 2**63},
+        {"stars": "many"},
+        {"external_id": ""},
+        {"external_id": "x" * 901},
+        {"url": "x" * 100_001},
+        {"topics": ("x" * 50_001,) * 2},
+        {"pushed_at": 5},
+    )
+]
+"""What the log or the table could not hold."""
+
+
 async def no_iterator() -> list[Any]:
     return []
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("discover", [half_way, cancelled, another_type, no_iterator, lambda: [REPOSITORY]])
+@pytest.mark.parametrize("discover", [half_way, cancelled, another_type, *UNFIT, no_iterator, lambda: [REPOSITORY]])
 async def test_a_source_that_fails_is_named_and_what_came_before_is_kept(discover: Callable[[], Any]) -> None:
     found = []
     with pytest.raises(ContributionFailed, match="the source 'shop' of the plugin 'acme'"):
         async for repository in guard_source("acme", Source(discover)).discover():
             found.append(repository)  # noqa: PERF401 - up to the failure
-    assert found == ([REPOSITORY] if discover in (half_way, cancelled, another_type) else [])
+    assert found == ([REPOSITORY] if discover in (half_way, cancelled, another_type, *UNFIT) else [])
 
 
 class Index:
