@@ -172,6 +172,33 @@ async def test_a_stream_that_is_handed_out_again_does_not_flood_the_table_and_co
     assert await queue.handled("batch/2") == [5002]
 
 
+async def test_many_streams_that_have_more_are_fed_a_few_at_once(queue: Queue, database: Database) -> None:
+    """The one transaction that feeds ends soon, and each stream has its turn."""
+    at_most, streams, events = 10, 60, 25
+    await publish(database, [batch(stream, number) for number in range(events) for stream in range(streams)])
+    handled: list[int] = []
+
+    async def feed() -> bool:
+        before = await database.fetchval("select count(*) from tasks")
+        caught_up = await database.fetchval("select caught_up from feed_tasks(array['test.s'], $1)", at_most)
+        assert await database.fetchval("select count(*) from tasks") - before <= 3 * at_most
+        return bool(caught_up)
+
+    async def handle_all() -> None:
+        while claimed := await queue.claim(1000):
+            handled.extend(task.recorded.position for task in claimed)
+            async with database.statement() as connection:
+                await connection.executemany(SQL.finish, [task.key for task in claimed])
+
+    while not await feed():
+        pass
+    assert await database.fetchval("select count(*) from catch_ups") == streams
+    while len(handled) < streams * events:
+        await handle_all()
+        await feed()
+    assert sorted(handled) == list(range(1, streams * events + 1))
+
+
 async def test_several_hot_streams_leave_room_for_each_other_and_for_others(queue: Queue, database: Database) -> None:
     hot = [batch(stream, number) for number in range(3000) for stream in range(4)]
     await publish(database, [*hot, *(batch(stream) for stream in range(10, 30))])
