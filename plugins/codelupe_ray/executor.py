@@ -11,6 +11,7 @@ import os
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any, Self, TypeVar
 
 import anyio
@@ -95,7 +96,7 @@ class RayExecutor:
         return [outcome for start in sorted(outcomes) for outcome in outcomes[start]]
 
     def _blocking(self, function: Callable[..., T], *arguments: object) -> Awaitable[T]:
-        return asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+        return asyncio.get_running_loop().run_in_executor(self._thread, copy_context().run, function, *arguments)
 
     async def _call(self, method: str, *arguments: object) -> Any:
         import ray
