@@ -1,15 +1,22 @@
 """The boundary around what plugins contribute: whatever goes wrong inside names the plugin that offered it.
 
 Each contribution is wrapped where the host gathers it, and looks to those who use it as it is: its class, its fields
-and its attributes are those of what is inside. It is pickled with its wrapping, so the boundary is in worker processes,
-too. What it raises, and an answer of the wrong type or out of range, comes out as :class:`ContributionFailed`.
+and its attributes are those of what is inside. What it raises, and an answer of the wrong type or out of range, comes
+out as :class:`ContributionFailed`.
+
+The boundary is in worker processes, too. A contribution travels there as bytes of its own inside of its wrapping, so
+that its pickling and its unpickling can fail for it alone. The bytes are made by plain pickle, whatever pickles the
+wrapping: worker processes read nothing else, also where an executor's own pickler, which brings the wrapping to another
+machine, would take closures as well. On such a way the bytes are passed on unread.
 """
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
 import math
+import pickle
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -35,6 +42,11 @@ _LONGEST_ID_BYTES = 900
 _LARGEST_NUMBERS = {"stars": 2**31 - 1, "forks": 2**31 - 1, "size_kib": 2**63 - 1}
 """Of a repository, by its field: what the columns of the table hold."""
 _LONGEST_REPOSITORY = 100_000
+_SENDING = "being sent to a worker process"
+_SENDING_HINT = (
+    "It is pickled: define its class at the top level of a module that can be imported, and open locks, files and"
+    " connections when they are first used."
+)
 
 
 @dataclass(frozen=True)
@@ -88,6 +100,27 @@ def used_parts() -> Iterator[set[Part]]:
         _used.reset(token)
 
 
+_on_load: ContextVar[Callable[[Part | None], None] | None] = ContextVar("on_load", default=None)
+
+
+@contextmanager
+def loading_at_once(on_load: Callable[[Part | None], None]) -> Iterator[None]:
+    """Inside the block, contributions that arrive are unpickled at once, and not when they are first used.
+
+    ``on_load`` is told which one is next, and None when it is there: it may end the process.
+    """
+    token = _on_load.set(on_load)
+    try:
+        yield
+    finally:
+        _on_load.reset(token)
+
+
+def not_sent(part: Part, fault: str) -> ContributionFailed:
+    """It could not be pickled, or be unpickled in a worker process."""
+    return ContributionFailed(part, _SENDING, fault, _SENDING_HINT)
+
+
 def is_cancelled_by_host() -> bool:
     """Whether the host is cancelling the task that runs now."""
     return anyio.current_effective_deadline() == -math.inf
@@ -122,14 +155,46 @@ class _Guarded:
         return getattr(self._inner, "__dataclass_fields__", {})
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
+        return self._load() if name == "_inner" else getattr(self._inner, name)
 
     def __repr__(self) -> str:
         return f"{self._part} ({self._inner!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         self._note_use()
-        return _restore, (type(self), self.__dict__)
+        state = dict(self.__dict__)
+        if "_inner" in state:
+            state["_sent"] = self._pickled(state.pop("_inner"))
+        return _restore, (type(self), state)
+
+    def __copy__(self) -> _Guarded:
+        return _restore(type(self), self.__dict__)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Guarded:
+        return _restore(type(self), copy.deepcopy(self.__dict__, memo))
+
+    def _pickled(self, inner: Any) -> bytes:
+        try:
+            return pickle.dumps(inner, pickle.HIGHEST_PROTOCOL)
+        except BaseException as error:
+            raise self._not_sent(error) from error
+
+    def _load(self) -> Any:
+        """What is inside, which arrived as bytes."""
+        on_load = _on_load.get() or _ignore
+        on_load(self._part)
+        try:
+            self._inner = pickle.loads(self.__dict__["_sent"])  # noqa: S301 - from the parent
+        except MemoryError:  # a worker process ends by it
+            raise
+        except BaseException as error:
+            raise self._not_sent(error) from error
+        del self.__dict__["_sent"]
+        on_load(None)
+        return self._inner
+
+    def _not_sent(self, error: BaseException) -> ContributionFailed:
+        return not_sent(self._part, _describe(error))
 
     def _note_use(self) -> None:
         used = _used.get()
@@ -147,13 +212,12 @@ class _Guarded:
         failed.exit_code = error.exit_code
         return failed
 
-    def _called(
-        self, function: Callable[..., Any], argument: object, subject: str, faults: Callable[[Any], str]
-    ) -> Any:
-        """What the function answers, if ``faults`` finds nothing wrong with it."""
+    def _called(self, method: str, argument: object, subject: str, faults: Callable[[Any], str]) -> Any:
+        """What its method answers, if ``faults`` finds nothing wrong with it."""
         self._note_use()
+        inner = self._inner
         try:
-            answer = function(argument)
+            answer = getattr(inner, method)(argument)
             fault = faults(answer)
         except BaseException as error:
             raise self._raised(subject, error) from error
@@ -175,9 +239,14 @@ class _Guarded:
             raise self._raised(subject, error) from error
 
 
+def _ignore(part: Part | None) -> None: ...
+
+
 def _restore(kind: type[_Guarded], state: dict[str, Any]) -> _Guarded:
     guarded = kind.__new__(kind)
     guarded.__dict__.update(state)
+    if _on_load.get() is not None and "_sent" in state:
+        guarded._load()  # noqa: SLF001 - it is of this module
     return guarded
 
 
@@ -186,15 +255,14 @@ class _InWorkerProcesses(_Guarded):
 
     def __init__(self, plugin: str, inner: Any) -> None:
         super().__init__(plugin, inner)
-        self.version: int = inner.version
-        if not isinstance(self.version, int) or isinstance(self.version, bool):
-            raise TypeError(f"the {self._part} has the version {self.version!r}, which is no whole number")
+        version = inner.version
+        if not isinstance(version, int) or isinstance(version, bool):
+            raise TypeError(f"the {self._part} has the version {version!r}, which is no whole number")
+        self.version = int(version)
 
-    def _called(
-        self, function: Callable[..., Any], argument: object, subject: str, faults: Callable[[Any], str]
-    ) -> Any:
+    def _called(self, method: str, argument: object, subject: str, faults: Callable[[Any], str]) -> Any:
         try:
-            return super()._called(function, argument, subject, faults)
+            return super()._called(method, argument, subject, faults)
         except ContributionFailed as failure:
             if isinstance(failure.__cause__, MemoryError):
                 raise failure.__cause__ from None
@@ -205,7 +273,7 @@ class _FileRule(_InWorkerProcesses):
     kind = "file rule"
 
     def check(self, file: SourceFile) -> Objection | str | None:
-        answer: Objection | str | None = self._called(self._inner.check, file, file.path, _faults_of_objection)
+        answer: Objection | str | None = self._called("check", file, file.path, _faults_of_objection)
         return answer
 
 
@@ -214,14 +282,15 @@ class _Scorer(_InWorkerProcesses):
 
     def __init__(self, plugin: str, inner: Any) -> None:
         super().__init__(plugin, inner)
-        self.weight: float = inner.weight
-        if not _is_number(self.weight):
-            raise TypeError(f"the {self._part} has the weight {self.weight!r}, which is no number")
-        if not 0 <= self.weight < math.inf:
-            raise ValueError(f"the {self._part} has the weight {self.weight!r}, which is not 0 or more")
+        weight = inner.weight
+        if not _is_number(weight):
+            raise TypeError(f"the {self._part} has the weight {weight!r}, which is no number")
+        if not 0 <= weight < math.inf:
+            raise ValueError(f"the {self._part} has the weight {weight!r}, which is not 0 or more")
+        self.weight: float = int(weight) if isinstance(weight, int) else float(weight)
 
     def score(self, file: SourceFile) -> Score | None:
-        answer: Score | None = self._called(self._inner.score, file, file.path, _faults_of_score)
+        answer: Score | None = self._called("score", file, file.path, _faults_of_score)
         return answer
 
 
@@ -229,7 +298,7 @@ class _RepositoryRule(_Guarded):
     kind = "repository rule"
 
     def check(self, repository: Repository) -> Reason | None:
-        answer: Reason | None = self._called(self._inner.check, repository, repository.id, _faults_of_reason)
+        answer: Reason | None = self._called("check", repository, repository.id, _faults_of_reason)
         return answer
 
 
@@ -427,7 +496,7 @@ def _is_number(value: object) -> bool:
 def _checked_name(name: object) -> str:
     if not isinstance(name, str) or not name.isprintable() or not name.strip():
         raise TypeError(f"offers the name {name!r} where a printable text belongs")
-    return name
+    return str.__str__(name)  # of no class of the plugin's, which other processes may not know
 
 
 def _describe(error: BaseException) -> str:

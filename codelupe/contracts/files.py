@@ -36,7 +36,13 @@ class Objection:
 
 @runtime_checkable
 class FileRule(Protocol):
-    """One reason to leave a file out. Instances are pickled into worker processes.
+    """One reason to leave a file out. It is asked in worker processes, where instances arrive by :mod:`pickle`.
+
+    Its class is therefore found at the top level of a module that can be imported there, and it opens locks, files and
+    connections when it first needs them, or leaves them out in ``__getstate__``. What it keeps between two files is its
+    own in each process, and may be gone at the next repository. One that cannot be pickled, or that raises, hangs or
+    ends its process when it is unpickled, has failed like one that raises: its plugin is named, and it is paused after
+    ``quarantine_after`` repositories in a row.
 
     ``version`` is raised when the rule begins to decide otherwise. Where the rule is a dataclass, those of its fields
     that are numbers, texts, truth values or tuples of these are its settings, and stored with what it decided.
@@ -52,7 +58,7 @@ class FileRule(Protocol):
 
 @runtime_checkable
 class Scorer(Protocol):
-    """One dimension of a file's quality. Instances are pickled into worker processes."""
+    """One dimension of a file's quality. Instances are sent to worker processes: see :class:`FileRule`."""
 
     name: str
     version: int

@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from codelupe.contracts.boundary import Part, loading_at_once
+
 OUT_OF_MEMORY = errno.ENOMEM
 """The exit status for it."""
 MIB = 1024 * 1024
@@ -46,20 +48,40 @@ class Answer(NamedTuple):
 
 
 class Position:
-    """Which item of its chunk a worker is at, in memory that the parent reads even when the worker is dead."""
+    """Where a worker is, in memory that the parent reads even when the worker is dead.
 
-    SIZE = 8
+    It is at an item of its chunk, and may be unpickling what a plugin has contributed.
+    """
+
+    SIZE = 64 * 1024
     NOWHERE = -1
+    _HEAD = struct.Struct("qq")
+    """The index of the item, and the length of the contribution's plugin, kind and name, which follow."""
 
     def __init__(self, descriptor: int) -> None:
         self._memory = mmap.mmap(descriptor, self.SIZE)
 
     def set(self, index: int) -> None:
-        struct.pack_into("q", self._memory, 0, index)
+        self._HEAD.pack_into(self._memory, 0, index, 0)
 
     def get(self) -> int:
-        index: int = struct.unpack_from("q", self._memory, 0)[0]
+        index: int = self._HEAD.unpack_from(self._memory)[0]
         return index
+
+    def set_loading(self, part: Part | None) -> None:
+        """Names that find no room are left out."""
+        names = b"" if part is None else f"{part.plugin}\0{part.kind}\0{part.name}".encode()
+        end = self._HEAD.size + len(names)
+        if end <= self.SIZE:
+            self._memory[self._HEAD.size : end] = names
+            self._HEAD.pack_into(self._memory, 0, self.get(), len(names))
+
+    @property
+    def loading(self) -> Part | None:
+        """The contribution that is being unpickled."""
+        length = self._HEAD.unpack_from(self._memory)[1]
+        names = self._memory[self._HEAD.size : self._HEAD.size + length].decode()
+        return Part(*names.split("\0")) if names else None
 
 
 def call(arguments: tuple[object, ...], function: Callable[..., object]) -> object:
@@ -71,13 +93,15 @@ def main(descriptor: int, memory_mib: int) -> None:
     """Answer requests until standard input ends."""
     _limit(memory_mib)
     requests, answers = _take_streams()
-    worker = _Worker(Position(descriptor))
+    position = Position(descriptor)
+    worker = _Worker(position)
     try:
-        for request in _read(requests):
-            payload = pickle.dumps(worker.answer(request), pickle.HIGHEST_PROTOCOL)
-            answers.write(struct.pack("Q", len(payload)))
-            answers.write(payload)
-            answers.flush()
+        with loading_at_once(position.set_loading):
+            for request in _read(requests):
+                payload = pickle.dumps(worker.answer(request), pickle.HIGHEST_PROTOCOL)
+                answers.write(struct.pack("Q", len(payload)))
+                answers.write(payload)
+                answers.flush()
     except MemoryError:
         os._exit(OUT_OF_MEMORY)
 

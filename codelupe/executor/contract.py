@@ -23,6 +23,9 @@ class Executor(Protocol):
     Functions are module-level ones; functions, arguments and results are pickled. What a function raises is raised
     to the caller. Cancelling the caller stops the work. The daemon enters the executor before the first call, where
     it may raise a :class:`CodelupeError`, and leaves it after the last.
+
+    A rule or scorer among the arguments that cannot be pickled, or be unpickled in the worker process, is a failure of
+    the plugin that offers it, and is raised as such.
     """
 
     async def run(self, function: Callable[..., T], *arguments: object) -> T:

@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 import anyio
 import structlog
 
+from codelupe.contracts.boundary import not_sent
 from codelupe.executor.child import MIB, Answer, call
 from codelupe.executor.contract import WorkerLost
 from codelupe.executor.process import Died, Limits, WorkerProcess
@@ -97,7 +98,11 @@ class ProcessExecutor:
                 answer = await self._ask(task, items, limited=limited)
                 break
             except Died as died:
-                log.warning("worker_process_died", reason=died.reason, items=len(items), position=died.position)
+                part = None if died.loading is None else str(died.loading)
+                place = {"position": died.position, "loading": part}
+                log.warning("worker_process_died", reason=died.reason, items=len(items), **place)
+                if died.loading is not None:
+                    raise not_sent(died.loading, died.reason) from None
                 if died.position is not None or start == _STARTS:
                     raise
         if answer.error is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import pickle
 import signal
@@ -17,12 +18,15 @@ import anyio
 from anyio.abc import ByteReceiveStream, ByteSendStream, Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
+from codelupe.contracts.boundary import Part
 from codelupe.executor.child import OUT_OF_MEMORY, Answer, Position, Request
 
 _WALL_TIMES = 4
 _BEATS = 40
 _START_SECONDS = 120.0
 """For the interpreter, the imports and the constant arguments, on a busy machine."""
+_LOAD_SECONDS = 120.0
+"""For one contribution to be unpickled, with what it imports."""
 _END_SECONDS = 5.0
 _PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]);"
@@ -44,12 +48,17 @@ class Limits:
 
 
 class Died(Exception):
-    """The process is gone. ``position`` is the index of the item that it was at, or None if it was at none."""
+    """The process is gone.
 
-    def __init__(self, reason: str, position: int | None) -> None:
+    ``position`` is the index of the item that it was at, or None if it was at none; ``loading`` is the contribution
+    that it was unpickling.
+    """
+
+    def __init__(self, reason: str, position: int | None, loading: Part | None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.position = position
+        self.loading = loading
 
 
 class WorkerProcess:
@@ -86,7 +95,7 @@ class WorkerProcess:
         """The task for these items; ``limited`` is its time.
 
         Raises:
-            Died: the process ended before it answered, or an item hangs.
+            Died: the process ended before it answered, or an item hangs, or a contribution while it is unpickled.
         """
         seconds = self._limits.item_seconds if limited else 0
         request = Request(None if task == self._task else task, items, seconds)
@@ -94,7 +103,7 @@ class WorkerProcess:
             await self._requests.send(pickle.dumps(request, pickle.HIGHEST_PROTOCOL))
             answer = await self._receive(limited=limited)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, anyio.IncompleteRead):
-            raise Died(await self._cause(), self._at()) from None
+            raise Died(await self._cause(), self._at(), self._position.loading) from None
         self._task = task if answer.error is None else None  # the task itself may be what could not be loaded
         return answer
 
@@ -106,18 +115,28 @@ class WorkerProcess:
             await self._process.aclose()
 
     async def _receive(self, *, limited: bool) -> Answer:
-        """The answer, unless one item takes too many beats: a machine that stood still has missed them all but one."""
-        beat, beats, at = self._limits.wall_seconds / _BEATS, 0, self._at()
+        """The answer, unless one place takes too many beats: a machine that stood still has missed them all but one."""
+        beat, beats, place = self._limits.wall_seconds / _BEATS, 0, self._place()
         while True:
-            with anyio.move_on_after(beat if limited else None):
+            with anyio.move_on_after(beat):
                 (length,) = struct.unpack("Q", await self._answers.receive_exactly(8))
                 break
-            beats, at = (beats + 1, at) if self._at() == at else (0, self._at())
-            patience = self._limits.wall_seconds if at is not None else _START_SECONDS
+            beats, place = (beats + 1, place) if self._place() == place else (0, self._place())
+            patience = self._patience(*place, limited=limited)
             if beats * beat >= patience:
-                raise Died(f"it took more than {patience:g} s", at)
+                raise Died(f"it took more than {patience:g} s", *place)
         answer: Answer = pickle.loads(await self._answers.receive_exactly(length))  # noqa: S301 - from our own process
         return answer
+
+    def _patience(self, at: int | None, loading: Part | None, *, limited: bool) -> float:
+        if loading is not None:
+            return _LOAD_SECONDS
+        if not limited:
+            return math.inf
+        return self._limits.wall_seconds if at is not None else _START_SECONDS
+
+    def _place(self) -> tuple[int | None, Part | None]:
+        return self._at(), self._position.loading
 
     def _at(self) -> int | None:
         position = self._position.get()

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import sys
+import threading
 import types
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -151,6 +155,54 @@ async def test_a_rule_that_answers_what_it_may_not_is_left_out(
     assert pause.part == Part("acme", "file rule", "flagged")
     assert "it answered 42, where an Objection, a text or None belongs" in pause.why
     assert len(of_type(await events_of(database), FilesExtracted)) == 3
+
+
+class Awkward(Flagged):
+    """Something is wrong with it on its way to worker processes."""
+
+    def __init__(self, name: str, held: object = None) -> None:
+        self.name = name
+        self.held = held
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self.held is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def score(self, file: SourceFile) -> Score:
+        return Score(value=50)
+
+    def check(self, file: SourceFile) -> Any: ...
+
+
+def not_at_home_there(monkeypatch: pytest.MonkeyPatch) -> Any:
+    module: Any = types.ModuleType("only_here")
+    monkeypatch.setitem(sys.modules, "only_here", module)
+    module.OnlyHere = type("OnlyHere", (Awkward,), {"__module__": "only_here"})
+    return module.OnlyHere
+
+
+async def test_what_cannot_be_sent_to_worker_processes_is_left_out_like_what_raises(
+    make_daemon: MakeDaemon, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged: Logged
+) -> None:
+    await cloned_repositories(database, tmp_path / "state" / "repos", 9)
+    stranger = not_at_home_there(monkeypatch)
+    acme = offering(
+        file_rules=[Awkward("locked", threading.Lock()), Awkward("killing", "it"), Awkward("fine-rule")],
+        scorers=[Awkward("computed", lambda: 1), stranger("strange"), Awkward("fine")],
+    )
+    outcome = await make_daemon(BOTH | {"acme": acme}, OPEN, quarantine_after=2).run()
+    kinds = {"locked": "file rule", "killing": "file rule", "computed": "scorer", "strange": "scorer"}
+    assert {pause.part for pause in outcome.pauses} == {Part("acme", kind, name) for name, kind in kinds.items()}
+    for paused in outcome.pauses:
+        assert f"{paused.part.name!r} of the plugin 'acme' failed on being sent to a worker process" in paused.why
+    events = await events_of(database)
+    assert len(of_type(events, FilesExtracted)) == len(of_type(events, FilesScored)) == 9
+    assert of_type(events, TaskDeadLettered) == []
+    assert logged.count("quarantined") == 4
+    rows = await database.fetch("select scores from processed_files where content is not null")
+    assert all({"complexity", "fine"} < set(row["scores"]) for row in rows)
+    assert all({"computed", "strange"}.isdisjoint(row["scores"]) for row in rows)
 
 
 class OneInTen:

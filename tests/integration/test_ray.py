@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -15,7 +16,7 @@ import pytest
 
 import codelupe_ray
 from codelupe import Executor, WorkerLost
-from codelupe.contracts.boundary import ContributionFailed
+from codelupe.contracts.boundary import ContributionFailed, Part, guard_scorer, used_parts
 from codelupe.daemon import Daemon
 from codelupe_ray.executor import RayExecutor, RayUnavailable
 from codelupe_ray.settings import RaySettings
@@ -121,6 +122,32 @@ async def test_what_cannot_be_pickled_is_the_caller_s_error(executor: Executor) 
     with pytest.raises(TypeError, match="this cannot be pickled"):
         await executor.map(type, [1, functions.CannotBePickled()])
     assert await executor.map(functions.square, [3]) == [9]
+
+
+@pytest.mark.parametrize("on_arrival", [functions.leave_at_once, functions.raise_on_arrival, lambda: None])
+async def test_a_contribution_that_cannot_be_sent_is_the_offering_plugin_s(
+    executor: Executor, on_arrival: Callable[[], None]
+) -> None:
+    """The last is one that Ray's own pickler would take; actors have worker processes, which would not."""
+    contributions = [
+        guard_scorer("fine", functions.Contribution("fine")),
+        guard_scorer("acme", functions.Contribution("bad", on_arrival)),
+    ]
+    for call in (
+        partial(executor.map, functions.count, range(100), contributions),
+        partial(executor.map, functions.names_of, [[], contributions]),
+        partial(executor.run, functions.names_of, contributions),
+    ):
+        with pytest.raises(ContributionFailed, match="failed on being sent to a worker process") as failed:
+            await call()
+        assert failed.value.part == Part("acme", "scorer", "bad")
+    assert await executor.map(functions.count, [1], contributions[:1]) == [1]
+
+
+async def test_what_was_sent_was_used(executor: Executor) -> None:
+    with used_parts() as used:
+        await executor.map(functions.count, [1], [guard_scorer("acme", functions.Contribution("it"))])
+    assert used == {Part("acme", "scorer", "it")}
 
 
 async def test_cancelling_the_caller_stops_the_work(executor: Executor, tmp_path: Path) -> None:

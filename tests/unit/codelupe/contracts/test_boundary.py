@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import math
 import pickle
+import sqlite3
+import threading
+import types
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import timedelta
+from enum import IntEnum
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -23,6 +29,7 @@ from codelupe.contracts.boundary import (
     guard_scorer,
     guard_search_index,
     guard_source,
+    loading_at_once,
     part_of,
     used_parts,
 )
@@ -190,6 +197,183 @@ def test_what_was_called_or_sent_to_another_process_was_used() -> None:
 class _Named(_Plain):
     def __init__(self, name: str) -> None:
         self.name = name
+
+
+# --- on their way to worker processes ---
+
+SENT = "failed on being sent to a worker process: "
+
+
+class Holding(_Named):
+    """It holds something that pickle may refuse."""
+
+    def __init__(self, held: object, name: str = "holding") -> None:
+        super().__init__(name)
+        self.held = held
+
+    def check(self, judged: object) -> None: ...
+
+
+class RaisingWhenPickled(Holding):
+    def __getstate__(self) -> Any:
+        assert isinstance(self.held, BaseException)
+        raise self.held
+
+
+class RaisingWhenReduced(Holding):
+    def __reduce__(self) -> Any:
+        assert isinstance(self.held, BaseException)
+        raise self.held
+
+
+def local_class() -> Any:
+    class Local(Holding): ...
+
+    return Local(1)
+
+
+def nested(depth: int) -> list[Any]:
+    it: list[Any] = []
+    for _ in range(depth):
+        it = [it]
+    return it
+
+
+def of_a_module_that_is_gone() -> Any:
+    return type("Gone", (Holding,), {"__module__": "no_such_module"})(1)
+
+
+ERRORS_ON_THE_WAY = [*RAISED, MemoryError(), RecursionError(), BaseExceptionGroup("", [SystemExit()])]
+CANNOT_BE_PICKLED = [
+    *map(Holding, (lambda: 1, threading.Lock(), sqlite3.connect(":memory:"), (n for n in range(1)), nested(100_000))),
+    *(kind(error) for kind in (RaisingWhenPickled, RaisingWhenReduced) for error in ERRORS_ON_THE_WAY),
+    local_class(),
+    of_a_module_that_is_gone(),
+]
+GUARDS: list[Any] = [guard_file_rule, guard_scorer, guard_repository_rule]
+
+
+@pytest.mark.parametrize("offered", CANNOT_BE_PICKLED, ids=lambda it: type(it).__name__)
+def test_what_cannot_be_pickled_is_the_offering_plugin_s(offered: Any) -> None:
+    for guard in GUARDS:
+        it = guard("acme", offered)
+        with pytest.raises(ContributionFailed, match=f"{it.name!r} of the plugin 'acme' {SENT}.") as failed:
+            pickle.dumps({"rules": (guard("fine", _Named("fine")), it)}, pickle.HIGHEST_PROTOCOL)
+        assert failed.value.part == Part("acme", it._part.kind, it.name)
+        assert "open locks, files and connections when they are first used" in str(failed.value.hint)
+
+
+def test_an_open_file_is_the_offering_plugin_s(tmp_path: Path) -> None:
+    with (tmp_path / "open").open("w") as file, pytest.raises(ContributionFailed, match=SENT):
+        pickle.dumps(guard_scorer("acme", Holding(file)))
+
+
+class RaisingOnArrival(Holding):
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        raise state["held"]
+
+
+class Restored(Holding):
+    """``held`` says how often."""
+
+    times = 0
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        Restored.times += 1
+        self.__dict__.update(state)
+
+
+def ignore(part: Part | None) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("bad"), ImportError("gone"), KeyboardInterrupt(), SystemExit(0)],
+    ids=lambda it: type(it).__name__,
+)
+def test_what_cannot_be_unpickled_is_the_offering_plugin_s(error: BaseException) -> None:
+    for guard in GUARDS:
+        sent = pickle.dumps([guard("fine", _Named("fine")), guard("acme", RaisingOnArrival(error, "it"))])
+        with loading_at_once(ignore), pytest.raises(ContributionFailed, match=f"'acme' {SENT}") as failed:
+            pickle.loads(sent)
+        assert failed.value.part.full_name == "acme.it"
+        fine, it = pickle.loads(sent)
+        assert (fine.version, it.name) == (1, "it")
+        for _ in range(2):
+            with pytest.raises(ContributionFailed, match=f"'it' of the plugin 'acme' {SENT}"):
+                _ = it.held
+
+
+def test_a_worker_process_ends_by_its_memory_limit_also_while_it_unpickles() -> None:
+    parts: list[Part | None] = []
+    sent = pickle.dumps(guard_scorer("acme", RaisingOnArrival(MemoryError(), "it")))
+    with loading_at_once(parts.append), pytest.raises(MemoryError):
+        pickle.loads(sent)
+    assert parts == [Part("acme", "scorer", "it")], "it is known until the end"
+
+
+def test_it_is_unpickled_where_it_arrives_and_passed_on_unread_before() -> None:
+    Restored.times = 0
+    passed_on = pickle.dumps(pickle.loads(pickle.dumps((guard_scorer("acme", Restored("x")),))))
+    assert Restored.times == 0
+    parts: list[Part | None] = []
+    with loading_at_once(parts.append):
+        [it] = pickle.loads(passed_on)
+    assert parts == [Part("acme", "scorer", "holding"), None]
+    assert (it.held, it.score(FILE), Restored.times) == ("x", None, 1)
+
+
+def test_another_pickler_that_would_take_closures_sends_the_same() -> None:
+    cloudpickle = pytest.importorskip("cloudpickle")
+    it = pickle.loads(cloudpickle.dumps(guard_scorer("acme", Holding("x"))))
+    assert it.held == "x"
+    with pytest.raises(ContributionFailed, match=SENT):
+        cloudpickle.dumps(guard_scorer("acme", Holding(lambda: 1)))
+
+
+def test_what_it_holds_may_change_between_two_calls() -> None:
+    offered = Holding([1])
+    guarded: Any = guard_scorer("acme", offered)
+    pickle.dumps(guarded)
+    offered.held = [1, 2]
+    assert pickle.loads(pickle.dumps(guarded)).held == [1, 2]
+
+
+def test_it_can_be_copied_whether_it_can_be_pickled_or_not() -> None:
+    guarded: Any = guard_scorer("acme", Holding([lambda: 1]))
+    shallow, deep = copy.copy(guarded), copy.deepcopy([guarded])[0]
+    assert shallow.held is guarded.held
+    assert (deep.held is guarded.held, deep.held == guarded.held) == (False, True)
+    assert part_of(shallow) == part_of(deep) == part_of(guarded)
+    arrived = copy.deepcopy(pickle.loads(pickle.dumps(guard_scorer("acme", Holding("x")))))
+    assert arrived.held == "x"
+
+
+def test_its_attributes_are_plain_values_there() -> None:
+    class Name(str):
+        __slots__ = ()
+
+    class Version(IntEnum):
+        FIRST = 1
+
+    class Weight(float): ...
+
+    offered: Any = types.SimpleNamespace(name=Name("it"), version=Version.FIRST, weight=Weight(2.5), score=None)
+    guarded = guard_scorer("acme", offered)
+    assert [type(value) for value in (guarded.name, guarded.version, guarded.weight)] == [str, int, float]
+    assert (guarded.name, guarded.version, guarded.weight) == ("it", 1, 2.5)
+    assert type(guard_scorer("acme", _Named("it")).weight) is float
+
+
+def test_what_arrives_as_something_else_is_the_offering_plugin_s() -> None:
+    class Odd(Holding):
+        def __reduce__(self) -> Any:
+            return int, (7,)
+
+    for guard, method in ((guard_file_rule, "check"), (guard_scorer, "score")):
+        it: Any = pickle.loads(pickle.dumps(guard("acme", Odd(1))))
+        with pytest.raises(ContributionFailed, match=r"of the plugin 'acme' failed on a/b\.py: AttributeError: .*"):
+            getattr(it, method)(FILE)
 
 
 @pytest.mark.parametrize(

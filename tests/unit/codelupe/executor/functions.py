@@ -7,8 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 MIB = 1024 * 1024
 HOG = 2048
@@ -117,6 +118,10 @@ def raise_value_error(item: int) -> None:
     raise ValueError(f"{item} is no good")
 
 
+def raise_on_arrival() -> None:
+    raise ValueError("no arrival")
+
+
 class Stubborn(Exception):
     """Cannot be made again from its arguments."""
 
@@ -149,6 +154,32 @@ class CannotBeRead:
 
     def __reduce__(self) -> tuple[object, ...]:
         return int, ("no number",)
+
+
+class Contribution:
+    """A scorer that does something when it is unpickled."""
+
+    version = 1
+    weight = 1.0
+
+    def __init__(self, name: str, on_arrival: Callable[[], None] | None = None) -> None:
+        self.name = name
+        self.on_arrival = on_arrival
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self.on_arrival is not None:
+            self.on_arrival()
+
+    def score(self, file: object) -> None: ...
+
+
+def names_of(contributions: Sequence[Any]) -> list[str]:
+    return [one.name for one in contributions]
+
+
+def count(item: object, contributions: Sequence[Any]) -> int:
+    return len(contributions)
 
 
 class CountsItsReaders:

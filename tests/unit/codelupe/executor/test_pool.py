@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ import anyio
 import pytest
 
 from codelupe import Executor, WorkerLost
-from codelupe.executor import ProcessExecutor
+from codelupe.contracts.boundary import ContributionFailed, Part, guard_scorer
+from codelupe.executor import ProcessExecutor, process
 from tests.loop_clock import LoopClock
 from tests.processes import children, read_pid, wait_until_gone
 from tests.unit.codelupe.executor.functions import (
@@ -27,10 +29,12 @@ from tests.unit.codelupe.executor.functions import (
     MIB,
     CannotBePickled,
     CannotBeRead,
+    Contribution,
     CountsItsReaders,
     KillsItsReader,
     abort,
     be_killed,
+    count,
     die_on_bad,
     eat_memory,
     eat_memory_bit_by_bit,
@@ -40,6 +44,8 @@ from tests.unit.codelupe.executor.functions import (
     leak_and_tell_pid,
     leave,
     leave_at_once,
+    names_of,
+    raise_on_arrival,
     raise_stubborn,
     raise_value_error,
     return_a_lambda,
@@ -363,6 +369,78 @@ async def test_a_constant_that_kills_its_readers_is_nobody_s_item() -> None:
         with pytest.raises(WorkerLost, match="status 9"):
             await executor.map(ignore_constant, [1, 2], KillsItsReader())
         assert await executor.map(square, [3]) == [9]
+
+
+# --- what is the failure of a plugin that contributes to it ---
+
+BY = Part("acme", "scorer", "bad")
+
+
+async def failed_on_the_way(executor: Executor, contributions: list[Any]) -> None:
+    """Among the constants, among the items and among the arguments."""
+    with pytest.raises(ContributionFailed, match="failed on being sent to a worker process") as in_constants:
+        await executor.map(count, range(200), contributions)
+    with pytest.raises(ContributionFailed, match="failed on being sent to a worker process") as in_item:
+        await executor.map(names_of, [[], contributions, []])
+    with pytest.raises(ContributionFailed, match="failed on being sent to a worker process") as in_arguments:
+        await executor.run(names_of, contributions)
+    assert [failed.value.part for failed in (in_constants, in_item, in_arguments)] == [BY] * 3
+
+
+def among_others(bad: Contribution) -> list[Any]:
+    return [guard_scorer("fine", Contribution("fine")), guard_scorer("acme", bad), guard_scorer("z", Contribution("z"))]
+
+
+@pytest.mark.parametrize(
+    "on_arrival",
+    [raise_on_arrival, leave, interrupt, segfault, be_killed, leave_at_once, eat_memory, spin_in_c, sleep],
+)
+@in_own_loop
+async def test_a_contribution_that_ends_or_holds_up_its_process_on_arrival_is_named(
+    on_arrival: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if on_arrival in {spin_in_c, sleep}:
+        monkeypatch.setattr(process, "_LOAD_SECONDS", 2.0)
+    async with ProcessExecutor(2, item_seconds=2, memory_mib=512) as executor:
+        await failed_on_the_way(executor, among_others(Contribution("bad", on_arrival)))
+        assert await executor.map(count, range(5), among_others(Contribution("bad"))) == [3] * 5
+        assert await executor.run(names_of, among_others(Contribution("bad"))) == ["fine", "bad", "z"]
+
+
+@in_own_loop
+async def test_a_contribution_that_cannot_be_pickled_is_named() -> None:
+    async with ProcessExecutor(1) as executor:
+        await failed_on_the_way(executor, among_others(Contribution("bad", lambda: None)))
+        assert await executor.map(square, [3]) == [9]
+
+
+@in_own_loop
+async def test_a_contribution_whose_module_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("only_here")
+    monkeypatch.setitem(sys.modules, "only_here", module)
+    module.OnlyHere = type("OnlyHere", (Contribution,), {"__module__": "only_here"})  # type: ignore[attr-defined]
+    async with ProcessExecutor(1) as executor:
+        await failed_on_the_way(executor, among_others(module.OnlyHere("bad")))
+        with pytest.raises(ContributionFailed, match="ModuleNotFoundError: No module named 'only_here'"):
+            await executor.map(count, [1], among_others(module.OnlyHere("bad")))
+
+
+@in_own_loop
+async def test_a_file_that_kills_the_process_is_no_contribution_s_failure() -> None:
+    async with ProcessExecutor(1) as executor:
+        outcomes = await executor.map(count, [1, KillsItsReader(), 2], among_others(Contribution("bad")))
+    assert [isinstance(outcome, WorkerLost) for outcome in outcomes] == [False, True, False]
+
+
+@in_own_loop
+async def test_a_name_of_any_length_and_script_is_told() -> None:
+    async with ProcessExecutor(1) as executor:
+        for name in ("ä語", "x" * 2000):
+            with pytest.raises(ContributionFailed) as failed:
+                await executor.map(count, [1], [guard_scorer("acme", Contribution(name, be_killed))])
+            assert failed.value.part.name == name
+        with pytest.raises(WorkerLost):
+            await executor.map(count, [1], [guard_scorer("acme", Contribution("x" * 100_000, be_killed))])
 
 
 # --- ends ---
