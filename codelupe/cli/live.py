@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import anyio
+import structlog
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -32,6 +33,7 @@ _ROOMY, _NARROW = 100, 70
 """Columns from which on there is room for a long bar, and for a short one."""
 
 States = list[dict[str, Any]]
+log = structlog.get_logger("codelupe")
 
 
 def make_view(console: Console, *, summary: Console | None) -> View:
@@ -58,9 +60,11 @@ class View(ABC):
         if self._summary is not None:
             status = await read_status(runtime.database, extensions)
             took = time.monotonic() - self._began
-            show_summary(
+            failed = show_summary(
                 self._summary, status, extensions.status_sections, runtime.directories, runtime.progress.seconds, took
             )
+            for one in failed:
+                log.warning("status_section_failed", plugin=one.plugin, section=one.section, error=one.error)
 
     async def watch(self, runtime: Runtime, extensions: Extensions) -> None:
         order = flow_order(extensions.subscriptions)

@@ -24,7 +24,11 @@ def status(
     as_json: AsJson = False,
     watch: Annotated[bool, typer.Option("--watch", help="Go on showing it, once a second, until Ctrl-C.")] = False,
 ) -> None:
-    """Show what each subscription has done and has yet to do, and what came of it."""
+    """Show what each subscription has done and has yet to do, and what came of it.
+
+    What came of it is told by plugins. Where one fails, the rest is shown and a line says which plugin it was and why;
+    with --json an object with the keys "plugin", "section" and "error" has its place.
+    """
 
     async def show(session: Session) -> None:
         if watch:

@@ -17,6 +17,8 @@ Declaration = Subscription | BatchSubscription | Job | Service
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NUMBERS = ("concurrency", "size", "version")
+_DURATIONS = ("every", "timeout", "grace")
+_CHOICES = ("dead_letter_blocks_stream", "from_now", "replayable", "leader")
 
 
 def check_declaration(plugin: str, offered: Declaration) -> Declaration:
@@ -50,8 +52,11 @@ def _check_numbers(declaration: Declaration) -> None:
         _check_count(declaration, name, getattr(declaration, name, 1))
     for each in fields(declaration):
         value = getattr(declaration, each.name)
-        if each.name == "every" or isinstance(value, timedelta):
+        is_unlimited = each.name == "timeout" and value is None
+        if each.name in _DURATIONS and not is_unlimited:
             _check_duration(declaration, each.name, value, least=timedelta(microseconds=1))
+        elif each.name in _CHOICES and not isinstance(value, bool):
+            raise TypeError(f"{declaration.name}: {each.name} = {value!r} is neither True nor False")
     if isinstance(declaration, Subscription | BatchSubscription):
         retry = declaration.retry
         _check_count(declaration, "retry.attempts", getattr(retry, "attempts", None))

@@ -63,7 +63,7 @@ class Extensions:
             mine.update(theirs) if isinstance(mine, dict) else mine.extend(theirs)
 
 
-_HOST_NAMES = {"executors": ("processes",)}
+_HOST_NAMES = {"executors": ("processes",), "status_sections": ("subscriptions", "paused", "jobs")}
 
 
 def _names(offered: list[Any] | dict[str, Any]) -> list[str]:

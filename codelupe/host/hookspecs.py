@@ -16,7 +16,8 @@ Hooks only register what a plugin offers. Events reach it through the log, never
 A plugin that raises at its import or in a hook, whatever it raises, is broken: ``codelupe plugins list`` says why, and
 the others go on. So is one that implements no hook, or a hook without :data:`codelupe.hookimpl`; one that offers a
 subscription, job or service that could not work, such as a handler that is not async or does not take its arguments;
-and one that offers a rule, scorer, source, search index, executor or status section under a name that is taken. What a
+one that offers a rule, scorer, source, search index, executor or status section under a name that is taken; one whose
+checks are no findings or take more than 20 seconds; and one with a command that has no name or help to show. What a
 plugin prints meanwhile goes to standard error; signal handlers, the working directory and the policy for event loops
 are put back. ``os._exit`` ends the process: no host can survive that.
 """
@@ -64,9 +65,9 @@ def codelupe_migrations() -> Traversable:
     waits for a lock for more than 30 seconds or, while the daemon starts, takes more than 5 minutes is rolled back and
     breaks the plugin; ``codelupe db migrate`` applies it without that limit of 5 minutes.
 
-    Handlers, jobs and services of the plugin look into its schema first, and then into CodeLupe's, and so does all that
-    they call. What those of another plugin call, such as a repository source or a search index, therefore looks into
-    the schema of that plugin, and commands and status sections look into CodeLupe's alone: there, write
+    Handlers, jobs, services and status sections of the plugin look into its schema first, and then into CodeLupe's, and
+    so does all that they call. What those of another plugin call, such as a repository source or a search index,
+    therefore looks into the schema of that plugin, and commands look into CodeLupe's alone: there, write
     ``plugin_<name>.<table>``.
     """
 
@@ -142,14 +143,17 @@ def codelupe_executors(settings: BaseModel) -> Iterable[tuple[str, Executor]]:
 
 @hookspec
 def codelupe_status_sections() -> Iterable[StatusSection]:
-    """What came of the plugin's work, for ``codelupe status`` and the end of ``codelupe run --until-idle``."""
+    """What came of the plugin's work, for ``codelupe status`` and the end of ``codelupe run --until-idle``.
+
+    A section that fails breaks nothing: a line says so in its place.
+    """
 
 
 @hookspec
 def codelupe_checks() -> Iterable[Finding]:
     """What the plugin needs on this machine, looked at now: for ``codelupe doctor``, and before ``codelupe run``.
 
-    A bad finding keeps ``codelupe run`` from starting. Called without arguments.
+    A bad finding keeps ``codelupe run`` from starting. Called without arguments, in a thread of its own.
     """
 
 
@@ -157,5 +161,6 @@ def codelupe_checks() -> Iterable[Finding]:
 def codelupe_source_setting() -> str:
     """The name of the plugin's setting that takes the folders and git URLs of ``codelupe run --source``.
 
-    The setting is a list of texts. Called without arguments, before the settings are validated.
+    The setting is a list of texts, in the model from :func:`codelupe_settings`. Called without arguments, before the
+    settings are validated.
     """

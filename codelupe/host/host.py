@@ -30,13 +30,13 @@ from codelupe.contracts.search import SearchIndex
 from codelupe.errors import PluginError
 from codelupe.executor.contract import Executor
 from codelupe.host import hookspecs
-from codelupe.host.checks import Finding
+from codelupe.host.checks import CHECK_SECONDS, Finding, read_findings
 from codelupe.host.declarations import check_declaration
 from codelupe.host.discovery import GROUP, Plugin, is_good_name
 from codelupe.host.extensions import Extensions
-from codelupe.host.isolation import isolate
+from codelupe.host.isolation import call_within, isolate
 from codelupe.host.manifest import Manifest, ManifestEntry
-from codelupe.host.status_sections import StatusSection
+from codelupe.host.status_sections import StatusSection, guard_status_section
 from codelupe.postgres import Database
 from codelupe.postgres.migrate import Migration, read_migrations, schema_of
 from codelupe.work.subscriptions import BatchSubscription, Job, Service, Subscribed, Subscription
@@ -111,25 +111,34 @@ class Host:
         """The commands and groups that each plugin brings to the command line, by plugin and by name."""
         return {plugin.name: self._isolate(plugin, "codelupe_commands", _read_commands) or {} for plugin in self.active}
 
+    def lines_of_help(self, plugin: Plugin) -> dict[str, str]:
+        """What the plugin's commands say of themselves, by name; none if it breaks."""
+        return self._isolate(plugin, "codelupe_commands", _read_lines_of_help) or {}
+
     def checks(self) -> list[Finding]:
-        """What the plugins find when they look at this machine."""
+        """What the plugins find when they look at this machine. One that takes too long is broken."""
         found: list[Finding] = []
         for plugin in self.active:
-            found += self._isolate(plugin, "codelupe_checks", partial(_all, Finding)) or []
+            found += self._isolate(plugin, "codelupe_checks", read_findings, seconds=CHECK_SECONDS) or []
         return found
 
     def source_settings(self) -> dict[str, str]:
         """The setting of each plugin that takes what ``run --source`` names, by plugin."""
-        named = {plugin.name: self._isolate(plugin, "codelupe_source_setting", str) for plugin in self.active}
+        models = self.settings_models()
+        named = {
+            plugin.name: self._isolate(
+                plugin, "codelupe_source_setting", partial(_read_source_setting, models.get(plugin.name))
+            )
+            for plugin in self.active
+        }
         return {name: setting for name, setting in named.items() if setting is not None}
 
     def manifest_of(self, plugin: Plugin, offered: Extensions) -> Manifest:
         """What the plugin's manifest is to say, by what it offers."""
         prefix = f"{plugin.name}."
-        commands = self.commands().get(plugin.name, {})
         return Manifest(
             hooks=plugin.hooks,
-            commands={name: command.get_short_help_str(1000) for name, command in commands.items()},
+            commands=self.lines_of_help(plugin),
             subscriptions=tuple(_entry(it, prefix) for it in offered.subscriptions if it.name.startswith(prefix)),
             jobs=tuple(_entry(it, prefix) for it in offered.jobs if it.name.startswith(prefix)),
         )
@@ -194,9 +203,13 @@ class Host:
             scorers=ask("codelupe_scorers", partial(_guarded, plugin, Scorer, guard_scorer)) or [],
             search_indexes=ask("codelupe_search_index", partial(_search_index, plugin)) or {},
             executors=ask("codelupe_executors", partial(_executors, plugin)) or {},
-            status_sections=ask("codelupe_status_sections", partial(_all, StatusSection)) or [],
+            status_sections=ask("codelupe_status_sections", partial(self._sections, plugin)) or [],
         )
         return offered if plugin.is_active else Extensions()
+
+    def _sections(self, plugin: Plugin, offered: Iterable[Any]) -> list[StatusSection]:
+        schema = self.schemas.get(plugin.name)
+        return [guard_status_section(plugin.name, each, schema) for each in _all(StatusSection, offered)]
 
     def _isolate(
         self,
@@ -204,8 +217,13 @@ class Host:
         hook: str | None,
         read: Callable[[Any], T] | Callable[[], T],
         arguments: Mapping[str, Any] | None = None,
+        *,
+        seconds: float | None = None,
     ) -> T | None:
-        """What ``read`` makes of the hook's answer; None if there is none, or the plugin broke at it."""
+        """What ``read`` makes of the hook's answer; None if there is none, or the plugin broke at it.
+
+        With ``seconds`` it breaks at taking longer.
+        """
         implementation = self._implementation(plugin, hook) if hook is not None else None
         if not plugin.is_active or (hook is not None and implementation is None):
             return None
@@ -219,7 +237,8 @@ class Host:
 
         function = implementation.function if implementation is not None else None
         fail = partial(plugin.fail, hook=hook, function=function)
-        return isolate(plugin.name, hook or "registration", ask, fail)
+        action = ask if seconds is None else partial(call_within, seconds, ask)
+        return isolate(plugin.name, hook or "registration", action, fail)
 
     def _implementation(self, plugin: Plugin, hook: str) -> pluggy.HookImpl | None:
         found = getattr(self._manager.hook, hook).get_hookimpls()
@@ -244,10 +263,28 @@ def _read_settings_model(model: Any) -> type[BaseModel]:
 def _read_commands(app: Any) -> dict[str, Any]:
     root = typer.Typer(rich_markup_mode=None, add_completion=False)
     root.add_typer(_checked(app, typer.Typer))  # without a name: what it holds comes to the top
-    commands = dict(typer.main.get_group(root).commands)
+    commands: dict[Any, Any] = dict(typer.main.get_group(root).commands)
     if not commands:
         raise ValueError("offered a command line without a command")
+    for name in commands:
+        if not isinstance(name, str) or not name.isprintable() or not name.strip():
+            raise TypeError(f"offered a command with the name {name!r}, which is no printable text")
     return commands
+
+
+def _read_lines_of_help(app: Any) -> dict[str, str]:
+    lines = {name: command.get_short_help_str(1000) for name, command in _read_commands(app).items()}
+    for name, line in lines.items():
+        if not isinstance(line, str):
+            raise TypeError(f"the help of the command {name!r} is {line!r}, which is no text")
+        line.encode()
+    return lines
+
+
+def _read_source_setting(model: type[BaseModel] | None, name: Any) -> str:
+    if not isinstance(name, str) or model is None or name not in model.model_fields:
+        raise TypeError(f"named {name!r}, which is none of its settings")
+    return name
 
 
 def _read_migrations(plugin: Plugin, folder: Any) -> list[Migration]:

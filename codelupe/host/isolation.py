@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, redirect_stdout, suppress
 from types import FrameType
 from typing import Any, TypeVar
@@ -29,13 +30,46 @@ def isolate(plugin: str, activity: str, action: Callable[[], T], fail: Callable[
     """What the action returns; None if it raises, once ``fail`` has the error. Only Ctrl-C passes through."""
     with _reported_if_slow(plugin, activity), _as_it_was(plugin, activity), _own_interrupt() as is_interrupted:
         try:
-            with _stdout_to_stderr():
+            with stdout_to_stderr():
                 return action()
         except BaseException as error:
             if is_interrupted():
                 raise
             fail(error)
             return None
+
+
+def begin(action: Callable[[], T]) -> Future[T]:
+    """Call it in a thread of its own, which the process does not wait for at its end."""
+    future: Future[T] = Future()
+    future.set_running_or_notify_cancel()
+
+    def call() -> None:
+        try:
+            future.set_result(action())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=call, name="plugin", daemon=True).start()
+    return future
+
+
+def call_within(seconds: float, action: Callable[[], T]) -> T:
+    """What the action returns or raises, in a thread of its own; what has not ended by then is left to itself.
+
+    Raises:
+        TimeoutError: it has not ended in time.
+    """
+    future = begin(action)
+    wait([future], seconds)
+    if not future.done():
+        raise late(seconds)
+    return future.result()
+
+
+def late(seconds: float) -> TimeoutError:
+    """What is said of code that has not ended in time."""
+    return TimeoutError(f"not done within {seconds:g} s")
 
 
 @contextmanager
@@ -114,7 +148,7 @@ def _restore_directory(directory: str | None) -> Iterator[str]:
 
 
 @contextmanager
-def _stdout_to_stderr() -> Iterator[None]:
+def stdout_to_stderr() -> Iterator[None]:
     """Also what libraries in C and child processes write."""
     with redirect_stdout(sys.stderr):
         try:

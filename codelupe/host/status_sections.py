@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from itertools import islice
+from numbers import Number
+from typing import Any, TypeVar
 
+import anyio
+import msgspec
+
+from codelupe.contracts.boundary import ContributionFailed, Part
+from codelupe.host.failure import describe
+from codelupe.host.isolation import begin, call_within, late
 from codelupe.postgres import Database
+from codelupe.postgres.search_path import inside_schema
+
+T = TypeVar("T")
+
+SECTION_SECONDS = 10.0
+"""How long a section may take to read, and then to make its lines, and its tables."""
+_CLOSE_SECONDS = 2.0
+_CONNECTIONS = 2
+_MOST_ROWS = 10_000
+_LONGEST_FAULT = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +44,13 @@ class StatusSection:
     """What came of a plugin's work.
 
     ``read`` returns data fit for JSON, which ``status --json`` shows under ``name``. From it ``counts`` makes lines of
-    the summary, each with a name, how many, and of which kinds; ``tables`` makes tables that follow.
+    the summary, each with a name, how many, and of which kinds; ``tables`` makes tables that follow, of 10,000 rows at
+    most. The names ``subscriptions``, ``jobs`` and ``paused`` are the host's.
+
+    Each of the three is called in a thread of its own and may take 10 seconds; ``read`` is given two connections of its
+    own, which look for tables in the plugin's schema first. Of one that fails, takes longer or returns something else,
+    ``status`` says in a line which plugin's it is and why, ``status --json`` has ``{"plugin", "section", "error"}`` in
+    its place, and the rest is shown.
     """
 
     name: str
@@ -35,3 +62,120 @@ class StatusSection:
 def listing(counts: dict[str, int]) -> str:
     """For example ``1,203 accepted, 17 rejected``."""
     return ", ".join(f"{count:,} {name}" for name, count in counts.items())
+
+
+def guard_status_section(plugin: str, section: StatusSection, schema: str | None) -> StatusSection:
+    """The section with a boundary around its functions, whose statements find their tables in the schema first.
+
+    They raise :class:`ContributionFailed`, whatever they do.
+
+    Raises:
+        TypeError: the name is no printable text, or a function cannot be called.
+    """
+    name: Any = section.name
+    if not isinstance(name, str) or not name.isprintable() or not name.strip():
+        raise TypeError(f"offers a status section with the name {name!r} where a printable text belongs")
+    tables = _no_tables if section.tables is None else section.tables
+    for function in (section.read, section.counts, tables):
+        if not callable(function):
+            raise TypeError(f"offers the status section {name!r} with {function!r}, which cannot be called")
+    guarded = _Guarded(Part(plugin, "status section", name), section.read, section.counts, tables, schema)
+    return StatusSection(name=name, read=guarded.read, counts=guarded.counts, tables=guarded.tables)
+
+
+@dataclass(frozen=True)
+class _Guarded:
+    """Plugin code that may block, or swallow its cancellation: a thread of its own can be left behind."""
+
+    part: Part
+    inner_read: Callable[[Database], Awaitable[Any]]
+    inner_counts: Callable[[Any], Iterable[Any]]
+    inner_tables: Callable[[Any], Iterable[Any]]
+    schema: str | None
+
+    async def read(self, database: Database) -> Any:
+        with anyio.move_on_after(SECTION_SECONDS + _CLOSE_SECONDS):
+            return await asyncio.wrap_future(begin(partial(self._called, "its data", self._read, database.url)))
+        raise self._failed("its data", late(SECTION_SECONDS))
+
+    def counts(self, data: Any) -> list[tuple[str, int, str]]:
+        return self._in_time("its lines", lambda: _lines(self.inner_counts(data)))
+
+    def tables(self, data: Any) -> list[Table]:
+        return self._in_time("its tables", lambda: _tables(self.inner_tables(data)))
+
+    def _read(self, url: str) -> Any:
+        async def read() -> Any:
+            async with Database(url, connections=_CONNECTIONS, lent=True) as database:
+                with inside_schema(self.schema), anyio.move_on_after(SECTION_SECONDS):
+                    return await self.inner_read(database)
+            raise late(SECTION_SECONDS)
+
+        data = anyio.run(read)
+        msgspec.json.encode(data)
+        return data
+
+    def _in_time(self, subject: str, action: Callable[[], T]) -> T:
+        try:
+            return call_within(SECTION_SECONDS, partial(self._called, subject, action))
+        except TimeoutError as error:
+            raise self._failed(subject, error) from error
+
+    def _called(self, subject: str, function: Callable[..., T], *arguments: Any) -> T:
+        try:
+            return function(*arguments)
+        except BaseException as error:
+            raise self._failed(subject, error) from error
+
+    def _failed(self, subject: str, error: BaseException) -> ContributionFailed:
+        return ContributionFailed(self.part, subject, " ".join(describe(error).split())[:_LONGEST_FAULT])
+
+
+def _no_tables(_: Any) -> Sequence[Table]:
+    return ()
+
+
+def _lines(answer: Iterable[Any]) -> list[tuple[str, int, str]]:
+    return [_line(each) for each in _taken(answer)]
+
+
+def _line(answer: Any) -> tuple[str, int, str]:
+    match answer:
+        case (str(name), int(count), str(kinds)) if str(count):  # of too many digits it raises
+            return name, count, kinds
+        case _:
+            raise TypeError(f"it answered {answer!r} where a name, a whole number and a text belong")
+
+
+def _tables(answer: Iterable[Any]) -> list[Table]:
+    return [_table(each) for each in _taken(answer)]
+
+
+def _table(answer: Any) -> Table:
+    if not isinstance(answer, Table):
+        raise TypeError(f"it answered {answer!r} where a Table belongs")
+    columns, rows = _taken(answer.columns), [_taken(row) for row in _taken(answer.rows)]
+    for text in (answer.title, *columns):
+        if not isinstance(text, str):
+            raise TypeError(f"the title or a column of a table is {text!r}, which is no text")
+    for row in rows:
+        if len(row) != len(columns):
+            raise ValueError(f"a table of {len(columns)} columns has the row {row!r}")
+        for cell in row:
+            if not isinstance(cell, str | Number | None):
+                raise TypeError(f"a cell of a table is {cell!r}, which is neither a text nor a number nor None")
+            str(cell)  # of a number with too many digits it raises
+    return Table(title=answer.title, columns=columns, rows=rows)
+
+
+def _taken(answer: Any) -> list[Any]:
+    """As a list; what has no end would take all memory."""
+    if inspect.iscoroutine(answer):
+        answer.close()
+        raise TypeError("it is asynchronous: write `def`, without `async`")
+    if isinstance(answer, str):
+        raise TypeError(f"it answered {answer!r} where several belong")
+    taken = list(islice(answer, _MOST_ROWS + 1))
+    if len(taken) > _MOST_ROWS:
+        raise ValueError(f"it answered more than {_MOST_ROWS:,}")
+    return taken

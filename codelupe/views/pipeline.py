@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
+import anyio
+import msgspec
+
+from codelupe.contracts.boundary import ContributionFailed
 from codelupe.host.extensions import Extensions
+from codelupe.host.isolation import stdout_to_stderr
+from codelupe.host.status_sections import StatusSection
 from codelupe.postgres import Database
 from codelupe.postgres.queries import load_queries
 from codelupe.views.flow_order import flow_order
@@ -14,14 +20,46 @@ from codelupe.work.pauses import read_pauses
 _LOG = load_queries("codelupe_sql", "log")
 
 
+class FailedSection(msgspec.Struct, frozen=True):
+    """Stands where the data of a plugin's section belong."""
+
+    plugin: str
+    section: str
+    error: str
+
+    @classmethod
+    def of(cls, failure: ContributionFailed) -> Self:
+        return cls(failure.part.plugin, failure.part.name, failure.message)
+
+
 async def read_status(database: Database, extensions: Extensions) -> dict[str, Any]:
-    """Subscriptions in the order in which events flow, jobs, and the sections that plugins add."""
+    """Subscriptions in the order in which events flow, jobs, and the sections that plugins add.
+
+    One that fails is a :class:`FailedSection`.
+    """
     return {
         "subscriptions": await read_subscriptions(database, flow_order(extensions.subscriptions)),
         "paused": [pause.as_row() for pause in await read_pauses(database)],
         "jobs": [dict(row) for row in await database.fetch(_LOG.job_states)],
-        **{section.name: await section.read(database) for section in extensions.status_sections},
+        **await _read_sections(database, extensions.status_sections),
     }
+
+
+async def _read_sections(database: Database, sections: Sequence[StatusSection]) -> dict[str, Any]:
+    """All at once: each may take its time."""
+    found: dict[str, Any] = dict.fromkeys(section.name for section in sections)
+
+    async def read(section: StatusSection) -> None:
+        try:
+            found[section.name] = await section.read(database)
+        except ContributionFailed as failure:
+            found[section.name] = FailedSection.of(failure)
+
+    with stdout_to_stderr():  # what a plugin prints is no data
+        async with anyio.create_task_group() as group:
+            for section in sections:
+                group.start_soon(read, section)
+    return found
 
 
 async def read_subscriptions(database: Database, order: Sequence[str] = ()) -> list[dict[str, Any]]:

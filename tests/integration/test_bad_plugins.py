@@ -225,6 +225,134 @@ def codelupe_status_sections():
     assert (await shell("run", "--until-idle", "--set", 'disabled_plugins=["crawler","trainer"]')).code == 0
 
 
+# --- what the command line shows of plugins ---
+
+
+async def test_sections_that_fail_break_neither_status_nor_summary(shell: Shell, install: Install) -> None:
+    package = install(
+        "odd",
+        HEAD
+        + """
+from codelupe import Table
+async def read(database):
+    print("noise")
+    return 5
+async def fail(database): raise SystemExit(3)
+def ragged(data): return [Table(title="[/b]", columns=["a"], rows=[[1, 2]])]
+def sound(data): return [Table(title="[/i]", columns=["[/red]"], rows=[[7]])]
+@hookimpl
+def codelupe_status_sections():
+    return [
+        StatusSection(name="leaves", read=fail, counts=lambda data: [("never", 1, "")]),
+        StatusSection(name="miscounts", read=read, counts=lambda data: [5]),
+        StatusSection(name="ragged", read=read, counts=lambda data: [("ragged-count", data, "")], tables=ragged),
+        StatusSection(name="sound", read=read, counts=lambda data: [("sound-count", data, "")], tables=sound),
+    ]
+""",
+    )
+    assert package.exists()
+    ran = await shell("run", "--until-idle", "--set", NO_PLUGINS)
+    shown = await shell("status")
+    said = {
+        "leaves": "failed on its data: SystemExit: 3",
+        "miscounts": "failed on its lines: TypeError: it answered 5",
+        "ragged": "failed on its tables: ValueError: a table of 1 columns has the row [1, 2]",
+    }
+    for ended in (ran, shown):
+        assert ended.code == 0, ended.err
+        lines = ended.out.splitlines()
+        for name, cause in said.items():
+            [line] = [line for line in lines if f"the status section {name!r} of the plugin 'odd'" in line]
+            assert cause in line
+        assert ("noise" in ended.out, "noise" in ended.err) == (False, True)
+        for part in ("sound-count", "ragged-count", "[/i]", "[/red]", "subscription"):
+            assert part in ended.out, part
+    logged = [line for line in ran.err.splitlines() if "status_section_failed" in line]
+    assert [name for name in said if any(f'"plugin": "odd", "section": "{name}"' in line for line in logged)] == [*said]
+    data = json.loads((await shell("status", "--json")).out)
+    assert data["leaves"] == {
+        "plugin": "odd",
+        "section": "leaves",
+        "error": "the status section 'leaves' of the plugin 'odd' failed on its data: SystemExit: 3",
+    }
+    assert (data["sound"], "repositories" in data) == (5, True)
+
+
+async def test_a_section_with_a_name_of_the_host_s_breaks_its_plugin(shell: Shell, install: Install) -> None:
+    install(
+        "taker",
+        HEAD
+        + """
+async def read(database): return []
+@hookimpl
+def codelupe_status_sections(): return [StatusSection(name="subscriptions", read=read, counts=lambda data: [])]
+""",
+    )
+    listed = rows(await shell("plugins", "list", "--json"))["taker", "stranger-taker"]
+    assert (listed["state"], "offers 'subscriptions' in status_sections" in listed["error"]) == ("broken", True)
+    await shell("run", "--until-idle", "--set", 'disabled_plugins=["crawler","trainer","search","ray"]')
+    shown = json.loads((await shell("status", "--json")).out)
+    assert "filters.file-rules" in {one["name"] for one in shown["subscriptions"]}
+
+
+async def test_doctor_says_whose_check_is_none(shell: Shell, install: Install) -> None:
+    answers = {
+        "verdict": "[Finding('colour', 'ugly', 'x')]",
+        "fields": "[Finding(None, 'bad', 5, hint=5)]",
+        "things": "['good']",
+        "number": "5",
+        "leaves": "exec('raise SystemExit(0)')",
+        "group": "exec('raise BaseExceptionGroup(\"x\", [KeyboardInterrupt()])')",
+    }
+    for name, answer in answers.items():
+        install(name, f"{HEAD}@hookimpl\ndef codelupe_checks(): return {answer}\n")
+    ended = await shell("doctor", "--json")
+    found = {one["what"]: one for one in json.loads(ended.out)}
+    assert {name: found[f"plugin {name}"]["verdict"] for name in answers} == dict.fromkeys(answers, "warning")
+    assert found["git"]["verdict"] == "good"
+    assert "codelupe_checks" in found["plugin fields"]["detail"]
+    assert "plugin verdict" in (await shell("doctor")).out
+    assert (await shell("run", "--until-idle", "--set", NO_PLUGINS)).code == 0
+
+
+async def test_help_lists_the_others_and_says_whose_commands_are_broken(shell: Shell, install: Install) -> None:
+    helps = {
+        "failing": "raise RuntimeError('no help')",
+        "leaving": "raise SystemExit(0)",
+        "panicking": "raise BaseExceptionGroup('x', [KeyboardInterrupt()])",
+        "numeric": "return 5",
+        "sound": "return 'Paint it.'",
+    }
+    for name, answer in helps.items():
+        install(
+            name,
+            f"""
+            import typer
+            from typer.core import TyperCommand
+            from codelupe import hookimpl
+            app = typer.Typer()
+            class Odd(TyperCommand):
+                def get_short_help_str(self, limit=45): {answer}
+            @app.command("{name}-paint", cls=Odd)
+            def paint(): print("red")
+            @hookimpl
+            def codelupe_commands(): return app
+            """,
+        )
+    broken = set(helps) - {"sound"}
+    helped = await shell("--help")
+    assert (helped.code, "sound-paint" in helped.out, "Paint it." in helped.out) == (0, True, True)
+    assert "explain" in helped.out, "commands of built-in plugins"
+    listed = await shell("plugins", "list", "--json")
+    assert {name for name, state in states(listed).items() if state == "broken"} == broken
+    for name in broken:
+        assert f"codelupe: {name} is broken: " in helped.err
+        assert f"{name}-paint" not in helped.out
+        missing = await shell(f"{name}-paint")
+        assert (missing.code, f"{name} is broken" in missing.err) == (2, True)
+    assert (await shell("sound-paint")).out == "red\n"
+
+
 # --- settings ---
 
 MODELS = {

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
 import msgspec
 import pytest
 
-from codelupe import Database, HandlerContext, Reject, Subscription
-from codelupe.host.extensions import Extensions
-from codelupe.views.pipeline import read_status, read_subscriptions
+from codelupe import Database, HandlerContext, Reject, StatusSection, Subscription
+from codelupe.host import status_sections
+from codelupe.host.extensions import _HOST_NAMES, Extensions
+from codelupe.host.status_sections import guard_status_section
+from codelupe.views.pipeline import FailedSection, read_status, read_subscriptions
 from codelupe_crawler import codelupe_status_sections as of_repositories
 from codelupe_events import BatchReady, RepoEmpty
 from codelupe_filters import codelupe_status_sections as of_files
@@ -16,6 +24,7 @@ from codelupe_trainer.views import read_models
 from tests.conftest import RunUntilIdle
 from tests.integration.test_trace import add_batch, add_model, add_repository
 from tests.plugins import batch, empty, make_plugin
+from tests.processes import HANGS
 
 pytestmark = pytest.mark.anyio
 
@@ -126,3 +135,137 @@ async def test_batches_and_models_know_each_other(database: Database) -> None:
     assert model["losses"] == {"train": 1.5, "validation": 1.25}
     assert await read_models(database) == status["models"]
     assert msgspec.json.encode(status), "fit for JSON"
+
+
+# --- sections that fail ---
+
+Read = Callable[[Database], Awaitable[Any]]
+
+
+def guarded(name: str, read: Any, schema: str | None = None) -> StatusSection:
+    return guard_status_section("stranger", StatusSection(name=name, read=read, counts=lambda data: []), schema)
+
+
+def raiser(error: BaseException) -> Read:
+    async def read(database: Database) -> Any:
+        raise error
+
+    return read
+
+
+def answerer(answer: Any) -> Read:
+    async def read(database: Database) -> Any:
+        return answer
+
+    return read
+
+
+async def cancel_itself(database: Database) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    await anyio.sleep_forever()
+
+
+async def start_what_leaves(database: Database) -> None:
+    async def leave() -> None:
+        raise SystemExit(7)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(leave)
+
+
+async def fail_in_the_database(database: Database) -> Any:
+    return await database.fetch("select nothing from nowhere")
+
+
+def read_at_once(database: Database) -> dict[str, int]:
+    return {}
+
+
+class Wordless:
+    def __repr__(self) -> str:
+        raise SystemExit
+
+
+ITSELF: list[Any] = []
+ITSELF.append(ITSELF)
+FAILING: dict[str, tuple[Any, str]] = {
+    "raises": (raiser(ValueError("no\nnumbers")), "ValueError: no numbers"),
+    "leaves": (raiser(SystemExit(3)), "SystemExit: 3"),
+    "interrupts": (raiser(KeyboardInterrupt()), "KeyboardInterrupt"),
+    "cancelled": (raiser(asyncio.CancelledError()), "CancelledError"),
+    "group": (raiser(BaseExceptionGroup("several", [SystemExit()])), "BaseExceptionGroup: several"),
+    "closes": (raiser(GeneratorExit()), "GeneratorExit"),
+    "cancels": (cancel_itself, "CancelledError"),
+    "child": (start_what_leaves, "SystemExit: 7"),
+    "statement": (fail_in_the_database, "UndefinedTableError"),
+    "synchronous": (read_at_once, "TypeError"),
+    "object": (answerer({"a": object()}), "TypeError"),
+    "wordless": (answerer(Wordless()), "TypeError"),
+    "keys": (answerer({(1, 2): 3}), "TypeError"),
+    "surrogate": (answerer({"a": "\ud800"}), "UnicodeEncodeError"),
+    "endless": (answerer(ITSELF), "RecursionError"),
+    "secret": (raiser(OSError("postgresql://me:hidden-away@example.org/db")), "OSError"),
+}
+
+
+async def test_a_section_that_fails_costs_the_status_itself_alone(database: Database) -> None:
+    sections = [guarded(name, read) for name, (read, _) in FAILING.items()]
+    sections.insert(3, guarded("sound", answerer({"n": 1})))
+    status = await read_status(database, Extensions(status_sections=sections))
+    assert (status["sound"], status["subscriptions"]) == ({"n": 1}, [])
+    for name, (_, cause) in FAILING.items():
+        failed = status[name]
+        assert isinstance(failed, FailedSection), name
+        assert (failed.plugin, failed.section) == ("stranger", name)
+        assert f"the status section {name!r} of the plugin 'stranger' failed on its data: " in failed.error
+        assert (cause in failed.error, "\n" in failed.error, "hidden" in failed.error) == (True, False, False)
+    encoded = msgspec.json.decode(msgspec.json.encode(status))
+    assert set(encoded["raises"]) == {"plugin", "section", "error"}
+
+
+async def test_a_section_that_does_not_end_is_left_behind(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However it goes on: it waits, swallows its cancellation, or blocks its thread."""
+    monkeypatch.setattr(status_sections, "SECTION_SECONDS", 0.5)
+    end = threading.Event()
+
+    async def wait(database: Database) -> Any:
+        await database.execute("select pg_sleep($1)", HANGS)
+
+    async def swallow(database: Database) -> None:
+        while not end.is_set():
+            try:
+                await anyio.sleep(0.1)
+            except BaseException:
+                continue
+
+    async def block(database: Database) -> None:
+        end.wait(HANGS)
+
+    sections = [guarded("waits", wait), guarded("swallows", swallow), guarded("blocks", block)]
+    try:
+        with anyio.fail_after(HANGS / 2):
+            status = await read_status(database, Extensions(status_sections=sections))
+    finally:
+        end.set()
+    assert ["not done within 0.5 s" in status[section.name].error for section in sections] == [True] * 3
+
+
+async def test_a_section_has_its_own_tables_first_and_leaves_nothing_on_the_status_s_connections(
+    database: Database,
+) -> None:
+    await database.execute("create schema plugin_stranger")
+    await database.execute("create table plugin_stranger.jobs as select 5 as n")
+
+    async def read(own: Database) -> Any:
+        await own.execute("set statement_timeout = 7")
+        return await own.fetchval("select n from jobs")
+
+    status = await read_status(database, Extensions(status_sections=[guarded("own", read, "plugin_stranger")]))
+    assert status["own"] == 5
+    assert await database.fetchval("show statement_timeout") != "7ms"
+
+
+async def test_the_names_of_the_host_are_kept_from_sections(database: Database) -> None:
+    assert set(await read_status(database, Extensions())) == set(_HOST_NAMES["status_sections"])

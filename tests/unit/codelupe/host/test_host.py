@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 
 from codelupe import Database, Directories
 from codelupe.config.sources import Layer, RawSettings, validate
+from codelupe.host import host as host_module
 from codelupe.host import isolation
 from codelupe.host.discovery import Plugin, load_plugins
 from codelupe.host.extensions import Extensions
@@ -49,7 +50,7 @@ SOUND = """
 IMPORTS = """
     from datetime import timedelta
     from pydantic import BaseModel
-    from codelupe import Job, RepositoryRule, Service, Subscription, hookimpl
+    from codelupe import Finding, Job, RepositoryRule, Service, StatusSection, Subscription, hookimpl
     from codelupe_events import BatchReady
     async def handle(event, context): ...
 """
@@ -360,6 +361,16 @@ def test_a_bad_name_is_refused(install: Install, name: str) -> None:
         ("def codelupe_search_index(): return 'elastic'", "where a SearchIndex belongs"),
         ("def codelupe_executors(): return [('ray', object())]", "where a Executor belongs"),
         ("def codelupe_executors(): return ['ray']", "ValueError"),
+        ("def codelupe_status_sections(): return ['files']", "where a StatusSection belongs"),
+        ("def codelupe_status_sections(): return [StatusSection(name=5, read=handle, counts=len)]", "printable text"),
+        ("def codelupe_status_sections(): return [StatusSection(name='x', read=5, counts=len)]", "cannot be called"),
+        ("def codelupe_status_sections(): return [StatusSection(name='x', read=handle, counts=len)] * 2", "offers 'x'"),
+        ("def codelupe_status_sections(): return [StatusSection(name='jobs', read=handle, counts=len)]", "the host"),
+        ("def codelupe_status_sections(): return [StatusSection(name='paused', read=handle, counts=len)]", "the host"),
+        (
+            "def codelupe_status_sections(): return [StatusSection(name='files', read=handle, counts=len)]",
+            "has already",
+        ),
         ("def codelupe_settings(): return 5", "offered 5 where a pydantic model class belongs"),
         ("def codelupe_settings(): return dict", "where a pydantic model class belongs"),
         ("def codelupe_settings(): return None", "where a pydantic model class belongs"),
@@ -372,6 +383,14 @@ def test_a_plugin_that_breaks_its_contract_stands_alone(install: Install, hook: 
     assert_isolated(Host(load_plugins()), "broken", cause)
 
 
+BRING = """
+    import typer
+    from typer.core import TyperCommand
+    def bring(**options):
+        app = typer.Typer()
+        app.command(**options)(lambda: None)
+        return app
+"""
 ASYNC = """
     import functools
     async def three(a, event, context): ...
@@ -450,6 +469,10 @@ def test_a_handler_that_can_be_called_and_awaited_is_taken(install: Install, han
             "retry.cap",
         ),
         ("Subscription(name='s', events=(BatchReady,), handler=handle, retry=None)", "retry.attempts = None"),
+        ("Subscription(name='s', events=(BatchReady,), handler=handle, timeout=60)", "timeout = 60 is no timedelta"),
+        ("Subscription(name='s', events=(BatchReady,), handler=handle, grace=None)", "grace = None is no timedelta"),
+        ("Subscription(name='s', events=(BatchReady,), handler=handle, from_now=1)", "from_now = 1 is neither"),
+        ("Subscription(name='s', events=(BatchReady,), handler=handle, replayable='')", "replayable = '' is neither"),
         *(
             (f"Subscription(name={name!r}, events=(BatchReady,), handler=handle)", "the name")
             for name in ("", "a.b", "a b", "a\n", "a~b", "é", "x" * 65)
@@ -475,7 +498,9 @@ def test_a_subscription_that_could_not_work_is_found_at_load(install: Install, o
         ("codelupe_jobs(): return [Job(name='j', every=timedelta(1), run=handle)]", "cannot take (context)"),
         ("codelupe_jobs(): return [Job(name='j', every=timedelta(1), run=print)]", "is not async"),
         ("codelupe_services(): return [Service(name='s', run=handle)]", "cannot take (context)"),
+        ("codelupe_jobs(): return [Job(name='j', every=timedelta(1), run=one, timeout=60)]", "timeout = 60 is no"),
         ("codelupe_services(): return [Service(name='a b', run=one)]", "the name"),
+        ("codelupe_services(): return [Service(name='s', run=one, leader='yes')]", "leader = 'yes' is neither"),
     ],
 )
 def test_a_job_or_service_that_could_not_work_is_found_at_load(install: Install, hook: str, cause: str) -> None:
@@ -571,15 +596,92 @@ def test_a_plugin_that_fails_at_one_hook_offers_nothing_at_all(install: Install)
         ("def codelupe_commands(): raise RuntimeError('no commands')", "no commands"),
         ("def codelupe_commands(): return print", "where a Typer belongs"),
         ("def codelupe_commands(): return __import__('typer').Typer()", "without a command"),
+        ("def codelupe_commands(): return bring(name=5)", "the name 5, which is no printable text"),
+        ("def codelupe_commands(): return bring(name='a\\nb')", "which is no printable text"),
         ("def codelupe_migrations(): raise RuntimeError('no folder')", "no folder"),
         ("def codelupe_migrations(): return __import__('pathlib').Path('/nowhere')", "FileNotFoundError"),
         ("def codelupe_migrations(): return 5", "AttributeError"),
     ],
 )
 def test_broken_commands_and_migrations_stand_alone(install: Install, code: str, cause: str) -> None:
-    install("broken", f"{IMPORTS}\n    @hookimpl\n    {code}\n")
+    install("broken", f"{IMPORTS}\n{BRING}\n    @hookimpl\n    {code}\n")
     install("zz_sound")
     host = Host(load_plugins())
     assert host.commands()["broken"] == {}
     assert host.migrations() == []
     assert_isolated(host, "broken", cause)
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause"),
+    [
+        ("raise RuntimeError('no help')", "no help"),
+        ("raise SystemExit(0)", "SystemExit: 0"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("return 5", "the help of the command 'paint' is 5, which is no text"),
+        ("return '\\ud800'", "UnicodeEncodeError"),
+    ],
+)
+def test_a_command_that_cannot_say_what_it_is_for_breaks_its_plugin(install: Install, answer: str, cause: str) -> None:
+    code = f"""{IMPORTS}
+{BRING}
+    class Odd(TyperCommand):
+        def get_short_help_str(self, limit=45): {answer}
+    @hookimpl
+    def codelupe_commands(): return bring(name="paint", cls=Odd)
+    """
+    install("broken", code)
+    install("zz_sound")
+    host = Host(load_plugins())
+    manifests = {plugin.name: host.manifest_of(plugin, Extensions()) for plugin in host.plugins}
+    assert (manifests["broken"].commands, bool(manifests["trainer"].commands)) == ({}, True)
+    assert_isolated(host, "broken", cause)
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause"),
+    [
+        ("5", "TypeError"),
+        ("['good']", "offered 'good' where a Finding belongs"),
+        ("[Finding(5, 'good', '')]", "whose what is 5, which is no text"),
+        ("[Finding('colour', 'ugly', '')]", "whose verdict is 'ugly'"),
+        ("[Finding('colour', ['good'], '')]", "whose verdict is ['good']"),
+        ("[Finding('colour', 'good', None)]", "whose detail is None"),
+        ("[Finding('colour', 'good', '', hint=b'x')]", "whose hint is b'x'"),
+        ("[Finding('colour', 'good', '\\ud800')]", "UnicodeEncodeError"),
+    ],
+)
+def test_what_is_no_finding_breaks_its_plugin(install: Install, answer: str, cause: str) -> None:
+    install("broken", f"{IMPORTS}\n    @hookimpl\n    def codelupe_checks(): return {answer}\n")
+    install("zz_sound")
+    host = Host(load_plugins())
+    assert "git" in {finding.what for finding in host.checks()}
+    assert_isolated(host, "broken", cause)
+
+
+def test_a_check_that_does_not_end_breaks_its_plugin(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host_module, "CHECK_SECONDS", 0.5)
+    end = threading.Event()
+    monkeypatch.setitem(sys.modules, "its_end", types.SimpleNamespace(end=end))
+    code = f"{IMPORTS}\n    import its_end\n    @hookimpl\n    def codelupe_checks(): its_end.end.wait({HANGS})\n"
+    install("broken", code)
+    install("zz_sound")
+    host = Host(load_plugins())
+    try:
+        host.checks()
+    finally:
+        end.set()
+    assert_isolated(host, "broken", "not done within 0.5 s")
+
+
+@pytest.mark.parametrize("name", ["5", "'colours'", "['colour']"])
+def test_a_source_setting_that_is_none_breaks_its_plugin(install: Install, name: str) -> None:
+    code = f"""{SOUND}
+    @hookimpl
+    def codelupe_source_setting(): return {name}
+    """
+    install("broken", code)
+    install("zz_sound")
+    host = Host(load_plugins())
+    assert host.source_settings() == {"crawler": "sources"}
+    assert_isolated(host, "broken", "which is none of its settings")

@@ -1,0 +1,114 @@
+"""What a section makes of its data is checked, in time, and whatever goes wrong names the plugin that offers it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from codelupe import Database, StatusSection, Table
+from codelupe.contracts.boundary import ContributionFailed
+from codelupe.host import status_sections
+from codelupe.host.status_sections import guard_status_section
+from tests.processes import HANGS
+
+
+async def read(database: Database) -> Any: ...
+
+
+def section(
+    counts: Callable[[Any], Any] = lambda data: [], tables: Callable[[Any], Any] | None = None
+) -> StatusSection:
+    return guard_status_section("stranger", StatusSection(name="odd", read=read, counts=counts, tables=tables), None)
+
+
+def raiser(error: BaseException) -> Callable[[Any], Any]:
+    def make(data: Any) -> Any:
+        raise error
+
+    return make
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise SystemExit
+
+
+async def never(data: Any) -> Any: ...
+
+
+ANSWERS: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "raises": (raiser(ValueError("no\nnumbers")), "ValueError: no numbers"),
+    "leaves": (raiser(SystemExit(3)), "SystemExit: 3"),
+    "interrupts": (raiser(KeyboardInterrupt()), "KeyboardInterrupt"),
+    "cancels": (raiser(asyncio.CancelledError()), "CancelledError"),
+    "group": (raiser(BaseExceptionGroup("several", [SystemExit()])), "BaseExceptionGroup: several"),
+    "stops": (raiser(StopIteration()), "StopIteration"),
+    "mute": (raiser(Mute()), "Mute"),
+    "nothing": (lambda data: None, "TypeError"),
+    "text": (lambda data: "abc", "'abc'"),
+    "endless": (lambda data: itertools.repeat(("a", 1, "b")), "more than 10,000"),
+    "asynchronous": (never, "it is asynchronous"),
+}
+LINES: dict[str, tuple[Callable[[Any], Any], str]] = {
+    **ANSWERS,
+    "short": (lambda data: [("a", 1)], "('a', 1)"),
+    "swapped": (lambda data: [(1, "a", "b")], "(1, 'a', 'b')"),
+    "no number": (lambda data: [("a", "1", "b")], "('a', '1', 'b')"),
+    "digits": (lambda data: [("a", 10**5000, "b")], "ValueError"),
+}
+TABLES: dict[str, tuple[Callable[[Any], Any], str]] = {
+    **ANSWERS,
+    "no table": (lambda data: [5], "answered 5"),
+    "title": (lambda data: [Table(title=5, columns=["a"], rows=[])], "is 5"),  # type: ignore[arg-type]
+    "column": (lambda data: [Table(title="t", columns=[None], rows=[])], "is None"),  # type: ignore[list-item]
+    "ragged": (lambda data: [Table(title="t", columns=["a", "b"], rows=[[1, 2], [3]])], "the row [3]"),
+    "cell": (lambda data: [Table(title="t", columns=["a"], rows=[[b"x"]])], "b'x'"),
+    "digits": (lambda data: [Table(title="t", columns=["a"], rows=[[10**5000]])], "ValueError"),
+    "rows": (lambda data: [Table(title="t", columns=["a"], rows=itertools.repeat([1]))], "10,000"),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_what_goes_wrong_with_the_lines_is_said_in_one(name: str) -> None:
+    counts, cause = LINES[name]
+    with pytest.raises(ContributionFailed) as failure:
+        section(counts).counts({})
+    said = failure.value.message
+    assert "the status section 'odd' of the plugin 'stranger' failed on its lines" in said
+    assert (cause in said, "\n" in said) == (True, False), said
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_what_goes_wrong_with_the_tables_is_said_in_one(name: str) -> None:
+    tables, cause = TABLES[name]
+    guarded = section(tables=tables)
+    assert guarded.tables is not None
+    with pytest.raises(ContributionFailed) as failure:
+        guarded.tables({})
+    said = failure.value.message
+    assert "the status section 'odd' of the plugin 'stranger' failed on its tables" in said
+    assert (cause in said, "\n" in said) == (True, False), said
+
+
+def test_what_has_not_ended_in_time_is_left_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status_sections, "SECTION_SECONDS", 0.01)
+    end = threading.Event()
+    try:
+        with pytest.raises(ContributionFailed, match=r"not done within 0\.01 s"):
+            section(lambda data: end.wait(HANGS)).counts({})
+    finally:
+        end.set()
+
+
+def test_what_is_right_comes_through() -> None:
+    table = Table(title="t", columns=("a", "b"), rows=(("x", None), (1.5, Decimal("2.50"))))
+    guarded = section(lambda data: [("files", len(data), "3 good")], lambda data: [table])
+    assert guarded.tables is not None
+    assert guarded.counts({"a": 1}) == [("files", 1, "3 good")]
+    assert guarded.tables({}) == [Table(title="t", columns=["a", "b"], rows=[["x", None], [1.5, Decimal("2.50")]])]
