@@ -40,11 +40,23 @@ class CommandLine(TyperGroup):
         self.commands = Commands(args)
         return super().parse_args(ctx, args)
 
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
+        return list(self.commands)  # its items would be loaded
+
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """None if there is no such command; it may be one of a plugin that settings keep from being looked at."""
-        command = super().get_command(ctx, cmd_name)
-        if command is None and self.commands.problem is not None and not ctx.resilient_parsing:
-            raise self.commands.problem
+        from codelupe.errors import PluginError
+
+        try:
+            command = super().get_command(ctx, cmd_name)
+        except PluginError:
+            if not ctx.resilient_parsing:  # as it is for completion
+                raise
+            return None
+        if command is None and not ctx.resilient_parsing:
+            self._say_what_is_broken()
+            if self.commands.problem is not None:
+                raise self.commands.problem
         return command
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
@@ -52,6 +64,13 @@ class CommandLine(TyperGroup):
             formatter.write_dl([(name, self.commands.lines[name].help) for name in self.commands])
         for plugin, name in self.commands.taken:
             typer.echo(f"codelupe: {plugin}: the command {name!r} is taken, so it is left out", err=True)
+        self._say_what_is_broken()
+
+    def _say_what_is_broken(self) -> None:
+        from codelupe.cli.output import printable
+
+        for plugin in self.commands.broken:
+            typer.echo(printable(f"codelupe: {plugin.name} is broken: {plugin.failure}"), err=True)
 
 
 class Commands(Mapping[str, Any]):
@@ -83,10 +102,15 @@ class Commands(Mapping[str, Any]):
         """What plugins bring under a name that another command has, as pairs of plugin and command."""
         return self._all[1]
 
+    @property
+    def broken(self) -> list[Plugin]:
+        """The plugins that are known to be broken once the commands are: most are not imported for them."""
+        return [plugin for plugin in self._all[2] if plugin.failure is not None]
+
     @cached_property
-    def _all(self) -> tuple[dict[str, _Line], list[tuple[str, str]]]:
+    def _all(self) -> tuple[dict[str, _Line], list[tuple[str, str]], list[Plugin]]:
         plugins, self.problem = _plugins(self._arguments)
-        return _mount(self._of_host, _of_plugins(plugins))
+        return *_mount(self._of_host, _of_plugins(plugins)), plugins
 
     @cached_property
     def _of_host(self) -> dict[str, _Line]:
@@ -173,7 +197,7 @@ def _of_plugins(plugins: Iterable[Plugin]) -> Iterator[tuple[str, dict[str, _Lin
             try:
                 yield plugin.name, _lines_of(plugin)
             except PluginError as error:
-                typer.echo(f"codelupe: {plugin.name}: {error}", err=True)
+                plugin.fail(error)
 
 
 def _lines_of(plugin: Plugin) -> dict[str, _Line]:
@@ -182,24 +206,18 @@ def _lines_of(plugin: Plugin) -> dict[str, _Line]:
     Raises:
         PluginError: its manifest cannot be read.
     """
+    from codelupe.host.host import Host
     from codelupe.host.manifest import find_manifest
 
     manifest = find_manifest(plugin.entry) if plugin.entry is not None else None
-    if manifest is not None:
-        return {name: _Line(text, partial(_load, plugin, name)) for name, text in manifest.commands.items()}
-    commands = _commands_of(plugin)
-    return {name: _Line(_help_of(it), partial(commands.__getitem__, name)) for name, it in commands.items()}
-
-
-def _help_of(command: Any) -> str:
-    try:
-        return str(command.get_short_help_str(100))
-    except Exception as error:  # noqa: BLE001  # a plugin may bring a class of its own
-        return f"({type(error).__name__}: {error})"
+    if manifest is None:
+        plugin.load()
+    lines = Host([plugin]).lines_of_help(plugin) if manifest is None else manifest.commands
+    return {name: _Line(text, partial(_load, plugin, name)) for name, text in lines.items()}
 
 
 def _load(plugin: Plugin, name: str) -> Any:
-    """The command that the plugin's manifest promises.
+    """The command that the plugin has promised.
 
     Raises:
         PluginError: the plugin is broken, or its manifest is wrong.
@@ -210,7 +228,7 @@ def _load(plugin: Plugin, name: str) -> Any:
     if plugin.error is not None:
         raise PluginError(f"the plugin {plugin.name} is broken: {plugin.error}")
     if name not in commands:
-        raise PluginError(f"the plugin {plugin.name} has no command {name!r}, though its manifest says so")
+        raise PluginError(f"the plugin {plugin.name} has no command {name!r}, though it said so")
     return commands[name]
 
 

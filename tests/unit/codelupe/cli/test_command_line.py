@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from codelupe.cli import build_app
 from codelupe.cli.command_line import Commands
 from codelupe.cli.run import run
+from tests.plugins import install_plugin
 
 PLUGIN = """
 import typer
@@ -90,3 +92,13 @@ def test_a_command_is_written_with_public_names(capsys: pytest.CaptureFixture[st
     for arguments in ([], ["--json"]):
         assert Commands()["paint"].main(arguments, standalone_mode=False) is None
     assert [line for line in capsys.readouterr().out.split() if "red" in line] == ["red", '"red"']
+
+
+def test_completion_leaves_out_what_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_plugin(tmp_path, "broken", "raise SystemExit(0)", manifest="[commands]\nbroken-paint = 'Paint.'\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    command = typer.main.get_command(build_app())
+    completed = {
+        item.value for item in command.shell_complete(command.make_context("", [], resilient_parsing=True), "")
+    }
+    assert ({"explain", "status"} <= completed, "broken-paint" in completed) == (True, False)
