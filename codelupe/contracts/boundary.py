@@ -444,7 +444,7 @@ def _faults_of_reason(answer: Any) -> str:
 
 
 def _faults_of_repository(answer: Any) -> str:
-    """What the log and the table of repositories cannot hold; characters in texts are replaced where they are stored."""
+    """What the log and the table of repositories cannot hold; odd characters are replaced where texts are stored."""
     if not isinstance(answer, Repository):
         return _unexpected(answer, "a Repository")
     event = answer.to_event()
