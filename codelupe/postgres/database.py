@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -208,8 +208,7 @@ class Database:
             return await connection.execute(query, *arguments)
 
 
-@contextmanager
-def answering(database: Database, connection: Connection, *, rows: int = 0) -> Iterator[None]:
+class answering:  # noqa: N801 - used as a function is; a class, for this is on the path of every event
     """Around the host's statements on a connection that plugin code may have for as long as it likes.
 
     Each may take longer the more ``rows`` it writes.
@@ -217,13 +216,22 @@ def answering(database: Database, connection: Connection, *, rows: int = 0) -> I
     Raises:
         DatabaseUnavailable: the server has not answered one in time.
     """
-    session = session_of(connection)
-    try:
-        with session.answering_within(database.patience + rows / _ROWS_PER_SECOND):
-            yield
-    except TimeoutError as error:
-        database.outage.met_silence(session)
-        raise database.unavailable(error) from error
+
+    def __init__(self, database: Database, connection: Connection, *, rows: int = 0) -> None:
+        self._database = database
+        self._session = session_of(connection)
+        self._seconds = database.patience + rows / _ROWS_PER_SECOND
+
+    def __enter__(self) -> None:
+        self._before = self._session.answer_within(self._seconds)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._session.answer_within(self._before)
+        if isinstance(error, TimeoutError):
+            self._database.outage.met_silence(self._session)
+            raise self._database.unavailable(error) from error
 
 
 class ConnectionCache:

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import asyncpg
 
@@ -15,7 +15,16 @@ from codelupe.postgres.jsonb import use_jsonb
 from codelupe.postgres.queries import load_queries
 
 SQL = load_queries("codelupe_sql", "sessions")
-_RESET_STEPS = ("reset_user", "reset_role", "unlock", "close_cursors", "unlisten", "reset_settings", "reset_sequences")
+_RESET_STEPS = (
+    "reset_user",
+    "reset_role",
+    "run_unlock",
+    "close_cursors",
+    "unlisten",
+    "reset_settings",
+    "reset_sequences",
+    "run_begin",
+)
 _RESET = "; ".join(getattr(SQL, step) for step in _RESET_STEPS)
 _CONNECT_SECONDS = 10.0
 _LONGEST_ERROR = 10_000
@@ -27,6 +36,13 @@ if TYPE_CHECKING:
 else:
     Connection = asyncpg.pool.PoolConnectionProxy
     _Connection = asyncpg.Connection
+
+
+class Look(Protocol):
+    """Hears of a query before it is sent, and whether it can only be a single statement."""
+
+    def __call__(self, query: str, *, is_single: bool) -> None: ...
+
 
 Backend = tuple[int, datetime]
 """The server's process of one session: its number, and when it began."""
@@ -53,18 +69,31 @@ class Session(_Connection):
         """Whose work has it, while it is lent."""
         self.rests_since = 0.0
         self.backend: Backend | None = None
+        self._look: Look | None = None
         self._overheard = _Overhearing(self._protocol)
         self._transport.set_protocol(self._overheard)
 
+    def answer_within(self, seconds: float | None) -> float | None:
+        """From now on a statement raises TimeoutError when it takes longer; returns what was so far."""
+        before: float | None = self._config.command_timeout
+        self._config = self._config._replace(command_timeout=seconds)
+        return before
+
     @contextmanager
-    def answering_within(self, seconds: float) -> Iterator[None]:
-        """Inside the block a statement raises TimeoutError when it takes longer."""
-        before = self._config
-        self._config = before._replace(command_timeout=seconds)
+    def watched(self, look: Look) -> Iterator[None]:
+        """Inside the block ``look`` hears of each query before it is sent.
+
+        :attr:`has_left_transaction` says whether the session was outside of one since then.
+        """
+        self._look, self._overheard.was_idle = look, False
         try:
             yield
         finally:
-            self._config = before
+            self._look = None
+
+    @property
+    def has_left_transaction(self) -> bool:
+        return self._overheard.was_idle
 
     @property
     def last_words(self) -> asyncpg.PostgresError | None:
@@ -86,6 +115,17 @@ class Session(_Connection):
             listeners.clear()
 
     # --- what its user calls ---
+
+    async def execute(self, query: str, *arguments: Any, timeout: float | None = None) -> str:  # noqa: ASYNC109 - asyncpg's
+        if self._look is not None and not arguments:
+            self._look(query, is_single=False)
+        status: str = await super().execute(query, *arguments, timeout=timeout)
+        return status
+
+    async def _get_statement(self, query: str, *arguments: Any, **options: Any) -> Any:
+        if self._look is not None:
+            self._look(query, is_single=True)
+        return await super()._get_statement(query, *arguments, **options)  # type: ignore[misc]
 
     async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncpg's
         self.closed_by_user = True
@@ -162,7 +202,7 @@ async def make_like_new(session: Session, *, limited: bool, within: float) -> No
         asyncpg.DivisionByZeroError: it has temporary tables or prepared statements, so it is to be closed.
     """
     session.forget_listeners()
-    await session.execute(f"{_RESET}; {SQL.begin}" + ("" if limited else f"; {SQL.lift_limits}"), timeout=within)
+    await session.execute(_RESET if limited else f"{_RESET}; {SQL.lift_limits}", timeout=within)
 
 
 async def end_orphans(session: Session, orphans: Sequence[Backend], *, within: float) -> None:
@@ -173,7 +213,8 @@ async def end_orphans(session: Session, orphans: Sequence[Backend], *, within: f
 
 
 async def _set_up(session: Session, *, limited: bool) -> None:
-    await session.execute(SQL.begin if limited else f"{SQL.begin}; {SQL.lift_limits}")
+    prepared = f"{SQL.unprepare}; {SQL.prepare_begin}; {SQL.prepare_unlock}; {SQL.run_begin}"
+    await session.execute(prepared if limited else f"{prepared}; {SQL.lift_limits}")
 
 
 def _bound_silence(session: Session, seconds: float) -> None:
@@ -194,10 +235,13 @@ class _Overhearing(asyncio.Protocol):
     def __init__(self, protocol: Any) -> None:
         self._protocol = protocol
         self.last = b""
+        self.was_idle = False
+        """Whether the server was in no transaction after an answer, since this was last unset."""
 
     def data_received(self, data: bytes) -> None:
         self.last = data
         self._protocol.data_received(data)
+        self.was_idle |= not self._protocol.is_in_transaction()
 
     def eof_received(self) -> bool | None:
         received: bool | None = self._protocol.eof_received()

@@ -81,7 +81,9 @@ class Attempt:
             return await self._record_outcome(cause_of(error))
         self._postponement.record_success(since=began)
         self._outage.over_for(self._task.subscription)
-        await _record(partial(self._pauses.record_success, {*used, subscription_part(self._task.subscription)}))
+        parts = {*used, subscription_part(self._task.subscription)}
+        if self._pauses.are_failing(parts):
+            await _record(partial(self._pauses.record_success, parts))
         return None
 
     def _begin(self) -> None:

@@ -173,6 +173,10 @@ class Pauses:
         await self.refresh()
         await self._database.execute(_LOG.notify_of_tasks)
 
+    def are_failing(self, parts: Collection[Part]) -> bool:
+        """Whether a success of theirs is worth recording."""
+        return not self._failing.isdisjoint(parts)
+
     async def record_success(self, parts: Collection[Part]) -> None:
         """Their failures do not follow one another."""
         for part in self._failing.intersection(parts):

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
-
-import asyncpg
+from contextlib import AbstractContextManager
 
 from codelupe.errors import PluginError
 from codelupe.postgres import Connection
 from codelupe.postgres.queries import load_queries
 from codelupe.postgres.search_path import current_schema
-
-if TYPE_CHECKING:
-    from asyncpg.connection import LoggedQuery
+from codelupe.postgres.sessions import session_of
 
 SQL = load_queries("codelupe_sql", "sessions")
 _ENDS_AND_BEGINS = re.compile(
@@ -31,8 +24,9 @@ class SharedTransaction:
 
     def __init__(self, connection: Connection, name: str) -> None:
         self._connection = connection
+        self._session = session_of(connection)
         self._name = name
-        self._has_ended = False
+        self._has_begun_another = False
         self._is_elsewhere = current_schema() is not None
 
     async def find_own_tables(self) -> None:
@@ -47,7 +41,6 @@ class SharedTransaction:
         Raises:
             PluginError: this is not the transaction that the host began.
         """
-        await asyncio.sleep(0)  # a statement is told of in the loop's next turn
         self.check()
         if self._is_elsewhere:
             await self._connection.execute(SQL.leave_schema)
@@ -58,24 +51,17 @@ class SharedTransaction:
         Raises:
             PluginError: this is not the transaction that the host began.
         """
-        if self._has_ended or self._is_over():
+        if self._has_begun_another or self._session.has_left_transaction:
             raise PluginError(
                 f"{self._name} ended the transaction that it was given, so that it cannot commit with the host's part",
                 hint="Leave COMMIT and ROLLBACK to the host: leave the block, or raise. Savepoints are free to use.",
             )
 
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Inside the block each statement is looked at when it is done."""
-        with self._connection.query_logger(self._look):
-            yield
+    def watched(self) -> AbstractContextManager[None]:
+        """Inside the block each statement is looked at."""
+        return self._session.watched(self._look)
 
-    def _look(self, query: LoggedQuery) -> None:
-        self._is_elsewhere |= "search_path" in query.query.lower()
-        self._has_ended |= self._is_over() or (not query.args and bool(_ENDS_AND_BEGINS.search(query.query)))
-
-    def _is_over(self) -> bool:
-        try:
-            return not self._connection.is_in_transaction() and not self._connection.is_closed()
-        except asyncpg.InterfaceError:  # the connection broke, or has been given back
-            return False
+    def _look(self, query: str, *, is_single: bool) -> None:
+        self._is_elsewhere |= "search_path" in query.lower()
+        found = _ENDS_AND_BEGINS.match(query.lstrip()) if is_single else _ENDS_AND_BEGINS.search(query)
+        self._has_begun_another |= found is not None

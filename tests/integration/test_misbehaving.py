@@ -804,6 +804,20 @@ async def test_a_job_that_ends_its_transaction_itself_has_failed(
     assert await database.fetchval("select count(*) from events") == 0
 
 
+@pytest.mark.parametrize("ending", ["commit", "rollback and chain"])
+async def test_an_ending_that_is_prepared_is_noticed_too(
+    run_until_idle: RunUntilIdle, database: Database, ending: str
+) -> None:
+    async def handle(event: BatchReady, context: HandlerContext) -> None:
+        async with context.transaction() as connection:
+            await connection.fetch(ending)
+
+    it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle, retry=FAST)])
+    await run_until_idle({"test": it}, events=[batch(1)])
+    error = await database.fetchval("select error from tasks where state = 'dead_lettered'")
+    assert "test.s ended the transaction" in error
+
+
 async def test_savepoints_and_blocks_of_code_are_a_handler_s_to_use(
     run_until_idle: RunUntilIdle, database: Database
 ) -> None:
@@ -816,6 +830,7 @@ async def test_savepoints_and_blocks_of_code_are_a_handler_s_to_use(
                     raise ZeroDivisionError
             await connection.execute("do $$ begin begin null; end; begin null; end; end $$")
             await connection.execute("insert into kept values ($1)", "commit; begin")
+            await connection.execute("delete from kept where text = 'rollback; begin' and $1", True)
 
     it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
     await run_until_idle({"test": it}, events=[batch(1)])

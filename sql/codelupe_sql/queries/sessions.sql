@@ -1,15 +1,24 @@
 -- What is set in a session, and how it is made like new; sent together, in one round trip. Set by SQL and not at the
 -- session's start, where a pooler would refuse it.
 
--- name: begin
+-- name: unprepare
+-- At the session's start: a pooler may have used it.
+deallocate all
+
+-- name: prepare_begin
 -- Each statement must see its own moment: an older snapshot than the high-water mark would lose events. Readers of the
 -- log wait for a transaction that has appended: a frozen process must not hold them up for ever, and of one that is
 -- gone without a word the server's kernel learns within 25 seconds.
+prepare codelupe_begin as
 select set_config('application_name', 'codelupe', false), set_config('timezone', 'UTC', false),
        set_config('default_transaction_isolation', 'read committed', false),
        set_config('idle_in_transaction_session_timeout', '300s', false),
        set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalives_interval', '5', false),
        set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '25s', false)
+
+-- name: run_begin
+-- Prepared, since the two were the dearest part of each reset.
+execute codelupe_begin
 
 -- name: enter_schema
 -- For the rest of this session, or of this transaction if $2.
@@ -30,11 +39,17 @@ reset session authorization
 -- name: reset_role
 reset role
 
--- name: unlock
+-- name: prepare_unlock
 -- Fails where temporary tables or PREPAREd statements were made: what the client keeps of their types and plans would
 -- be wrong for the next, so such a session is closed.
-select 1 / (pg_my_temp_schema() = 0 and not exists (select from pg_prepared_statements where from_sql))::integer,
+prepare codelupe_unlock as
+select 1 / (pg_my_temp_schema() = 0 and not exists (
+           select from pg_prepared_statements
+           where from_sql and name not in ('codelupe_begin', 'codelupe_unlock')))::integer,
        pg_advisory_unlock_all()
+
+-- name: run_unlock
+execute codelupe_unlock
 
 -- name: close_cursors
 close all
