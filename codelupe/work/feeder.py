@@ -72,6 +72,11 @@ class Feeder:
         """Whether an operator has retired the subscription; that is said once."""
         name = consumer.subscription.name
         if name not in fed and name not in self._ended:
-            log.warning("subscription_has_ended", stage=name, hint="It begins anew when the daemon does.")
+            tell_of_the_end(name)
             self._ended.add(name)
         return name not in fed
+
+
+def tell_of_the_end(subscription: str) -> None:
+    """An operator has retired it while it runs."""
+    log.warning("subscription_has_ended", stage=subscription, hint="It begins anew when the daemon does.")

@@ -28,7 +28,7 @@ from codelupe.log.records import uuid7
 from codelupe.postgres.retry import RetryWhileUnavailable
 from codelupe.work.batch_reader import BatchReader, one_by_one
 from codelupe.work.consumer import Consumer
-from codelupe.work.feeder import Feeder
+from codelupe.work.feeder import Feeder, tell_of_the_end
 from codelupe.work.leases import Heartbeat, ProcessIdentity, SignsOfLife
 from codelupe.work.projections import finish_rebuild, rebuilding
 from codelupe.work.runtime import Runtime
@@ -69,6 +69,8 @@ class Worker:
         self._consumers: list[Consumer] = []
         self._told: set[tuple[str, str, int]] = set()
         self._readers: list[BatchReader] = []
+        self._batches = [one for one in subscriptions if isinstance(one, BatchSubscription)]
+        self._ended: set[str] = set()
         for subscription in subscriptions:
             if isinstance(subscription, BatchSubscription):
                 self._add_batches(subscription)
@@ -261,6 +263,7 @@ class Worker:
         while True:
             async with attempt:
                 await self._tell_of_unknown_events()
+                await self._tell_of_the_retired()
                 workers, tasks = await self._queue.reap(worker)
                 if workers or tasks:
                     log.warning("workers_lost", workers=workers, tasks_requeued=tasks)
@@ -277,6 +280,13 @@ class Worker:
             if (name, kind, version) not in self._told:
                 log.warning("unknown_events_wait", stage=name, type=kind, version=version, events=events)
         self._told = set(unknown)
+
+    async def _tell_of_the_retired(self) -> None:
+        """Of batch subscriptions; the feeder tells of the others, as soon as it notices."""
+        names = [one.name for one in self._batches if one.name not in self._ended]
+        for row in await self._database.fetch(SQL.ended, names):
+            tell_of_the_end(row["name"])
+            self._ended.add(row["name"])
 
     async def _keep_clock(self) -> None:
         also = (asyncpg.LockNotAvailableError,)  # a task is being handled

@@ -136,16 +136,24 @@ async def test_a_daemon_that_still_runs_what_was_retired_goes_on_with_the_rest(
     async def handle(event: BatchReady, context: HandlerContext) -> None:
         handled.append(context.name)
 
+    async def handle_all(events: Sequence[BatchReady], context: BatchContext) -> None:
+        handled.append(context.name)
+
     plugin = make_plugin(
-        subscriptions=[Subscription(name=name, events=(BatchReady,), handler=handle) for name in ("one", "two")]
+        subscriptions=[
+            *(Subscription(name=name, events=(BatchReady,), handler=handle) for name in ("one", "two")),
+            *(BatchSubscription(name=name, events=(BatchReady,), handler=handle_all) for name in ("many", "more")),
+        ]
     )
     async with anyio.create_task_group() as group:
-        group.start_soon(make_daemon({"test": plugin}, until_idle=False).run)
+        group.start_soon(make_daemon({"test": plugin}, until_idle=False, lease_seconds=4).run)
         await logged.wait_for("started")
-        await database.execute(SQL.end_subscription, "test.one")
+        for name in ("test.one", "test.many"):
+            await database.execute(SQL.end_subscription, name)
         await EventLog(database).publish(batch(1))
         with anyio.fail_after(60):
-            while handled != ["test.two"]:
+            while sorted(handled) != ["test.more", "test.two"]:
                 await anyio.sleep(0.01)
-        await logged.wait_for("subscription_has_ended", stage="test.one")
+        for name in ("test.one", "test.many"):
+            await logged.wait_for("subscription_has_ended", stage=name)
         group.cancel_scope.cancel()

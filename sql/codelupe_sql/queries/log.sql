@@ -189,6 +189,11 @@ select exists (
             select from tasks where subscription = name and state = 'dead_lettered'))
 )
 
+-- name: ended
+-- Those of these subscriptions that an operator has retired.
+select asked.name from unnest($1::text[]) as asked (name)
+where not exists (select from subscriptions where subscriptions.name = asked.name)
+
 -- name: waiting_for_other_code
 -- Ready tasks of these subscriptions whose type and version this code, which handles the others, does not know.
 select subscription, type, version, count(*) as events from tasks
