@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel
+from pydantic import AliasChoices, AliasPath, BaseModel, Secret, SecretBytes, SecretStr
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from codelupe.observability.redaction import redact_text
@@ -53,7 +54,7 @@ def _is_secret(model: type[BaseModel], path: Sequence[str], *, misplaced: bool) 
     kinds: list[Any] = [model]
     for part in path:
         kinds = [below for kind in kinds for below in _below(kind, part)] or kinds
-        if any("Secret" in str(kind) for kind in kinds):
+        if any(map(_is_for_secrets, kinds)):
             return True
     return misplaced and _holds_secrets(kinds, set())
 
@@ -73,19 +74,39 @@ def _holds_secrets(kinds: Iterable[Any], seen: set[str]) -> bool:
     for kind in kinds:
         if str(kind) not in seen:
             seen.add(str(kind))
-            if "Secret" in str(kind) or _holds_secrets([*get_args(kind), *_fields_of(kind).values()], seen):
+            if _is_for_secrets(kind) or _holds_secrets([*get_args(kind), *_fields_of(kind).values()], seen):
                 return True
     return False
+
+
+def _is_for_secrets(kind: Any) -> bool:
+    """Also under a name of the plugin's own: of a class that is derived from one, or of a new type."""
+    kind = getattr(kind, "__value__", getattr(kind, "__supertype__", kind))
+    origin = get_origin(kind) or kind
+    is_derived = isinstance(origin, type) and issubclass(origin, (Secret, SecretStr, SecretBytes))
+    return is_derived or "Secret" in str(kind)
 
 
 def _fields_of(kind: Any) -> Mapping[str, Any]:
     """Of a model, also by their aliases, a dataclass, a typed dictionary or a named tuple."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         fields = kind.model_fields.items()
-        return {key: info.annotation for name, info in fields for key in (name, info.alias) if key is not None}
+        return {key: info.annotation for name, info in fields for key in (name, *_aliases_of(info))}
     with suppress(TypeError, NameError):
         return get_type_hints(kind) if isinstance(kind, type) else {}
     return {}
+
+
+def _aliases_of(info: FieldInfo) -> Iterator[str]:
+    given = [info.alias, info.validation_alias]
+    while given:
+        match given.pop():
+            case str(name):
+                yield name
+            case AliasPath(path=[str(name), *_]):
+                yield name
+            case AliasChoices(choices=choices):
+                given += choices
 
 
 def model_of(model: type[BaseModel], name: str) -> Any:

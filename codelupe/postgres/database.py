@@ -383,11 +383,16 @@ class _Checkout:
             await self._cache.check_in(self._connection, as_new=self._to_be_reset)
             return
         database, session = self._database, session_of(self._connection)
-        if reason := ended_for(error, session):
+        is_silent = isinstance(error, TimeoutError) and database.answer_within is not None and not database.lent
+        try:
+            reason = ended_for(error, session)
+            is_away = is_silent or (reason is None and await self._is_absence(error, session))
+        except BaseException:  # such as a cancellation
+            await self._cache.discard(self._connection)
+            raise
+        if reason is not None:
             await self._cache.discard(self._connection)
             raise reason from error
-        is_silent = isinstance(error, TimeoutError) and database.answer_within is not None and not database.lent
-        is_away = is_silent or await self._is_absence(error, session)
         if is_away or not isinstance(error, Exception):
             await self._cache.discard(self._connection, is_silent=is_silent)
         else:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
@@ -38,12 +38,6 @@ else:
     _Connection = asyncpg.Connection
 
 
-class Look(Protocol):
-    """Hears of a query before it is sent, and whether it can only be a single statement."""
-
-    def __call__(self, query: str, *, is_single: bool) -> None: ...
-
-
 Backend = tuple[int, datetime]
 """The server's process of one session: its number, and when it began."""
 
@@ -55,6 +49,7 @@ class Session(_Connection):
     _protocol: Any
     _transport: Any
     _top_xact: Any
+    _pool_release_ctr: int
     _listeners: dict[str, Any]
     _log_listeners: set[Any]
     _termination_listeners: set[Any]
@@ -65,11 +60,13 @@ class Session(_Connection):
         self.closed_by_user = False
         self.has_own_codecs = False
         """Whether values travel otherwise than in a new session; only closing it undoes that."""
+        self.has_builtins_changed = False
+        """Whether values of Postgres' own types do."""
         self.borrower = ""
         """Whose work has it, while it is lent."""
         self.rests_since = 0.0
         self.backend: Backend | None = None
-        self._look: Look | None = None
+        self._look: Callable[[str], None] | None = None
         self._overheard = _Overhearing(self._protocol)
         self._transport.set_protocol(self._overheard)
 
@@ -80,20 +77,20 @@ class Session(_Connection):
         return before
 
     @contextmanager
-    def watched(self, look: Look) -> Iterator[None]:
+    def watched(self, look: Callable[[str], None]) -> Iterator[None]:
         """Inside the block ``look`` hears of each query before it is sent.
 
-        :attr:`has_left_transaction` says whether the session was outside of one since then.
+        :attr:`has_left_transaction` says whether the session was outside of its transaction since then.
         """
-        self._look, self._overheard.was_idle = look, False
+        self._look, self._overheard.is_watched, self._overheard.ended_transaction = look, True, False
         try:
             yield
         finally:
-            self._look = None
+            self._look, self._overheard.is_watched = None, False
 
     @property
     def has_left_transaction(self) -> bool:
-        return self._overheard.was_idle
+        return self._overheard.ended_transaction
 
     @property
     def last_words(self) -> asyncpg.PostgresError | None:
@@ -118,13 +115,13 @@ class Session(_Connection):
 
     async def execute(self, query: str, *arguments: Any, timeout: float | None = None) -> str:  # noqa: ASYNC109 - asyncpg's
         if self._look is not None and not arguments:
-            self._look(query, is_single=False)
+            self._look(query)
         status: str = await super().execute(query, *arguments, timeout=timeout)
         return status
 
     async def _get_statement(self, query: str, *arguments: Any, **options: Any) -> Any:
         if self._look is not None:
-            self._look(query, is_single=True)
+            self._look(query)
         return await super()._get_statement(query, *arguments, **options)  # type: ignore[misc]
 
     async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncpg's
@@ -135,17 +132,21 @@ class Session(_Connection):
         self.closed_by_user = True
         super().terminate()
 
-    async def set_type_codec(self, *arguments: Any, **options: Any) -> None:
-        self.has_own_codecs = True
-        await super().set_type_codec(*arguments, **options)
+    async def set_type_codec(self, typename: str, *, schema: str = "public", **options: Any) -> None:
+        self._note_codec(schema)
+        await super().set_type_codec(typename, schema=schema, **options)
 
-    async def set_builtin_type_codec(self, *arguments: Any, **options: Any) -> None:
-        self.has_own_codecs = True
-        await super().set_builtin_type_codec(*arguments, **options)
+    async def set_builtin_type_codec(self, typename: str, *, schema: str = "public", **options: Any) -> None:
+        self._note_codec(schema)
+        await super().set_builtin_type_codec(typename, schema=schema, **options)
 
-    async def reset_type_codec(self, *arguments: Any, **options: Any) -> None:
+    async def reset_type_codec(self, typename: str, *, schema: str = "public") -> None:
+        self._note_codec(schema)
+        await super().reset_type_codec(typename, schema=schema)
+
+    def _note_codec(self, schema: str) -> None:
         self.has_own_codecs = True
-        await super().reset_type_codec(*arguments, **options)
+        self.has_builtins_changed |= schema == "pg_catalog"
 
 
 def lend(session: Session) -> Connection:
@@ -162,8 +163,9 @@ def session_of(connection: Any) -> Session:
 
 
 def take_back(connection: Any) -> Session:
-    """End the loan: a connection that was kept is of no use any more."""
+    """End the loan: a connection that was kept is of no use any more, nor is a statement or a cursor."""
     session: Session = connection._detach()  # noqa: SLF001 - asyncpg's own pool does no other
+    session._pool_release_ctr += 1  # noqa: SLF001
     return session
 
 
@@ -190,7 +192,7 @@ async def open_session(url: str, *, limited: bool = False, answer_within: float 
     except BaseException:
         session.terminate()
         raise
-    session.has_own_codecs = False
+    session.has_own_codecs = session.has_builtins_changed = False
     return session
 
 
@@ -235,13 +237,15 @@ class _Overhearing(asyncio.Protocol):
     def __init__(self, protocol: Any) -> None:
         self._protocol = protocol
         self.last = b""
-        self.was_idle = False
-        """Whether the server was in no transaction after an answer, since this was last unset."""
+        self.is_watched = False
+        self.ended_transaction = False
+        """Whether the server has left the transaction while it was watched; it may be in another one by now."""
 
     def data_received(self, data: bytes) -> None:
         self.last = data
         self._protocol.data_received(data)
-        self.was_idle |= not self._protocol.is_in_transaction()
+        if self.is_watched and (not self._protocol.is_in_transaction() or _tells_of_another_transaction(data)):
+            self.ended_transaction = True
 
     def eof_received(self) -> bool | None:
         received: bool | None = self._protocol.eof_received()
@@ -257,10 +261,29 @@ class _Overhearing(asyncio.Protocol):
         self._protocol.resume_writing()
 
 
+def _tells_of_another_transaction(data: bytes) -> bool:
+    """Whether it says that the transaction was ended, in one answer with what begins another.
+
+    ROLLBACK TO a savepoint is called ROLLBACK, too.
+    """
+    return _COMMITTED in data or _PREPARED in data or (_ROLLED_BACK in data and any(each in data for each in _BEGUN))
+
+
+def _completed(command: bytes) -> bytes:
+    """A CommandComplete of the protocol: a letter, its length, and the command's name."""
+    return b"C" + (len(command) + 5).to_bytes(4, "big") + command + b"\0"
+
+
+_COMMITTED, _PREPARED, _ROLLED_BACK = map(_completed, (b"COMMIT", b"PREPARE TRANSACTION", b"ROLLBACK"))
+_BEGUN = tuple(map(_completed, (b"BEGIN", b"START TRANSACTION")))
+
+
 def severity_of(error: BaseException | None) -> str | None:
     """ERROR, FATAL or PANIC if the server has said it; None if it comes from asyncpg."""
+    if not isinstance(error, asyncpg.PostgresError):
+        return None
     severity: str | None = getattr(error, "severity_en", None) or getattr(error, "severity", None)
-    return severity if isinstance(error, asyncpg.PostgresError) else None
+    return severity
 
 
 def _error_in(data: bytes) -> asyncpg.PostgresError | None:

@@ -42,6 +42,7 @@ class SlotTimeout(TimeoutError):
 @dataclass(eq=False)
 class _Waiter:
     limit: float
+    borrower: str
     granted: anyio.Event = field(default_factory=anyio.Event)
 
 
@@ -66,22 +67,19 @@ class Slots:
         Raises:
             SlotTimeout: none came free within so many seconds.
         """
-        limit = self.total - (self._reserve >> _depth.get())
+        limit, borrower = self.total - (self._reserve >> _depth.get()), current_borrower()
         if self._used < limit:
-            self._used += 1
+            self._grant(borrower)
         else:
-            await self._wait(_Waiter(limit), at_most)
+            await self._wait(_Waiter(limit, borrower), at_most)
         if self._nested:
             _depth.set(_depth.get() + 1)
-        borrower = current_borrower()
-        self._held[borrower] += 1
         return borrower
 
     def release(self, borrower: str) -> None:
         if self._nested:
             _depth.set(max(0, _depth.get() - 1))
-        self._held[borrower] -= 1
-        self._free()
+        self._free(borrower)
 
     async def _wait(self, waiter: _Waiter, at_most: float) -> None:
         self._waiters.append(waiter)
@@ -94,16 +92,21 @@ class Slots:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
             elif not is_ours:  # it was granted at the same moment
-                self._free()
+                self._free(waiter.borrower)
         if not is_ours:
             raise SlotTimeout(dict((+self._held).most_common()))
 
-    def _free(self) -> None:
+    def _grant(self, borrower: str) -> None:
+        self._used += 1
+        self._held[borrower] += 1
+
+    def _free(self, borrower: str) -> None:
         """The next is who holds most, and among equals who waits longest."""
         self._used -= 1
+        self._held[borrower] -= 1
         admitted = [waiter for waiter in self._waiters if self._used < waiter.limit]
         if admitted:
             chosen = max(admitted, key=lambda waiter: waiter.limit)
             self._waiters.remove(chosen)
-            self._used += 1
+            self._grant(chosen.borrower)
             chosen.granted.set()

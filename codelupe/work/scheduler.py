@@ -8,6 +8,7 @@ from functools import partial
 import anyio
 import structlog
 
+from codelupe.errors import ConnectionsHeldByOthers
 from codelupe.postgres.queries import load_queries
 from codelupe.postgres.retry import RetryWhileUnavailable, is_unavailable, retry_while_unavailable
 from codelupe.work.attempt import cause_of, describe
@@ -96,7 +97,7 @@ class Scheduler:
                     job.run, context, name=job.name, stream=job.name, limit=job.timeout, grace=job.grace
                 )
         except Exception as error:
-            if is_unavailable(error):
+            if is_unavailable(error, ConnectionsHeldByOthers):
                 raise
             cause = cause_of(error)
             context.log.error("job_failed", error=describe(cause), exc_info=cause)
@@ -114,7 +115,7 @@ class Scheduler:
                 try:
                     has_ended = await self._serve(service, attempt)
                 except Exception as error:
-                    if is_unavailable(error):
+                    if is_unavailable(error, ConnectionsHeldByOthers):
                         raise
                     ran_well = anyio.current_time() - began > restarts.cap.total_seconds()
                     failures = 1 if ran_well else failures + 1

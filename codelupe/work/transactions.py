@@ -12,11 +12,10 @@ from codelupe.postgres.search_path import current_schema
 from codelupe.postgres.sessions import session_of
 
 SQL = load_queries("codelupe_sql", "sessions")
-_ENDS_AND_BEGINS = re.compile(
-    r"\b(commit|rollback|abort)(\s+(work|transaction))?(\s*;\s*(begin|start\s+transaction)|\s+and\s+chain)\b",
-    re.IGNORECASE,
+_BEGINS_ANOTHER = re.compile(
+    r"(?:^|;)(?:\s|--[^\n]*\n|/\*.*?\*/)*(?:rollback|abort)\b[^;]*?\band\s+chain\b", re.IGNORECASE | re.DOTALL
 )
-"""What leaves a transaction open, but another one. All else shows in what the server says after each statement."""
+"""What leaves a transaction open, but another one, and is answered like ROLLBACK TO a savepoint."""
 
 
 class SharedTransaction:
@@ -56,12 +55,16 @@ class SharedTransaction:
                 f"{self._name} ended the transaction that it was given, so that it cannot commit with the host's part",
                 hint="Leave COMMIT and ROLLBACK to the host: leave the block, or raise. Savepoints are free to use.",
             )
+        if self._session.has_builtins_changed:
+            raise PluginError(
+                f"{self._name} changed how values of Postgres' own types travel; the host's part cannot be written so",
+                hint="Set such a codec on a connection of context.database instead, or encode the values yourself.",
+            )
 
     def watched(self) -> AbstractContextManager[None]:
         """Inside the block each statement is looked at."""
         return self._session.watched(self._look)
 
-    def _look(self, query: str, *, is_single: bool) -> None:
+    def _look(self, query: str) -> None:
         self._is_elsewhere |= "search_path" in query.lower()
-        found = _ENDS_AND_BEGINS.match(query.lstrip()) if is_single else _ENDS_AND_BEGINS.search(query)
-        self._has_begun_another |= found is not None
+        self._has_begun_another |= _BEGINS_ANOTHER.search(query) is not None

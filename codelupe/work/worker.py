@@ -289,8 +289,7 @@ class Worker:
             self._ended.add(row["name"])
 
     async def _keep_clock(self) -> None:
-        also = (asyncpg.LockNotAvailableError,)  # a task is being handled
-        attempt = RetryWhileUnavailable("clock", also=also, quiet=True)
+        attempt = RetryWhileUnavailable("clock", quiet=True)
         while True:
             async with attempt:
                 if (seconds := await self._database.fetchval(SQL.check_clock)) is not None:

@@ -168,39 +168,46 @@ async def test_of_several_processes_one_says_that_the_clock_went_back(database: 
 async def test_leases_follow_the_clock_while_a_process_that_stands_still_has_tasks_locked(
     make_daemon: Callable[..., Daemon], database: Database, set_clock: SetClock, logged: Logged
 ) -> None:
-    """Such a transaction may stay open for 300 seconds; only what waits in its stream waits for it."""
+    """Such a transaction may stay open for 300 seconds. What it has locked follows then, and nothing follows twice."""
     done: list[int] = []
 
     async def handle(event: BatchReady, context: HandlerContext) -> None:
         if event.batch_id == 1:
             raise RetryLater("in an hour", after=HOUR)
+        if event.batch_id == 3:
+            raise RetryLater("in half an hour", after=HOUR / 2)
         done.append(event.batch_id)
 
     plugin = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
-    log, wait = EventLog(database), "select run_at - log_time() from tasks"
+    log, wait = EventLog(database), "select run_at - log_time() from tasks where stream = $1"
     async with running(make_daemon({"test": plugin}, until_idle=False, lease_seconds=2), logged):
         dead = uuid7()
         await database.execute(SQL.register_worker, dead, timedelta(seconds=2), "elsewhere", "", 1, "")
         await log.publish(batch(1))
         await logged.wait_for("retry_later")
-        await until_put_off(database)
+        await until_put_off(database, "batch/1")
         async with database.transaction() as frozen:
             await frozen.execute("select from tasks for update")
-            before = await database.fetchval(wait)
+            before = await database.fetchval(wait, "batch/1")
             await set_clock.set(-HOUR)
             await logged.wait_for("workers_lost", workers=1, tasks_requeued=0)
+            await log.publish(batch(3))
             await log.publish(batch(2))
             await until(lambda: done == [2])
-            assert await database.fetchval(wait) > before + HOUR / 2, "it cannot be set back yet"
+            await until_put_off(database, "batch/3")
+            assert await database.fetchval(wait, "batch/1") > before + HOUR / 2, "it cannot be set back yet"
         with anyio.fail_after(SOON):
-            while await database.fetchval(wait) > before:
+            while await database.fetchval(wait, "batch/1") > before:
                 await anyio.sleep(0.01)
+        assert await database.fetchval(wait, "batch/1") > before - timedelta(seconds=HANGS)
+        assert await database.fetchval(wait, "batch/3") > HOUR / 2 - timedelta(seconds=HANGS)
+        assert await database.fetchval("select count(*) from tasks_to_set_back") == 0
     assert logged.count("round_failed") == 0
 
 
-async def until_put_off(database: Database) -> None:
+async def until_put_off(database: Database, stream: str) -> None:
     with anyio.fail_after(HANGS):
-        while not await database.fetchval("select bool_or(run_at > log_time()) from tasks"):
+        while not await database.fetchval("select run_at > log_time() from tasks where stream = $1", stream):
             await anyio.sleep(0.01)
 
 

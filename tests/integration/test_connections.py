@@ -533,6 +533,59 @@ async def test_plugin_code_that_holds_all_it_is_lent_does_not_hold_up_the_host(
         os.kill(os.getpid(), signal.SIGTERM)
 
 
+async def test_a_statement_or_cursor_that_is_kept_is_of_no_use_after_the_loan(lent: Database) -> None:
+    async with lent.transaction() as connection:
+        statement = await connection.prepare("select 1")
+        cursor = await connection.cursor("select generate_series(1, 9)")
+        assert await statement.fetchval() == 1
+    async with lent.transaction():
+        with pytest.raises(asyncpg.InterfaceError):
+            await statement.fetchval()
+        with pytest.raises(asyncpg.InterfaceError):
+            await cursor.fetch(1)
+
+
+async def test_an_error_that_answers_to_every_name_leaks_no_connection(lent: Database) -> None:
+    class Answers(Exception):
+        def __getattr__(self, name: str) -> object:
+            raise KeyError(name)
+
+    for _ in range(3):
+        with pytest.raises(Answers):
+            async with lent.transaction():
+                raise Answers
+    assert await lent.fetchval("select 1") == 1
+
+
+async def test_a_job_that_waits_for_what_others_hold_has_not_failed(
+    make_daemon: Callable[..., Daemon], logged: Logged
+) -> None:
+    held, given_back, done = anyio.Event(), anyio.Event(), anyio.Event()
+
+    async def hold(context: JobContext) -> None:
+        async with context.database.transaction(), context.database.transaction():
+            held.set()
+            await given_back.wait()
+
+    async def ask(context: JobContext) -> None:
+        await held.wait()
+        async with context.database.transaction():
+            done.set()
+
+    greedy = make_plugin(jobs=[Job(name="hog", every=timedelta(days=1), run=hold)])
+    innocent = make_plugin(jobs=[Job(name="j", every=timedelta(days=1), run=ask)])
+    plugins = {"greedy": greedy, "innocent": innocent}
+    daemon = make_daemon(plugins, until_idle=False, database_connections=4, lease_seconds=5)
+    async with anyio.create_task_group() as group:
+        group.start_soon(daemon.run)
+        await logged.wait_for("round_failed", activity="innocent.j")
+        given_back.set()
+        with anyio.fail_after(HANGS):
+            await done.wait()
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert logged.count("job_failed") == 0
+
+
 async def test_who_waits_for_what_others_hold_is_not_to_blame(
     make_daemon: Callable[..., Daemon], database: Database, logged: Logged
 ) -> None:

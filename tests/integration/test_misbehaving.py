@@ -751,6 +751,12 @@ ENDINGS = [
     "COMMIT WORK;\nBEGIN",
     "commit|begin",
     "rollback|begin",
+    "end; begin",
+    "commit; select 1; begin",
+    "commit /* x */ ; begin",
+    "rollback; select 1;; start transaction",
+    "/* x */ abort and chain",
+    "select 1; -- x\n rollback work and chain",
 ]
 
 
@@ -804,7 +810,7 @@ async def test_a_job_that_ends_its_transaction_itself_has_failed(
     assert await database.fetchval("select count(*) from events") == 0
 
 
-@pytest.mark.parametrize("ending", ["commit", "rollback and chain"])
+@pytest.mark.parametrize("ending", ["commit", "end and chain", "rollback and chain", "/* x */ ; rollback and chain"])
 async def test_an_ending_that_is_prepared_is_noticed_too(
     run_until_idle: RunUntilIdle, database: Database, ending: str
 ) -> None:
@@ -816,6 +822,21 @@ async def test_an_ending_that_is_prepared_is_noticed_too(
     await run_until_idle({"test": it}, events=[batch(1)])
     error = await database.fetchval("select error from tasks where state = 'dead_lettered'")
     assert "test.s ended the transaction" in error
+
+
+async def test_a_handler_that_changes_how_the_host_s_values_travel_is_named_and_nothing_is_appended_so(
+    run_until_idle: RunUntilIdle, database: Database
+) -> None:
+    async def handle(event: BatchReady, context: HandlerContext) -> None:
+        async with context.transaction() as connection:
+            await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=repr, decoder=str)
+            context.emit(empty(1))
+
+    it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle, retry=FAST)])
+    events = await run_until_idle({"test": it}, events=[batch(1)])
+    assert [type(event) for event in events] == [BatchReady, TaskDeadLettered]
+    error = await database.fetchval("select error from tasks where state = 'dead_lettered'")
+    assert "test.s changed how values of Postgres' own types travel" in error
 
 
 async def test_savepoints_and_blocks_of_code_are_a_handler_s_to_use(
@@ -830,7 +851,8 @@ async def test_savepoints_and_blocks_of_code_are_a_handler_s_to_use(
                     raise ZeroDivisionError
             await connection.execute("do $$ begin begin null; end; begin null; end; end $$")
             await connection.execute("insert into kept values ($1)", "commit; begin")
-            await connection.execute("delete from kept where text = 'rollback; begin' and $1", True)
+            await connection.execute("delete from kept where text = 'rollback; begin'")
+            await connection.execute("savepoint here; rollback to here; release here")
 
     it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
     await run_until_idle({"test": it}, events=[batch(1)])

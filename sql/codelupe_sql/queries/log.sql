@@ -228,7 +228,7 @@ update jobs set finished_at = log_time(), error = $2 where name = $1
 -- Seconds until the job is due; below zero when it is late. If the clock was set back, and what was to happen has not
 -- been set back with it yet, it is time to ask again in a second.
 select case
-    when log_time() < (select min(seen_at) from log_clock) - interval '1 second' then 1
+    when log_time() < (select seen_at from log_clock where follower = 'leases') - interval '1 second' then 1
     else coalesce(extract(epoch from finished_at + $2::interval - log_time()), 0)
 end::float from jobs where name = $1
 
@@ -240,7 +240,7 @@ select name, started_at, finished_at, error from jobs order by name
 select check_clock()
 
 -- name: set_tasks_back
--- Whether it was set back, and tasks with it. Fails while one of them is locked.
+-- Whether tasks were set back with it: at once, or once nothing had them locked any more.
 select set_tasks_back()
 
 -- name: sequences_behind

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NewType
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field, SecretStr, model_validator
 from typing_extensions import TypedDict
 
 from codelupe.config import sources as config
@@ -19,6 +19,13 @@ from codelupe.errors import ConfigurationError
 
 class Limits(BaseModel):
     files: int = Field(default=10, ge=1)
+
+
+class Token(SecretStr):
+    """A plugin's own kind of secret."""
+
+
+Key = NewType("Key", SecretStr)
 
 
 class Account(BaseModel):
@@ -38,6 +45,9 @@ class CrawlerSettings(BaseModel):
     token: SecretStr | None = None
     tokens: dict[str, SecretStr] = {}
     ages: dict[str, int] = {}
+    hidden: Token | None = Field(default=None, max_length=5)
+    key: Key | None = Field(default=None, max_length=5)
+    pin: SecretStr | None = Field(default=None, validation_alias=AliasChoices("pin-code", AliasPath("pins", 0)))
     account: Annotated[Account | int, Field()] = 0
     accounts: list[Account] = []
     by_host: dict[str, list[Account] | None] = {}
@@ -351,6 +361,8 @@ def test_a_credentials_folder_that_is_gone_is_named(tmp_path: Path) -> None:
         {"token": TOKEN, "names": ["no-token"]},
         {"tokens": {"a": TOKEN}, "ages": 5},
         {"account": TOKEN},
+        {"hidden": TOKEN},
+        {"key": TOKEN},
         {"account": {"name": "a", "token": TOKEN}},
         {"accounts": [TOKEN]},
         {"accounts": TOKEN},
@@ -366,6 +378,10 @@ def test_a_credentials_folder_that_is_gone_is_named(tmp_path: Path) -> None:
 )
 def test_messages_keep_secrets(values: dict[str, Any]) -> None:
     assert "plugins.crawler" in refusal(overrides={"plugins": {"crawler": values}})
+
+
+def test_a_number_where_a_secret_belongs_is_kept_too() -> None:
+    assert "12345" not in refusal(overrides={"plugins": {"crawler": {"pin-code": 12345}}})
 
 
 def test_the_database_s_address_is_a_secret() -> None:
