@@ -25,7 +25,7 @@ class Bar:
         return found >= self.limit if isinstance(figure, Throughput) else found <= self.limit
 
     def describe(self, figure: Figure) -> str:
-        return f"{'≥' if isinstance(figure, Throughput) else '≤'} {self.limit:g} x {self.against}"
+        return f"{'≥' if isinstance(figure, Throughput) else '≤'} {self.limit:.3g} x {self.against}"
 
 
 class Comparison(Protocol):
