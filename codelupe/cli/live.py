@@ -19,6 +19,7 @@ from rich.text import Text
 from codelupe.cli.output import printable
 from codelupe.cli.summary import show_summary
 from codelupe.host.extensions import Extensions
+from codelupe.host.isolation import stdout_to_stderr
 from codelupe.observability.progress import Progress, ProgressTracker, Work
 from codelupe.postgres.retry import RetryWhileUnavailable
 from codelupe.views.flow_order import flow_order
@@ -58,7 +59,8 @@ class View(ABC):
 
     async def conclude(self, runtime: Runtime, extensions: Extensions) -> None:
         if self._summary is not None:
-            status = await read_status(runtime.database, extensions)
+            with stdout_to_stderr():  # what a plugin prints is no part of the summary
+                status = await read_status(runtime.database, extensions)
             took = time.monotonic() - self._began
             failed = show_summary(
                 self._summary, status, extensions.status_sections, runtime.directories, runtime.progress.seconds, took

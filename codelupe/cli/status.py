@@ -14,6 +14,7 @@ from rich.text import Text
 from codelupe.cli.output import out, print_json
 from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, with_session
 from codelupe.cli.summary import show_status
+from codelupe.host.isolation import stdout_to_stderr
 from codelupe.host.status_sections import StatusSection
 from codelupe.views.pipeline import read_status
 
@@ -35,7 +36,8 @@ def status(
             await _watch(session)
             return
         extensions = session.gather()
-        data = await read_status(session.database, extensions)
+        with stdout_to_stderr():  # what a plugin prints is no data
+            data = await read_status(session.database, extensions)
         if as_json:
             print_json(data)
         else:

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, redirect_stdout, suppress
+from datetime import datetime
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -60,11 +61,35 @@ def call_within(seconds: float, action: Callable[[], T]) -> T:
     Raises:
         TimeoutError: it has not ended in time.
     """
-    future = begin(action)
+    return result_within(seconds, begin(action))
+
+
+def result_within(seconds: float, future: Future[T]) -> T:
+    """What it returns or raises, as :func:`call_within`."""
     wait([future], seconds)
     if not future.done():
         raise late(seconds)
     return future.result()
+
+
+class OneAtATime:
+    """Calls in threads of their own, of which the next begins only after the last has ended."""
+
+    def __init__(self) -> None:
+        self._last: Future[Any] | None = None
+        self._began = ""
+
+    def begin(self, action: Callable[[], T]) -> Future[T]:
+        """As :func:`begin`.
+
+        Raises:
+            TimeoutError: the last has not ended.
+        """
+        if self._last is not None and not self._last.done():
+            raise TimeoutError(f"still not done since {self._began}")
+        self._began = f"{datetime.now().astimezone():%H:%M:%S}"
+        self._last = future = begin(action)
+        return future
 
 
 def late(seconds: float) -> TimeoutError:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from numbers import Number
@@ -16,9 +18,11 @@ import msgspec
 
 from codelupe.contracts.boundary import ContributionFailed, Part
 from codelupe.host.failure import describe
-from codelupe.host.isolation import begin, call_within, late
+from codelupe.host.isolation import OneAtATime, late, result_within
 from codelupe.postgres import Database
+from codelupe.postgres.retry import is_unavailable
 from codelupe.postgres.search_path import inside_schema
+from codelupe.postgres.slots import borrowed_by
 
 T = TypeVar("T")
 
@@ -26,6 +30,7 @@ SECTION_SECONDS = 10.0
 """How long a section may take to read, and then to make its lines, and its tables."""
 _CLOSE_SECONDS = 2.0
 _CONNECTIONS = 2
+_DATA = "its data"
 _MOST_ROWS = 10_000
 _LONGEST_FAULT = 500
 
@@ -47,10 +52,11 @@ class StatusSection:
     the summary, each with a name, how many, and of which kinds; ``tables`` makes tables that follow, of 10,000 rows at
     most. The names ``subscriptions``, ``jobs`` and ``paused`` are the host's.
 
-    Each of the three is called in a thread of its own and may take 10 seconds; ``read`` is given two connections of its
-    own, which look for tables in the plugin's schema first. Of one that fails, takes longer or returns something else,
-    ``status`` says in a line which plugin's it is and why, ``status --json`` has ``{"plugin", "section", "error"}`` in
-    its place, and the rest is shown.
+    Each of the three is called in a thread of its own and may take 10 seconds; one that has not ended is not called
+    again until it has. ``read`` is given two connections of its own, which look for tables in the plugin's schema
+    first. Of one that fails, takes longer or returns something else, ``status`` says in a line which plugin's it is and
+    why, ``status --json`` has ``{"plugin", "section", "error"}`` in its place, and the rest is shown. A database that
+    is away is no failure of the section's: it ends the command.
     """
 
     name: str
@@ -67,7 +73,7 @@ def listing(counts: dict[str, int]) -> str:
 def guard_status_section(plugin: str, section: StatusSection, schema: str | None) -> StatusSection:
     """The section with a boundary around its functions, whose statements find their tables in the schema first.
 
-    They raise :class:`ContributionFailed`, whatever they do.
+    They raise :class:`ContributionFailed`, whatever they do; but ``read`` lets pass that the database is away.
 
     Raises:
         TypeError: the name is no printable text, or a function cannot be called.
@@ -92,11 +98,13 @@ class _Guarded:
     inner_counts: Callable[[Any], Iterable[Any]]
     inner_tables: Callable[[Any], Iterable[Any]]
     schema: str | None
+    threads: defaultdict[str, OneAtATime] = field(default_factory=partial(defaultdict, OneAtATime))
 
     async def read(self, database: Database) -> Any:
+        reading = self._begin(_DATA, partial(self._read, database.url))
         with anyio.move_on_after(SECTION_SECONDS + _CLOSE_SECONDS):
-            return await asyncio.wrap_future(begin(partial(self._called, "its data", self._read, database.url)))
-        raise self._failed("its data", late(SECTION_SECONDS))
+            return await asyncio.wrap_future(reading)
+        raise self._failed(_DATA, late(SECTION_SECONDS))
 
     def counts(self, data: Any) -> list[tuple[str, int, str]]:
         return self._in_time("its lines", lambda: _lines(self.inner_counts(data)))
@@ -106,8 +114,13 @@ class _Guarded:
 
     def _read(self, url: str) -> Any:
         async def read() -> Any:
-            async with Database(url, connections=_CONNECTIONS, lent=True) as database:
-                with inside_schema(self.schema), anyio.move_on_after(SECTION_SECONDS):
+            patience = SECTION_SECONDS / 2
+            async with Database(url, connections=_CONNECTIONS, lent=True, answer_within=patience) as database:
+                with (
+                    borrowed_by(self.part.full_name),
+                    inside_schema(self.schema),
+                    anyio.move_on_after(SECTION_SECONDS),
+                ):
                     return await self.inner_read(database)
             raise late(SECTION_SECONDS)
 
@@ -116,15 +129,24 @@ class _Guarded:
         return data
 
     def _in_time(self, subject: str, action: Callable[[], T]) -> T:
+        making = self._begin(subject, action)
         try:
-            return call_within(SECTION_SECONDS, partial(self._called, subject, action))
+            return result_within(SECTION_SECONDS, making)
         except TimeoutError as error:
             raise self._failed(subject, error) from error
 
-    def _called(self, subject: str, function: Callable[..., T], *arguments: Any) -> T:
+    def _begin(self, subject: str, action: Callable[[], T]) -> Future[T]:
         try:
-            return function(*arguments)
+            return self.threads[subject].begin(partial(self._called, subject, action))
+        except TimeoutError as error:
+            raise self._failed(subject, error) from error
+
+    def _called(self, subject: str, action: Callable[[], T]) -> T:
+        try:
+            return action()
         except BaseException as error:
+            if subject == _DATA and is_unavailable(error):  # lines and tables are made without the database
+                raise
             raise self._failed(subject, error) from error
 
     def _failed(self, subject: str, error: BaseException) -> ContributionFailed:

@@ -10,7 +10,6 @@ import msgspec
 
 from codelupe.contracts.boundary import ContributionFailed
 from codelupe.host.extensions import Extensions
-from codelupe.host.isolation import stdout_to_stderr
 from codelupe.host.status_sections import StatusSection
 from codelupe.postgres import Database
 from codelupe.postgres.queries import load_queries
@@ -18,6 +17,8 @@ from codelupe.views.flow_order import flow_order
 from codelupe.work.pauses import read_pauses
 
 _LOG = load_queries("codelupe_sql", "log")
+_SECTIONS_AT_ONCE = 2
+"""Each opens connections of its own."""
 
 
 class FailedSection(msgspec.Struct, frozen=True):
@@ -36,6 +37,9 @@ async def read_status(database: Database, extensions: Extensions) -> dict[str, A
     """Subscriptions in the order in which events flow, jobs, and the sections that plugins add.
 
     One that fails is a :class:`FailedSection`.
+
+    Raises:
+        DatabaseUnavailable: also when a section meets it.
     """
     return {
         "subscriptions": await read_subscriptions(database, flow_order(extensions.subscriptions)),
@@ -46,19 +50,22 @@ async def read_status(database: Database, extensions: Extensions) -> dict[str, A
 
 
 async def _read_sections(database: Database, sections: Sequence[StatusSection]) -> dict[str, Any]:
-    """All at once: each may take its time."""
     found: dict[str, Any] = dict.fromkeys(section.name for section in sections)
+    limiter = anyio.CapacityLimiter(_SECTIONS_AT_ONCE)
 
     async def read(section: StatusSection) -> None:
         try:
-            found[section.name] = await section.read(database)
+            async with limiter:
+                found[section.name] = await section.read(database)
         except ContributionFailed as failure:
             found[section.name] = FailedSection.of(failure)
 
-    with stdout_to_stderr():  # what a plugin prints is no data
+    try:
         async with anyio.create_task_group() as group:
             for section in sections:
                 group.start_soon(read, section)
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from failures.exceptions[0].__cause__
     return found
 
 

@@ -278,6 +278,20 @@ def codelupe_status_sections():
     assert (data["sound"], "repositories" in data) == (5, True)
 
 
+async def test_a_database_that_goes_away_ends_the_status(shell: Shell, install: Install) -> None:
+    install(
+        "unlucky",
+        HEAD
+        + """
+async def read(database): await database.execute("select pg_terminate_backend(pg_backend_pid())")
+@hookimpl
+def codelupe_status_sections(): return [StatusSection(name="unlucky", read=read, counts=lambda data: [])]
+""",
+    )
+    for options in ((), ("--json",), ("--watch",)):
+        (await shell("status", *options)).failed(69, "is not available")
+
+
 async def test_a_section_with_a_name_of_the_host_s_breaks_its_plugin(shell: Shell, install: Install) -> None:
     install(
         "taker",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -12,9 +14,11 @@ import msgspec
 import pytest
 
 from codelupe import Database, HandlerContext, Reject, StatusSection, Subscription
+from codelupe.errors import DatabaseUnavailable
 from codelupe.host import status_sections
 from codelupe.host.extensions import _HOST_NAMES, Extensions
 from codelupe.host.status_sections import guard_status_section
+from codelupe.postgres.retry import is_unavailable
 from codelupe.views.pipeline import FailedSection, read_status, read_subscriptions
 from codelupe_crawler import codelupe_status_sections as of_repositories
 from codelupe_events import BatchReady, RepoEmpty
@@ -250,6 +254,99 @@ async def test_a_section_that_does_not_end_is_left_behind(database: Database, mo
     finally:
         end.set()
     assert ["not done within 0.5 s" in status[section.name].error for section in sections] == [True] * 3
+
+
+async def test_a_section_that_does_not_end_is_not_begun_again_until_it_has(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status_sections, "SECTION_SECONDS", 0.2)
+    monkeypatch.setattr(status_sections, "_CLOSE_SECONDS", 0.2)
+    end = threading.Event()
+    begun: list[str] = []
+
+    async def block(own: Database) -> str:
+        begun.append(own.where)
+        end.wait(HANGS)
+        return "done"
+
+    async def say() -> Any:
+        return (await read_status(database, extensions))["blocks"]
+
+    extensions = Extensions(status_sections=[guarded("blocks", block)])
+    try:
+        assert "not done within 0.2 s" in (await say()).error
+        said = [(await say()).error for _ in range(3)]
+    finally:
+        end.set()
+    assert all("failed on its data: TimeoutError: still not done since " in each for each in said), said
+    assert len(begun) == 1
+    monkeypatch.setattr(status_sections, "SECTION_SECONDS", HANGS)
+    with anyio.fail_after(HANGS):
+        while await say() != "done":
+            await anyio.sleep(0.01)
+    assert len(begun) == 2
+
+
+async def test_two_sections_are_read_at_a_time(database: Database) -> None:
+    reading = most = 0
+
+    async def read(_: Database) -> None:
+        nonlocal reading, most
+        reading += 1
+        most = max(most, reading)
+        await anyio.wait_all_tasks_blocked()
+        reading -= 1
+
+    sections = [StatusSection(name=f"section {n}", read=read, counts=lambda data: []) for n in range(5)]
+    await read_status(database, Extensions(status_sections=sections))
+    assert most == 2
+
+
+async def end_its_session(database: Database) -> None:
+    await database.execute("select pg_terminate_backend(pg_backend_pid())")
+
+
+async def end_its_sessions(database: Database) -> None:
+    async with anyio.create_task_group() as group:
+        group.start_soon(end_its_session, database)
+        group.start_soon(end_its_session, database)
+
+
+@pytest.mark.parametrize("read", [end_its_session, end_its_sessions])
+async def test_a_database_that_goes_away_is_no_section_s_fault(database: Database, read: Read) -> None:
+    sections = [guarded("sound", answerer(1)), guarded("meets it", read)]
+    with pytest.raises(BaseException) as raised:
+        await read_status(database, Extensions(status_sections=sections))
+    assert is_unavailable(raised.value), raised.value
+
+
+async def test_a_server_that_lets_no_section_connect_is_no_section_s_fault(
+    database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(database, "url", f"postgresql:///codelupe?host={tmp_path}")
+    with pytest.raises(DatabaseUnavailable, match="is not available"):
+        await read_status(database, Extensions(status_sections=[guarded("first", answerer(1))]))
+
+
+async def test_a_section_that_holds_all_of_its_connections_is_named(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status_sections, "SECTION_SECONDS", 2.0)
+
+    async def hold(own: Database) -> None:
+        async with own.connection(), own.connection(), own.connection():
+            ...
+
+    status = await read_status(database, Extensions(status_sections=[guarded("holds", hold)]))
+    assert "came free within 1 s: of 2, stranger.holds had 2 " in status["holds"].error
+
+
+async def test_reading_leaves_standard_output_to_who_draws_on_it(database: Database) -> None:
+    async def read(_: Database) -> bool:
+        return sys.stdout is sys.stderr
+
+    status = await read_status(database, Extensions(status_sections=[guarded("looks", read)]))
+    assert status["looks"] is False
 
 
 async def test_a_section_has_its_own_tables_first_and_leaves_nothing_on_the_status_s_connections(

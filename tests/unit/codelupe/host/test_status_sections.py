@@ -13,6 +13,7 @@ import pytest
 
 from codelupe import Database, StatusSection, Table
 from codelupe.contracts.boundary import ContributionFailed
+from codelupe.errors import DatabaseUnavailable
 from codelupe.host import status_sections
 from codelupe.host.status_sections import guard_status_section
 from tests.processes import HANGS
@@ -104,6 +105,40 @@ def test_what_has_not_ended_in_time_is_left_to_itself(monkeypatch: pytest.Monkey
             section(lambda data: end.wait(HANGS)).counts({})
     finally:
         end.set()
+
+
+@pytest.mark.parametrize("kind", ["counts", "tables"])
+def test_what_has_not_ended_is_not_called_again_until_it_has(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(status_sections, "SECTION_SECONDS", 0.01)
+    end = threading.Event()
+    calls: list[Any] = []
+
+    def block(data: Any) -> list[Any]:
+        calls.append(data)
+        end.wait(HANGS)
+        return []
+
+    guarded = section(**{kind: block})
+    call = getattr(guarded, kind)
+    try:
+        with pytest.raises(ContributionFailed, match=r"not done within 0\.01 s"):
+            call("first")
+        for _ in range(3):
+            with pytest.raises(ContributionFailed, match=r"still not done since \d\d:\d\d:\d\d$"):
+                call("again")
+        assert calls == ["first"]
+    finally:
+        end.set()
+    for thread in threading.enumerate():
+        if thread.name == "plugin":
+            thread.join(HANGS)
+    monkeypatch.setattr(status_sections, "SECTION_SECONDS", HANGS)
+    assert (call("anew"), calls) == ([], ["first", "anew"])
+
+
+def test_no_database_is_away_from_what_has_none() -> None:
+    with pytest.raises(ContributionFailed, match="failed on its lines: it is gone"):
+        section(raiser(DatabaseUnavailable("it is gone"))).counts({})
 
 
 def test_what_is_right_comes_through() -> None:
