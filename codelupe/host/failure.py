@@ -41,7 +41,9 @@ class Failure:
 
 
 def describe(error: BaseException) -> str:
-    """The error's type and text, without secrets; even of one whose text cannot be had."""
+    """The error's type and text, without secrets; even of one whose text cannot be had. Of a group, those of the first."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
     try:
         text = redact_text(" ".join(str(error).split("\n  ")) if isinstance(error, CodelupeError) else str(error))
     except BaseException:  # what a stranger's __str__ raises says nothing

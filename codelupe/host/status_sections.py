@@ -20,11 +20,14 @@ from codelupe.contracts.boundary import ContributionFailed, Part
 from codelupe.host.failure import describe
 from codelupe.host.isolation import OneAtATime, late, result_within
 from codelupe.postgres import Database
+from codelupe.postgres.queries import load_queries
 from codelupe.postgres.retry import is_unavailable
 from codelupe.postgres.search_path import inside_schema
 from codelupe.postgres.slots import borrowed_by
 
 T = TypeVar("T")
+
+_SQL = load_queries("codelupe_sql", "database")
 
 SECTION_SECONDS = 10.0
 """How long a section may take to read, and then to make its lines, and its tables."""
@@ -102,8 +105,14 @@ class _Guarded:
 
     async def read(self, database: Database) -> Any:
         reading = self._begin(_DATA, partial(self._read, database.url))
-        with anyio.move_on_after(SECTION_SECONDS + _CLOSE_SECONDS):
-            return await asyncio.wrap_future(reading)
+        try:
+            with anyio.move_on_after(SECTION_SECONDS + _CLOSE_SECONDS):
+                return await asyncio.wrap_future(reading)
+        except Exception as error:
+            if not is_unavailable(error):
+                raise
+            await database.fetchval(_SQL.server_version)  # raises if it is no fault of the section's
+            raise self._failed(_DATA, error) from error
         raise self._failed(_DATA, late(SECTION_SECONDS))
 
     def counts(self, data: Any) -> list[tuple[str, int, str]]:
