@@ -41,8 +41,8 @@ class Failure:
 
 
 def describe(error: BaseException) -> str:
-    """The error's type and text, without secrets; even of one whose text cannot be had. Of a group, those of the first."""
-    while isinstance(error, BaseExceptionGroup):
+    """The error's type and text, without secrets; even of one whose text cannot be had, and out of a task's group."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     try:
         text = redact_text(" ".join(str(error).split("\n  ")) if isinstance(error, CodelupeError) else str(error))

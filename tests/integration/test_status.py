@@ -197,7 +197,7 @@ FAILING: dict[str, tuple[Any, str]] = {
     "leaves": (raiser(SystemExit(3)), "SystemExit: 3"),
     "interrupts": (raiser(KeyboardInterrupt()), "KeyboardInterrupt"),
     "cancelled": (raiser(asyncio.CancelledError()), "CancelledError"),
-    "group": (raiser(BaseExceptionGroup("several", [SystemExit()])), "BaseExceptionGroup: several"),
+    "group": (raiser(BaseExceptionGroup("several", [SystemExit(5)])), "SystemExit: 5"),
     "closes": (raiser(GeneratorExit()), "GeneratorExit"),
     "cancels": (cancel_itself, "CancelledError"),
     "child": (start_what_leaves, "SystemExit: 7"),

@@ -48,7 +48,7 @@ ANSWERS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "leaves": (raiser(SystemExit(3)), "SystemExit: 3"),
     "interrupts": (raiser(KeyboardInterrupt()), "KeyboardInterrupt"),
     "cancels": (raiser(asyncio.CancelledError()), "CancelledError"),
-    "group": (raiser(BaseExceptionGroup("several", [SystemExit()])), "BaseExceptionGroup: several"),
+    "group": (raiser(BaseExceptionGroup("several", [SystemExit(5)])), "SystemExit: 5"),
     "stops": (raiser(StopIteration()), "StopIteration"),
     "mute": (raiser(Mute()), "Mute"),
     "nothing": (lambda data: None, "TypeError"),
