@@ -69,19 +69,24 @@ class Position:
         return index
 
     def set_loading(self, part: Part | None) -> None:
-        """Names that find no room are left out."""
+        """Names that find no room are left out. There are none while they change."""
         names = b"" if part is None else f"{part.plugin}\0{part.kind}\0{part.name}".encode()
         end = self._HEAD.size + len(names)
+        self.set(self.get())
         if end <= self.SIZE:
             self._memory[self._HEAD.size : end] = names
             self._HEAD.pack_into(self._memory, 0, self.get(), len(names))
 
     @property
     def loading(self) -> Part | None:
-        """The contribution that is being unpickled."""
+        """The contribution that is being unpickled; None, too, if its names changed while they were read."""
         length = self._HEAD.unpack_from(self._memory)[1]
-        names = self._memory[self._HEAD.size : self._HEAD.size + length].decode()
-        return Part(*names.split("\0")) if names else None
+        names = self._memory[self._HEAD.size : self._HEAD.size + length]
+        try:
+            plugin, kind, name = names.decode().split("\0")
+        except ValueError:
+            return None
+        return Part(plugin, kind, name)
 
 
 def call(arguments: tuple[object, ...], function: Callable[..., object]) -> object:

@@ -14,7 +14,7 @@ import structlog
 from codelupe.contracts.boundary import not_sent
 from codelupe.executor.child import MIB, Answer, call
 from codelupe.executor.contract import WorkerLost
-from codelupe.executor.process import Died, Limits, WorkerProcess
+from codelupe.executor.process import Died, Hung, Limits, WorkerProcess
 
 T = TypeVar("T")
 
@@ -92,7 +92,12 @@ class ProcessExecutor:
         return [outcome for part in parts if part for outcome in await self._outcomes(task, part)]
 
     async def _answered(self, task: bytes, items: list[bytes], *, limited: bool) -> list[Any]:
-        """The results; tried again if the process died of none of the items, as when it was killed while idle."""
+        """The results; tried again if the process died of none of the items, as when it was killed while idle.
+
+        It may be killed from outside while it unpickles a contribution, which is to blame only if it hangs, or if two
+        processes in a row died of it, up to the last.
+        """
+        suspect = None
         for start in range(1, _STARTS + 1):
             try:
                 answer = await self._ask(task, items, limited=limited)
@@ -101,10 +106,12 @@ class ProcessExecutor:
                 part = None if died.loading is None else str(died.loading)
                 place = {"position": died.position, "loading": part}
                 log.warning("worker_process_died", reason=died.reason, items=len(items), **place)
-                if died.loading is not None:
+                last = start == _STARTS
+                if died.loading is not None and (isinstance(died, Hung) or (last and died.loading == suspect)):
                     raise not_sent(died.loading, died.reason) from None
-                if died.position is not None or start == _STARTS:
+                if last or (died.loading is None and died.position is not None):
                     raise
+                suspect = died.loading
         if answer.error is not None:
             raise pickle.loads(answer.error)  # noqa: S301 - from our own process
         return [pickle.loads(result) for result in answer.results]  # noqa: S301 - from our own process

@@ -61,6 +61,10 @@ class Died(Exception):
         self.loading = loading
 
 
+class Hung(Died):
+    """The process lives, but has been in one place for too long."""
+
+
 class WorkerProcess:
     """Answers one request at a time. After :class:`Died` or a cancellation nothing is left but to kill it."""
 
@@ -95,7 +99,8 @@ class WorkerProcess:
         """The task for these items; ``limited`` is its time.
 
         Raises:
-            Died: the process ended before it answered, or an item hangs, or a contribution while it is unpickled.
+            Died: the process ended before it answered.
+            Hung: an item hangs, or a contribution while it is unpickled.
         """
         seconds = self._limits.item_seconds if limited else 0
         request = Request(None if task == self._task else task, items, seconds)
@@ -124,7 +129,7 @@ class WorkerProcess:
             beats, place = (beats + 1, place) if self._place() == place else (0, self._place())
             patience = self._patience(*place, limited=limited)
             if beats * beat >= patience:
-                raise Died(f"it took more than {patience:g} s", *place)
+                raise Hung(f"it took more than {patience:g} s", *place)
         answer: Answer = pickle.loads(await self._answers.receive_exactly(length))  # noqa: S301 - from our own process
         return answer
 

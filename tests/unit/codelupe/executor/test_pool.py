@@ -6,6 +6,7 @@ The pool lives and dies with its event loop, so each test has a loop of its own.
 from __future__ import annotations
 
 import functools
+import mmap
 import os
 import signal
 import subprocess
@@ -22,6 +23,7 @@ import pytest
 from codelupe import Executor, WorkerLost
 from codelupe.contracts.boundary import ContributionFailed, Part, guard_scorer
 from codelupe.executor import ProcessExecutor, process
+from codelupe.executor.child import Position
 from tests.loop_clock import LoopClock
 from tests.processes import children, read_pid, wait_until_gone
 from tests.unit.codelupe.executor.functions import (
@@ -34,6 +36,7 @@ from tests.unit.codelupe.executor.functions import (
     KillsItsReader,
     abort,
     be_killed,
+    be_killed_once,
     count,
     die_on_bad,
     eat_memory,
@@ -45,6 +48,7 @@ from tests.unit.codelupe.executor.functions import (
     leave,
     leave_at_once,
     names_of,
+    note_and_sleep,
     raise_on_arrival,
     raise_stubborn,
     raise_value_error,
@@ -405,6 +409,85 @@ async def test_a_contribution_that_ends_or_holds_up_its_process_on_arrival_is_na
         await failed_on_the_way(executor, among_others(Contribution("bad", on_arrival)))
         assert await executor.map(count, range(5), among_others(Contribution("bad"))) == [3] * 5
         assert await executor.run(names_of, among_others(Contribution("bad"))) == ["fine", "bad", "z"]
+
+
+def killed_once(folder: Path, *names: str) -> list[Any]:
+    """Contributions during whose arrival the process is killed from outside, at first."""
+    folder.mkdir()
+    return [
+        guard_scorer("acme", Contribution(name, functools.partial(be_killed_once, str(folder / name))))
+        for name in names
+    ]
+
+
+@in_own_loop
+async def test_a_process_that_is_killed_while_a_contribution_arrives_is_started_again(tmp_path: Path) -> None:
+    async with ProcessExecutor(1) as executor:
+        assert await executor.map(count, [1, 2], killed_once(tmp_path / "constants", "a", "b")) == [2, 2]
+        items = [[], killed_once(tmp_path / "item", "a", "b"), []]
+        assert await executor.map(names_of, items) == [[], ["a", "b"], []]
+        assert await executor.run(names_of, killed_once(tmp_path / "arguments", "a")) == ["a"]
+
+
+@in_own_loop
+async def test_processes_that_are_killed_while_different_contributions_arrive_are_lost(tmp_path: Path) -> None:
+    async with ProcessExecutor(1) as executor:
+        with pytest.raises(WorkerLost, match="SIGKILL"):
+            await executor.map(count, [1], killed_once(tmp_path / "constants", "a", "b", "c"))
+        with pytest.raises(WorkerLost, match="SIGKILL"):
+            await executor.run(names_of, killed_once(tmp_path / "arguments", "a", "b", "c"))
+
+
+@in_own_loop
+async def test_a_contribution_that_hangs_on_arrival_is_not_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "_LOAD_SECONDS", 1.0)
+    notes = tmp_path / "notes"
+    async with ProcessExecutor(1, item_seconds=2) as executor:
+        with pytest.raises(ContributionFailed, match="it took more than 1 s"):
+            await executor.run(
+                names_of, [guard_scorer("acme", Contribution("bad", functools.partial(note_and_sleep, str(notes))))]
+            )
+    assert len(notes.read_text().split()) == 1
+
+
+class ReadAtEachStep(mmap.mmap):
+    """The memory of a position, which is read as soon as its names are written."""
+
+    position: Position
+    seen: list[Part | None]
+
+    def __setitem__(self, at: Any, value: Any) -> None:
+        super().__setitem__(at, value)
+        self.seen.append(self.position.loading)
+
+
+@pytest.mark.parametrize("before", ["x", "b" * 100, "ä" * 100, "ää"])
+def test_a_position_has_no_contribution_while_its_names_change(before: str) -> None:
+    descriptor = os.memfd_create("position")
+    os.ftruncate(descriptor, Position.SIZE)
+    position = Position(descriptor)
+    position.set(7)
+    position.set_loading(Part("acme", "scorer", before))
+    position._memory = memory = ReadAtEachStep(descriptor, Position.SIZE)
+    os.close(descriptor)
+    memory.position, memory.seen = position, []
+    other = Part("another", "file rule", "other")
+    position.set_loading(other)
+    assert (memory.seen, position.loading, position.get()) == ([None], other, 7)
+    position.set_loading(Part("x" * Position.SIZE, "", ""))
+    assert (position.loading, position.get()) == (None, 7)
+
+
+@pytest.mark.parametrize("names", [b"\xff\0a\0b", b"a\0b", b"a\0b\0c\0d", b"a"])
+def test_a_position_whose_names_cannot_be_read_has_no_contribution(names: bytes) -> None:
+    descriptor = os.memfd_create("position")
+    os.ftruncate(descriptor, Position.SIZE)
+    os.write(descriptor, Position._HEAD.pack(7, len(names)) + names)
+    position = Position(descriptor)
+    os.close(descriptor)
+    assert (position.loading, position.get()) == (None, 7)
 
 
 @in_own_loop
