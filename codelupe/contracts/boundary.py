@@ -17,6 +17,7 @@ import copy
 import inspect
 import math
 import pickle
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -131,6 +132,10 @@ def part_of(contribution: object) -> Part | None:
     return contribution._part if isinstance(contribution, _Guarded) else None  # noqa: SLF001 - it is of this module
 
 
+_loading = threading.RLock()
+"""Only one thread at a time unpickles what arrived; this may load further contributions."""
+
+
 class _Guarded:
     """Looks like the contribution inside.
 
@@ -155,7 +160,11 @@ class _Guarded:
         return getattr(self._inner, "__dataclass_fields__", {})
 
     def __getattr__(self, name: str) -> Any:
-        return self._load() if name == "_inner" else getattr(self._inner, name)
+        if name == "_inner":
+            return self._load()
+        if name in ("_part", "_sent"):
+            raise AttributeError(f"this {type(self).__name__} has not been made yet: it has no {name}")
+        return getattr(self._inner, name)
 
     def __repr__(self) -> str:
         return f"{self._part} ({self._inner!r})"
@@ -171,7 +180,9 @@ class _Guarded:
         return _restore(type(self), self.__dict__)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Guarded:
-        return _restore(type(self), copy.deepcopy(self.__dict__, memo))
+        copied = memo[id(self)] = _restore(type(self), {})
+        copied.__dict__.update(copy.deepcopy(dict(self.__dict__), memo))
+        return copied
 
     def _pickled(self, inner: Any) -> bytes:
         try:
@@ -180,18 +191,24 @@ class _Guarded:
             raise self._not_sent(error) from error
 
     def _load(self) -> Any:
-        """What is inside, which arrived as bytes."""
+        """What is inside, which arrived as bytes, unless another thread has loaded it by now."""
+        with _loading:
+            if "_inner" not in self.__dict__:
+                self._inner = self._unpickled(self._sent)
+                self.__dict__.pop("_sent", None)
+            return self._inner
+
+    def _unpickled(self, sent: bytes) -> Any:
         on_load = _on_load.get() or _ignore
         on_load(self._part)
         try:
-            self._inner = pickle.loads(self.__dict__["_sent"])  # noqa: S301 - from the parent
+            inner = pickle.loads(sent)  # noqa: S301 - from the parent
         except MemoryError:  # a worker process ends by it
             raise
         except BaseException as error:
             raise self._not_sent(error) from error
-        del self.__dict__["_sent"]
         on_load(None)
-        return self._inner
+        return inner
 
     def _not_sent(self, error: BaseException) -> ContributionFailed:
         return not_sent(self._part, _describe(error))

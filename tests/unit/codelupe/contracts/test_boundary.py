@@ -10,6 +10,7 @@ import sqlite3
 import threading
 import types
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import timedelta
 from enum import IntEnum
@@ -20,6 +21,7 @@ import anyio
 import pytest
 
 from codelupe import Objection, Repository, RetryLater, Score, SourceFile
+from codelupe.contracts import boundary
 from codelupe.contracts.boundary import (
     ContributionFailed,
     Part,
@@ -347,6 +349,67 @@ def test_it_can_be_copied_whether_it_can_be_pickled_or_not() -> None:
     assert part_of(shallow) == part_of(deep) == part_of(guarded)
     arrived = copy.deepcopy(pickle.loads(pickle.dumps(guard_scorer("acme", Holding("x")))))
     assert arrived.held == "x"
+
+
+class Meeting:
+    """A lock before which both threads wait for each other, once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._both = threading.Barrier(2)
+        self._met = threading.local()
+
+    def meet(self) -> None:
+        if not hasattr(self._met, "before"):
+            self._met.before = True
+            self._both.wait(10)
+
+    def __enter__(self) -> None:
+        self.meet()
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+class MeetsOnArrival(Holding):
+    meet: Callable[[], None]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.meet()
+        self.__dict__.update(state)
+
+
+def test_threads_that_both_use_it_first_get_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    meeting = Meeting()
+    monkeypatch.setattr(MeetsOnArrival, "meet", meeting.meet, raising=False)
+    monkeypatch.setattr(boundary, "_loading", meeting, raising=False)
+    it: Any = pickle.loads(pickle.dumps(guard_scorer("acme", MeetsOnArrival(["x"]))))
+    with ThreadPoolExecutor(2) as threads:
+        one, other = threads.map(lambda _: it.held, range(2))
+    assert one == ["x"]
+    assert one is other
+
+
+def test_one_that_is_half_made_lacks_its_attributes() -> None:
+    made: Any = guard_scorer("acme", Holding("x"))
+    half: Any = object.__new__(type(made))
+    for name in ("_inner", "_part", "_sent", "name", "held"):
+        with pytest.raises(AttributeError):
+            getattr(half, name)
+    half.__dict__["_sent"] = pickle.dumps(made)
+    with pytest.raises(AttributeError, match="_part"):
+        _ = half.held
+    assert not isinstance(half, Holding)
+
+
+def test_what_refers_to_itself_through_its_wrapping_can_be_copied() -> None:
+    offered = Holding(None)
+    guarded: Any = guard_scorer("acme", offered)
+    offered.held = [guarded]
+    copied = copy.deepcopy(guarded)
+    assert copied is not guarded
+    assert copied.held == [copied]
 
 
 def test_its_attributes_are_plain_values_there() -> None:
