@@ -59,7 +59,7 @@ class StatusSection:
     again until it has. ``read`` is given two connections of its own, which look for tables in the plugin's schema
     first. Of one that fails, takes longer or returns something else, ``status`` says in a line which plugin's it is and
     why, ``status --json`` has ``{"plugin", "section", "error"}`` in its place, and the rest is shown. A database that
-    is away is no failure of the section's: it ends the command.
+    is away for the command itself, too, is no failure of the section's: it ends the command.
     """
 
     name: str

@@ -39,7 +39,7 @@ async def read_status(database: Database, extensions: Extensions) -> dict[str, A
     One that fails is a :class:`FailedSection`.
 
     Raises:
-        DatabaseUnavailable: also when a section meets it.
+        DatabaseUnavailable: for this database; what only a section meets is that section's failure.
     """
     return {
         "subscriptions": await read_subscriptions(database, flow_order(extensions.subscriptions)),
