@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
+from asyncpg import connect_utils
 
 from codelupe.postgres.jsonb import use_jsonb
 from codelupe.postgres.queries import load_queries
@@ -37,6 +38,21 @@ else:
     Connection = asyncpg.pool.PoolConnectionProxy
     _Connection = asyncpg.Connection
 
+
+class _Greeting(connect_utils.TLSUpgradeProto):
+    """asyncpg's question whether the server speaks TLS.
+
+    When it is given up before it is sent, nobody awaits how it ended (asyncpg 0.32), and asyncio would report that as
+    an error: a silent server ends in many of these.
+    """
+
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
+        if not self.on_data.cancelled():
+            self.on_data.exception()
+
+
+connect_utils.TLSUpgradeProto = _Greeting  # type: ignore[misc]
 
 Backend = tuple[int, datetime]
 """The server's process of one session: its number, and when it began."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
 import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
+from typing import Any
 
 import anyio
 import asyncpg
@@ -32,7 +35,7 @@ from codelupe.host.extensions import Extensions
 from codelupe.log import Entry, EventLog
 from codelupe.observability import systemd
 from codelupe.postgres.retry import RetryWhileUnavailable
-from codelupe.postgres.sessions import session_of
+from codelupe.postgres.sessions import open_session, session_of
 from codelupe.work.leadership import leading
 from codelupe_events import BatchReady
 from tests.conftest import RunUntilIdle
@@ -780,6 +783,22 @@ async def test_what_falls_silent_in_the_middle_of_a_transaction_is_done_again_wi
     assert begun[1] - begun[0] < lease
     assert logged.count("lease_lost") == logged.count("batch_failed") == logged.count("handler_failed") == 0
     assert await database.fetchval("select count(*) from tasks") == 0
+
+
+@pytest.mark.parametrize("steps", range(12))
+async def test_a_session_that_is_given_up_while_it_opens_leaves_no_error_behind(proxy: SilentProxy, steps: int) -> None:
+    unheard: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context))
+    opening = asyncio.create_task(open_session(proxy.url))
+    for _ in range(steps):
+        await anyio.sleep(0)
+    opening.cancel()
+    await asyncio.wait([opening])
+    del opening
+    for _ in range(5):
+        await anyio.sleep(0)
+    gc.collect()
+    assert unheard == []
 
 
 async def test_a_connection_whose_borrower_gives_up_is_closed(proxy: SilentProxy) -> None:
