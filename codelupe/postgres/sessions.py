@@ -42,7 +42,7 @@ else:
 class _Greeting(connect_utils.TLSUpgradeProto):
     """asyncpg's question whether the server speaks TLS.
 
-    When it is given up before it is sent, nobody awaits how it ended (asyncpg 0.32), and asyncio would report that as
+    When it is given up before it is sent, how it ended is never asked (asyncpg 0.32), and asyncio would report that as
     an error: a silent server ends in many of these.
     """
 
@@ -98,7 +98,8 @@ class Session(_Connection):
 
         :attr:`has_left_transaction` says whether the session was outside of its transaction since then.
         """
-        self._look, self._overheard.is_watched, self._overheard.ended_transaction = look, True, False
+        self._look = look
+        self._overheard.begin_watch()
         try:
             yield
         finally:
@@ -256,12 +257,23 @@ class _Overhearing(asyncio.Protocol):
         self.is_watched = False
         self.ended_transaction = False
         """Whether the server has left the transaction while it was watched; it may be in another one by now."""
+        self._carried = b""
+
+    def begin_watch(self) -> None:
+        self.is_watched, self.ended_transaction, self._carried = True, False, b""
 
     def data_received(self, data: bytes) -> None:
         self.last = data
         self._protocol.data_received(data)
-        if self.is_watched and (not self._protocol.is_in_transaction() or _tells_of_another_transaction(data)):
+        if self.is_watched:
+            self._watch(self._carried + data)
+
+    def _watch(self, heard: bytes) -> None:
+        """Of an answer that comes in pieces, what the next piece may complete is carried along."""
+        if not self._protocol.is_in_transaction() or _tells_of_another_transaction(heard):
             self.ended_transaction = True
+        rolled_back = _ROLLED_BACK if _ROLLED_BACK in heard else b""
+        self._carried = b"" if heard[-6:-1] == _READY else rolled_back + heard[-_LONGEST_COMPLETION:]
 
     def eof_received(self) -> bool | None:
         received: bool | None = self._protocol.eof_received()
@@ -292,6 +304,9 @@ def _completed(command: bytes) -> bytes:
 
 _COMMITTED, _PREPARED, _ROLLED_BACK = map(_completed, (b"COMMIT", b"PREPARE TRANSACTION", b"ROLLBACK"))
 _BEGUN = tuple(map(_completed, (b"BEGIN", b"START TRANSACTION")))
+_LONGEST_COMPLETION = len(_PREPARED)
+_READY = b"Z\0\0\0\5"
+"""ReadyForQuery, which ends an answer; a letter follows that says whether a transaction is open."""
 
 
 def severity_of(error: BaseException | None) -> str | None:

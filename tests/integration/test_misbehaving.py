@@ -755,6 +755,7 @@ ENDINGS = [
     "commit; select 1; begin",
     "commit /* x */ ; begin",
     "rollback; select 1;; start transaction",
+    "rollback; select repeat('x', 300000); begin",
     "/* x */ abort and chain",
     "select 1; -- x\n rollback work and chain",
 ]
