@@ -344,6 +344,9 @@ class ConnectionCache:
             log.debug("connection_not_reset", error=str(error) or type(error).__name__)
             await _close(session)
             return False
+        except BaseException:  # a cancellation of asyncio's own, which no shield of anyio's keeps off
+            session.terminate()
+            raise
         return True
 
 

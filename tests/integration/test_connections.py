@@ -17,6 +17,7 @@ import asyncpg
 import pytest
 
 import codelupe.daemon
+import codelupe.postgres.database
 from codelupe import (
     BatchContext,
     BatchSubscription,
@@ -35,7 +36,7 @@ from codelupe.host.extensions import Extensions
 from codelupe.log import Entry, EventLog
 from codelupe.observability import systemd
 from codelupe.postgres.retry import RetryWhileUnavailable
-from codelupe.postgres.sessions import open_session, session_of
+from codelupe.postgres.sessions import Session, open_session, session_of
 from codelupe.work.leadership import leading
 from codelupe_events import BatchReady
 from tests.conftest import RunUntilIdle
@@ -799,6 +800,26 @@ async def test_a_session_that_is_given_up_while_it_opens_leaves_no_error_behind(
         await anyio.sleep(0)
     gc.collect()
     assert unheard == []
+
+
+async def test_a_session_whose_reset_is_cancelled_is_closed(lent: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By asyncio's own cancellation, as of its time limits, which passes a shield of anyio's."""
+    under_way, sessions = anyio.Event(), []
+
+    async def reset(session: Session, **_: object) -> None:
+        sessions.append(session)
+        under_way.set()
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(codelupe.postgres.database, "make_like_new", reset)
+    task = asyncio.create_task(lent.fetchval("select 1"))
+    await under_way.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert sessions[0].is_closed()
+    monkeypatch.undo()
+    assert await lent.fetchval("select 1") == 1
 
 
 async def test_a_connection_whose_borrower_gives_up_is_closed(proxy: SilentProxy) -> None:
