@@ -16,6 +16,8 @@ _BEGINS_ANOTHER = re.compile(
     r"(?:^|;)(?:\s|--[^\n]*\n|/\*.*?\*/)*(?:rollback|abort)\b[^;]*?\band\s+chain\b", re.IGNORECASE | re.DOTALL
 )
 """What leaves a transaction open, but another one, and is answered like ROLLBACK TO a savepoint."""
+_LEADS_ELSEWHERE = re.compile(r"search_path|set_config|\bschema\b", re.IGNORECASE)
+"""SET SCHEMA sets the search path, too, as does a setting whose name comes as an argument."""
 
 
 class SharedTransaction:
@@ -66,5 +68,5 @@ class SharedTransaction:
         return self._session.watched(self._look)
 
     def _look(self, query: str) -> None:
-        self._is_elsewhere |= "search_path" in query.lower()
+        self._is_elsewhere |= _LEADS_ELSEWHERE.search(query) is not None
         self._has_begun_another |= _BEGINS_ANOTHER.search(query) is not None

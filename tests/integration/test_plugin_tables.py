@@ -107,14 +107,22 @@ async def test_tables_of_a_plugin_are_rebuilt_where_they_are(
     assert await database.fetchval("select to_regnamespace('rebuild_own_count')") is None
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        ("set search_path to elsewhere, public",),
+        ("set schema 'elsewhere'",),
+        ("select set_config($1, $2, true)", "search_path", "elsewhere, public"),
+    ],
+)
 async def test_a_path_that_a_handler_sets_is_its_own_affair(
-    make_daemon: Callable[..., Daemon], database: Database
+    make_daemon: Callable[..., Daemon], database: Database, statement: tuple[str, ...]
 ) -> None:
     await database.execute("create schema elsewhere; create table elsewhere.events (like events including all)")
 
     async def lost(event: BatchReady, context: HandlerContext) -> None:
         async with context.transaction() as connection:
-            await connection.execute("set search_path to elsewhere, public")
+            await connection.execute(*statement)
             for number in range(MANY):
                 context.emit(empty(number))
 
