@@ -225,8 +225,11 @@ class _Guarded:
         """It says what to do, and ends a command, as an error of ours does that came of it."""
         if not isinstance(error, CodelupeError):
             return self._failed(subject, _describe(error))
-        failed = ContributionFailed(self._part, subject, error.message, error.hint)
-        failed.exit_code = error.exit_code
+        try:
+            failed = ContributionFailed(self._part, subject, error.message, error.hint)
+            failed.exit_code = int(error.exit_code)
+        except BaseException:  # a class of the plugin's that is made otherwise than ours
+            return self._failed(subject, _describe(error))
         return failed
 
     def _called(self, method: str, argument: object, subject: str, faults: Callable[[Any], str]) -> Any:
@@ -461,7 +464,10 @@ def _faults_of_reason(answer: Any) -> str:
 
 
 def _faults_of_repository(answer: Any) -> str:
-    """What the log and the table of repositories cannot hold; odd characters are replaced where texts are stored."""
+    """What the log and the table of repositories cannot hold; encoding texts of a class of their own raises.
+
+    Odd characters are replaced where texts are stored.
+    """
     if not isinstance(answer, Repository):
         return _unexpected(answer, "a Repository")
     event = answer.to_event()
@@ -473,20 +479,23 @@ def _faults_of_repository(answer: Any) -> str:
         if not 0 <= (number := getattr(answer, name)) <= largest:
             return f"the repository {answer.id} has {name} {number}, which is not from 0 to {largest}"
     texts = (answer.full_name, answer.url, answer.revision, answer.language or "", answer.licence or "", *answer.topics)
+    for text in (*texts, answer.description or ""):
+        if type(text) is not str:
+            msgspec.json.encode(text)
     if sum(map(len, texts)) > _LONGEST_REPOSITORY:
         return f"the repository {answer.id} has more than {_LONGEST_REPOSITORY:,} characters without its description"
     return ""
 
 
 def _faults_of_texts(texts: Any) -> str:
-    """Postgres holds neither NUL characters nor lone surrogates; encoding these raises."""
+    """Postgres holds neither NUL characters nor lone surrogates; encoding these raises, as does a class of its own."""
     if not isinstance(texts, tuple | list):
         return f"the reasons are {type(texts).__name__}, not a tuple"
     for text in texts:
         if not isinstance(text, str):
             return f"{text!r} is no text"
-        if not text.isascii():
-            text.encode()
+        if type(text) is not str or not text.isascii():
+            msgspec.json.encode(text)
         if "\0" in text:
             return f"{text!r} has a NUL character"
     return ""

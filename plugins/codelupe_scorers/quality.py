@@ -54,5 +54,5 @@ def _describe(scorer: Scorer, score: Score | None) -> dict[str, Any]:
 
 
 def _bounded(value: float) -> float:
-    """Within 0 and 100, whatever a scorer says; not a number counts as 0."""
-    return min(100.0, max(0.0, value))
+    """Within 0 and 100, whatever a scorer says, also by a number of a library's; not a number counts as 0."""
+    return min(100.0, max(0.0, float(value)))

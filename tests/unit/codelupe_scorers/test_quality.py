@@ -59,6 +59,14 @@ def test_a_scorer_cannot_leave_the_scale(value: float, bounded: float) -> None:
     assert quality(Fixed("a", 1, value)) == bounded
 
 
+def test_a_number_of_a_library_s_own_is_stored_as_a_plain_one() -> None:
+    """Such as numpy's, which JSON does not know."""
+
+    class Float64(float): ...
+
+    assert type(score_file(source("x"), [Fixed("a", 1, Float64(7))]).dimensions["a"]["value"]) is float
+
+
 def test_documented_flat_code_is_good_and_a_table_is_not() -> None:
     scores = {language: score_file(sample(language), OWN).value for language in LANGUAGES}
     assert all(value is not None and value >= 70 for value in scores.values()), scores

@@ -35,6 +35,7 @@ from codelupe.contracts.boundary import (
     part_of,
     used_parts,
 )
+from codelupe.errors import CodelupeError
 from codelupe_events import Reason
 from codelupe_filters.file_rules import ByPath
 
@@ -75,6 +76,18 @@ class Mute(BaseException):
         raise SystemExit
 
 
+class MadeOtherwise(CodelupeError):
+    """One of ours that lacks what ours have."""
+
+    def __init__(self) -> None: ...
+
+
+class Markup(str):
+    """A text of a library's own, which JSON does not know."""
+
+    __slots__ = ()
+
+
 def lone_surrogate() -> str:
     return "\ud800"
 
@@ -83,18 +96,21 @@ async def asynchronous() -> None: ...
 
 
 RAISED = [ValueError("bad"), KeyboardInterrupt(), SystemExit(0), asyncio.CancelledError(), GeneratorExit(), Mute()]
+RAISED.append(MadeOtherwise())
 NO_SCORES = [
     *(math.nan, 1, "good", True, (), object()),
     *(Score(value=value) for value in (math.nan, math.inf, -0.5, 100.5, 10**400)),
     *(Score(value=value) for value in ("7", None, True)),  # type: ignore[arg-type]
-    *(Score(value=7, reasons=reasons) for reasons in ("text", None, (1,), ("nul\0",), ("\ud800",))),  # type: ignore[arg-type]
+    *(Score(value=7, reasons=reasons) for reasons in ("text", None, (1,), ("nul\0",), ("\ud800",), (Markup(),))),  # type: ignore[arg-type]
 ]
 NO_EVIDENCE: list[Any] = [None, [], {"a": object()}, {"a": "\0"}, {1j: 1}]
 NO_OBJECTIONS = [
     *(True, 0, ("why",), Score(value=1), "nul\0", "\ud800", Objection(detail=None)),  # type: ignore[arg-type]
+    *(Markup("why"), Objection(detail=Markup("why"))),
     *(Objection(detail="why", evidence=evidence) for evidence in NO_EVIDENCE),
 ]
 NO_REASONS = ["why", True, Objection(detail="why"), Reason(rule="r", detail=None)]  # type: ignore[arg-type]
+NO_REASONS.append(Reason(rule="r", detail=Markup("why")))
 
 
 @pytest.mark.parametrize("error", RAISED, ids=lambda it: type(it).__name__)
@@ -498,6 +514,8 @@ UNFIT = [
         {"url": "x" * 100_001},
         {"topics": ("x" * 50_001,) * 2},
         {"pushed_at": 5},
+        {"url": Markup("u")},
+        {"description": Markup("d")},
     )
 ]
 """What the log or the table could not hold."""
