@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import partial
 from itertools import islice
 from numbers import Number
@@ -36,6 +37,7 @@ _CONNECTIONS = 2
 _DATA = "its data"
 _MOST_ROWS = 10_000
 _LONGEST_FAULT = 500
+_PYTHONS_OWN = {type(None), bool, str, float, Decimal}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +84,9 @@ def guard_status_section(plugin: str, section: StatusSection, schema: str | None
         TypeError: the name is no printable text, or a function cannot be called.
     """
     name: Any = section.name
-    if not isinstance(name, str) or not name.isprintable() or not name.strip():
+    if not isinstance(name, str) or not str.isprintable(name) or not str.strip(name):
         raise TypeError(f"offers a status section with the name {name!r} where a printable text belongs")
+    name = _plain(name)
     tables = _no_tables if section.tables is None else section.tables
     for function in (section.read, section.counts, tables):
         if not callable(function):
@@ -172,8 +175,8 @@ def _lines(answer: Iterable[Any]) -> list[tuple[str, int, str]]:
 
 def _line(answer: Any) -> tuple[str, int, str]:
     match answer:
-        case (str(name), int(count), str(kinds)) if str(count):  # of too many digits it raises
-            return name, count, kinds
+        case (str(name), int(count), str(kinds)):
+            return _plain(name), _plain(count), _plain(kinds)
         case _:
             raise TypeError(f"it answered {answer!r} where a name, a whole number and a text belong")
 
@@ -185,18 +188,34 @@ def _tables(answer: Iterable[Any]) -> list[Table]:
 def _table(answer: Any) -> Table:
     if not isinstance(answer, Table):
         raise TypeError(f"it answered {answer!r} where a Table belongs")
-    columns, rows = _taken(answer.columns), [_taken(row) for row in _taken(answer.rows)]
-    for text in (answer.title, *columns):
+    title, columns, rows = answer.title, _taken(answer.columns), [_taken(row) for row in _taken(answer.rows)]
+    for text in (title, *columns):
         if not isinstance(text, str):
             raise TypeError(f"the title or a column of a table is {text!r}, which is no text")
     for row in rows:
         if len(row) != len(columns):
             raise ValueError(f"a table of {len(columns)} columns has the row {row!r}")
-        for cell in row:
-            if not isinstance(cell, str | Number | None):
-                raise TypeError(f"a cell of a table is {cell!r}, which is neither a text nor a number nor None")
-            str(cell)  # of a number with too many digits it raises
-    return Table(title=answer.title, columns=columns, rows=rows)
+    plain = [[_plain(cell) for cell in row] for row in rows]
+    return Table(title=_plain(title), columns=[_plain(column) for column in columns], rows=plain)
+
+
+def _plain(cell: Any) -> Any:
+    """The text, number or None in Python's own type, so that no code of the plugin's prints it."""
+    if type(cell) in _PYTHONS_OWN:
+        return cell
+    match cell:
+        case str():
+            return str.__str__(cell)
+        case int():
+            number = int.__int__(cell)
+            str(number)  # of too many digits it raises
+            return number
+        case float():
+            return float.__float__(cell)
+        case Number():
+            return str.__str__(str(cell))
+        case _:
+            raise TypeError(f"a cell of a table is {cell!r}, which is neither a text nor a number nor None")
 
 
 def _taken(answer: Any) -> list[Any]:

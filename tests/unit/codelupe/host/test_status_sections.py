@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -139,6 +140,48 @@ def test_what_has_not_ended_is_not_called_again_until_it_has(monkeypatch: pytest
 def test_no_database_is_away_from_what_has_none() -> None:
     with pytest.raises(ContributionFailed, match="failed on its lines: it is gone"):
         section(raiser(DatabaseUnavailable("it is gone"))).counts({})
+
+
+class Odd(str):
+    """A text that fails when it is shown."""
+
+    __slots__ = ()
+
+    def fail(self, *_: object) -> Any:
+        raise ValueError
+
+    __str__ = __repr__ = __format__ = __len__ = __iter__ = __hash__ = isprintable = strip = translate = fail
+
+
+class Counted(int):
+    def fail(self, *_: object) -> Any:
+        raise ValueError
+
+    __str__ = __repr__ = __format__ = __int__ = fail
+
+
+class Measured(float):
+    __round__ = __format__ = Counted.fail
+
+
+class Exact(Decimal):
+    shown = 0
+
+    def __str__(self) -> str:
+        self.shown += 1
+        return "2.5" if self.shown == 1 else Counted.fail(self)  # type: ignore[arg-type]
+
+
+def test_what_is_shown_is_of_python_s_own_types() -> None:
+    table = Table(title=Odd("t"), columns=[Odd("a")], rows=[[Odd("x")], [Counted(1)], [Measured(1.5)], [Exact()]])
+    odd = StatusSection(name=Odd("odd"), read=read, counts=lambda _: [(Odd("a"), Counted(2), Odd("b"))])
+    guarded = guard_status_section("stranger", replace(odd, tables=lambda _: [table]), None)
+    assert guarded.tables is not None
+    [shown], [line] = guarded.tables({}), guarded.counts({})
+    assert line == ("a", 2, "b")
+    assert shown == Table(title="t", columns=["a"], rows=[["x"], [1], [1.5], ["2.5"]])
+    assert [type(each) for each in (guarded.name, *line, shown.title, *shown.columns)] == [str, str, int, str, str, str]
+    assert [type(cell) for [cell] in shown.rows] == [str, int, float, str]
 
 
 def test_what_is_right_comes_through() -> None:
