@@ -44,10 +44,11 @@ def migrate(config: ConfigFile = None, profile: Profile = None) -> None:
             applied += await migrate_plugins(database, session.host)
         for one in applied:
             out.print(f"applied {_name(one)}", highlight=False)
-        if not applied:
+        has_failed = any(plugin.failed_at("codelupe_migrations") for plugin in session.host.broken)
+        if not applied and not has_failed:
             out.print("Nothing to apply.")
         _say_broken(session)
-        raise typer.Exit(int(any(plugin.failed_at("codelupe_migrations") for plugin in session.host.broken)))
+        raise typer.Exit(int(has_failed))
 
     configure_logging("critical", "auto")
     anyio.run(run)

@@ -36,8 +36,11 @@ class Failure:
         )
 
     def __str__(self) -> str:
-        where = [f"in {self.hook}" if self.hook else "", f"at {self.place}" if self.place else ""]
-        return f"{self.error}{''.join(f' {each}' for each in where if each)}"
+        places = [f"in {self.hook}" if self.hook else "", f"at {self.place}" if self.place else ""]
+        where = " ".join(filter(None, places))
+        if where and self.error.endswith((".", "?")):
+            return f"{self.error} ({where})"
+        return f"{self.error} {where}".rstrip()
 
 
 def describe(error: BaseException) -> str:
@@ -45,7 +48,7 @@ def describe(error: BaseException) -> str:
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     try:
-        text = redact_text(" ".join(str(error).split("\n  ")) if isinstance(error, CodelupeError) else str(error))
+        text = redact_text(". ".join(str(error).split("\n  ")) if isinstance(error, CodelupeError) else str(error))
     except BaseException:  # what a stranger's __str__ raises says nothing
         text = "its text cannot be read"
     if isinstance(error, CodelupeError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from functools import partial
 from typing import Any, TypeVar
 
@@ -161,6 +162,7 @@ class Host:
     def _register(self, plugin: Plugin) -> None:
         try:
             self._manager.register(plugin.target, plugin.name)
+            self._require_known_hooks(plugin)
             self._manager.check_pending()
         except Exception:
             if self._manager.get_plugin(plugin.name) is plugin.target:
@@ -168,6 +170,19 @@ class Host:
             raise
         plugin.hooks = tuple(sorted(caller.name for caller in self._manager.get_hookcallers(plugin.target) or ()))
         self._require_marks(plugin)
+
+    def _require_known_hooks(self, plugin: Plugin) -> None:
+        """Raises if a function is marked that has no hook's name."""
+        for attribute in dir(plugin.target):
+            options = self._manager.parse_hookimpl_opts(plugin.target, attribute)
+            if options is None or options.get("optionalhook"):
+                continue
+            name = options.get("specname") or attribute
+            if hasattr(hookspecs, name):
+                continue
+            similar = get_close_matches(name, dir(hookspecs), n=1)
+            meant = f" (did you mean {similar[0]}?)" if similar else ""
+            raise PluginError(f"{name} is marked with @hookimpl, but there is no hook of that name{meant}")
 
     def _require_marks(self, plugin: Plugin) -> None:
         """Raises unless the plugin implements a hook, and all functions that are named like hooks are marked."""

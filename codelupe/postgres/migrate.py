@@ -59,8 +59,14 @@ def read_migrations(owner: str, folder: Traversable) -> list[Migration]:
 
     Raises:
         MigrationError: two files share a number.
+        FileNotFoundError: there is no such folder, often since the package was built without it.
     """
     found: dict[int, Migration] = {}
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"the folder of {owner}'s migrations is missing: {folder}. "
+            "Does [tool.setuptools.package-data] name its files?"
+        )
     for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
         match = _FILE_NAME.fullmatch(entry.name)
         if match is None:

@@ -101,7 +101,10 @@ async def test_a_folder_that_cannot_be_read_breaks_its_plugin(database: Database
     (tmp_path / "bad").rmdir()
     await prepare_database(database, host := Host([bad]))
     assert host.broken == [bad]
-    assert "FileNotFoundError" in (bad.error or "")
+    expected = (
+        f"FileNotFoundError: the folder of bad's migrations is missing: {tmp_path / 'bad'}. Does [tool.setuptools"
+    )
+    assert expected in (bad.error or "")
 
 
 async def test_a_migration_that_was_changed_afterwards_breaks_its_plugin(database: Database, tmp_path: Path) -> None:
@@ -242,7 +245,24 @@ async def test_db_migrate_applies_the_others_and_names_the_broken_one(shell: She
     assert (
         'badsql is broken: migration 0001_x of badsql failed in line 1: syntax error at or near "tabel"' in migrated.err
     )
+    assert "correct it and start again. (in codelupe_migrations)" in migrated.err
     assert await tables(database, "plugin_goodsql") == ["x"]
+    again = await shell("db", "migrate")
+    assert (again.code, again.out) == (1, ""), "what failed is still to be applied"
+    listed = await shell("plugins", "list")
+    assert "badsql: migrations to apply: 1; `codelupe db migrate` applies them, or says why not" in listed.err
+
+
+async def test_the_list_names_migrations_that_are_missing_or_were_changed(shell: Shell, tmp_path: Path) -> None:
+    missing = install_plugin(tmp_path / "site", "missing", migrations={})
+    changed = install_plugin(tmp_path / "site", "changed", migrations={"0001_x.sql": "create table x ()"})
+    await shell("db", "migrate")
+    (missing / "migrations").rmdir()
+    (changed / "migrations" / "0001_x.sql").write_text("create table y ()")
+    listed = await shell("plugins", "list")
+    assert listed.code == 1
+    assert "missing is broken: FileNotFoundError: the folder of missing's migrations is missing" in listed.err
+    assert "changed is broken: migration 0001_x of changed was changed after it had been applied. " in listed.err
 
 
 async def test_a_migration_is_said_to_begin(database: Database, tmp_path: Path, logged: Logged) -> None:

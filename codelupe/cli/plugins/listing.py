@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -19,9 +20,10 @@ from codelupe.errors import CodelupeError, ConfigurationError, PluginError
 from codelupe.host.discovery import Plugin, chosen_plugins, is_good_name
 from codelupe.host.host import Host
 from codelupe.host.manifest import Manifest, ManifestEntry, find_manifest
+from codelupe.host.migrations import pending_plugin_migrations
 from codelupe.observability.logs import configure_logging
 from codelupe.postgres import Database
-from codelupe.postgres.migrate import own_migrations, pending_migrations
+from codelupe.postgres.migrate import Migration, own_migrations, pending_migrations
 from codelupe.views.incidents import Incident, read_incidents
 from codelupe.work.pauses import Pause, read_pauses
 
@@ -45,7 +47,7 @@ def list_(
     plugins = chosen_plugins(raw, lenient=True)
     manifests, problems = _ask(plugins, raw, check=check)
     taken = taken_commands(_by_precedence(plugins, manifests))
-    incidents, pauses = _troubles(raw, plugins)
+    incidents, pauses, pending = _troubles(raw, plugins)
     rows = [
         _row(plugin, manifest, taken, incidents, pauses) for plugin, manifest in zip(plugins, manifests, strict=True)
     ]
@@ -61,6 +63,10 @@ def list_(
         )
     _explain(plugins, problems, taken, with_tracebacks=traceback)
     _tell(incidents)
+    for owner, waiting in Counter(migration.owner for migration in pending).items():
+        typer.echo(
+            f"{owner}: migrations to apply: {waiting}; `codelupe db migrate` applies them, or says why not", err=True
+        )
     for pause in pauses:
         typer.echo(printable(f"{describe_pause(pause)}. {pause.hint}"), err=True)
     raise typer.Exit(int(any(plugin.failure is not None for plugin in plugins)))
@@ -77,6 +83,7 @@ def _ask(
     host = Host(plugins)
     configuration = resolve(raw, host.settings_models())
     host.blame(configuration.faults)
+    host.migrations()
     settings = configuration.settings
     offered = host.gather(settings.plugins, Database("postgresql:///unused"), locate_directories(settings))
     return [
@@ -85,26 +92,29 @@ def _ask(
     ], configuration.problems
 
 
-def _troubles(raw: RawSettings, plugins: Sequence[Plugin]) -> tuple[list[Incident], list[Pause]]:
-    """What plugins did that hurt others, and what of them is paused, as far as there is a database that knows.
+def _troubles(raw: RawSettings, plugins: Sequence[Plugin]) -> tuple[list[Incident], list[Pause], list[Migration]]:
+    """What plugins did that hurt others, what of them is paused, and the migrations that they still need.
+
+    All as far as there is a database that knows; a plugin whose applied migrations were changed is broken.
 
     The list does without it.
     """
     try:
         models = dict.fromkeys(plugin.name for plugin in plugins if is_good_name(plugin.name))
         session = Session(configuration=resolve(raw, models), host=Host(plugins))
-        return anyio.run(_read_troubles, session) if has_database(session) else ([], [])
+        return anyio.run(_read_troubles, session) if has_database(session) else ([], [], [])
     except CodelupeError as error:
         typer.echo(f"What plugins did that hurt others is not known: {error.message}", err=True)
-        return [], []
+        return [], [], []
 
 
-async def _read_troubles(session: Session) -> tuple[list[Incident], list[Pause]]:
+async def _read_troubles(session: Session) -> tuple[list[Incident], list[Pause], list[Migration]]:
     async with open_session(session) as opened:
         is_ready = not await pending_migrations(opened.database, own_migrations())
         if not is_ready:
-            return [], []
-        return await read_incidents(opened.database), await read_pauses(opened.database)
+            return [], [], []
+        pending = await pending_plugin_migrations(opened.database, session.host)
+        return await read_incidents(opened.database), await read_pauses(opened.database), pending
 
 
 def _manifest(plugin: Plugin) -> Manifest | None:

@@ -519,9 +519,17 @@ def test_a_job_or_service_that_could_not_work_is_found_at_load(install: Install,
             "def codelupe_jobs(): return []\n    @hookimpl\n    def codelupe_services(): return []",
             "did you forget @hookimpl on codelupe_jobs?",
         ),
+        (
+            "@hookimpl\n    def codelupe_job(): return []",
+            "codelupe_job is marked with @hookimpl, but there is no hook of that name (did you mean codelupe_jobs?)",
+        ),
+        (
+            "@hookimpl(specname='codelupe_nothing_like_it')\n    def start(): return []",
+            "codelupe_nothing_like_it is marked with @hookimpl, but there is no hook of that name",
+        ),
     ],
 )
-def test_a_forgotten_mark_is_said(install: Install, code: str, cause: str) -> None:
+def test_a_forgotten_mark_or_a_wrong_name_is_said(install: Install, code: str, cause: str) -> None:
     install("broken", f"{IMPORTS}\n    {code}\n")
     install("zz_sound")
     assert_isolated(Host(load_plugins()), "broken", cause)
