@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+import asyncpg
 import structlog
 
 from codelupe.contracts.boundary import Part, part_of
@@ -29,6 +30,7 @@ QUARANTINE_AFTER = 5
 """The default of the setting ``quarantine_after``. A fault of one repository hits one; five in a row without a success
 between them are no chance, and their dead letters are few enough to be retried by hand."""
 ASK_AGAIN = timedelta(seconds=1)
+_BY_HAND = "by hand"
 
 T = TypeVar("T")
 
@@ -51,6 +53,8 @@ class Pause:
 
     @property
     def hint(self) -> str:
+        if self.why == _BY_HAND:
+            return f"`codelupe plugins resume {self.part.full_name}` lets it go on."
         return resume_hint(self.part)
 
     def as_row(self) -> dict[str, Any]:
@@ -220,10 +224,7 @@ def resume_hint(part: Part) -> str:
 
 async def read_pauses(database: Database) -> list[Pause]:
     """All of them, by plugin."""
-    return [
-        Pause(part=Part(row["plugin"], row["kind"], row["name"]), since=row["since"], why=row["why"])
-        for row in await database.fetch(SQL.pauses)
-    ]
+    return [_read_pause(row) for row in await database.fetch(SQL.pauses)]
 
 
 async def pause(database: Database, name: str, parts: Collection[Part]) -> list[Part]:
@@ -234,15 +235,18 @@ async def pause(database: Database, name: str, parts: Collection[Part]) -> list[
     """
     wanted = [part for part in parts if name in (part.plugin, part.full_name)]
     if not wanted:
-        raise NothingToPause(f"nothing that can be paused is called {name}", hint="`codelupe plugins list` names all.")
+        raise NothingToPause(
+            f"nothing that can be paused is called {name}",
+            hint="`codelupe plugins list` names plugins, subscriptions and jobs.",
+        )
     async with database.transaction() as connection:
-        paused = [part for part in wanted if await _pause(connection, part, "by hand")]
+        paused = [part for part in wanted if await _pause(connection, part, _BY_HAND)]
     await database.execute(_LOG.notify_of_tasks)
     return paused
 
 
-async def resume(database: Database, name: str) -> list[Part]:
-    """Let all that is paused of this plugin, or has this full name, go on.
+async def resume(database: Database, name: str) -> list[Pause]:
+    """Let all that is paused of this plugin, or has this full name, go on; returns the pauses that end.
 
     Raises:
         NothingToPause: there is nothing.
@@ -251,13 +255,17 @@ async def resume(database: Database, name: str) -> list[Part]:
     if not rows:
         raise NothingToPause(f"nothing of {name} is paused", hint="`codelupe plugins list` names what is.")
     await database.execute(_LOG.notify_of_tasks)
-    return [Part(*row) for row in rows]
+    return [_read_pause(row) for row in rows]
 
 
 async def _pause(connection: Connection, part: Part, why: str) -> bool:
     """Whether it was not paused before. What it failed over before is forgotten."""
     await connection.execute(SQL.forget_failures, *_key(part))
     return await connection.fetchval(SQL.pause, *_key(part), why) is not None
+
+
+def _read_pause(row: asyncpg.Record) -> Pause:
+    return Pause(part=Part(row["plugin"], row["kind"], row["name"]), since=row["since"], why=row["why"])
 
 
 def _key(part: Part) -> tuple[str, str, str]:

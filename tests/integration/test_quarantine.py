@@ -10,7 +10,7 @@ import threading
 import types
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +134,7 @@ async def test_a_scorer_that_raises_on_every_file_is_left_out_until_it_is_resume
     again = await make_daemon(plugins, OPEN).run()
     assert [pause.part for pause in again.pauses] == [part], "a pause survives a restart"
 
-    assert await resume(database, "acme") == [part]
+    assert [one.part for one in await resume(database, "acme")] == [part]
     [score] = codelupe_scorers.codelupe_subscriptions()
     await start_replay(database, Replay(subscription=named("scorers", score), after=0))
     assert (await make_daemon(plugins, OPEN).run()).pauses == []
@@ -502,3 +502,14 @@ async def test_the_command_line_shows_pauses_and_lets_what_is_paused_go_on(
     paused = await shell("plugins", "pause", "filters")
     assert (paused.code, "The repository rule filters.min-stars is paused." in paused.out) == (0, True)
     (await shell("plugins", "pause", "filters.nothing")).failed(1, "nothing that can be paused")
+
+    again = await shell("plugins", "pause", "filters")
+    assert (again.code, again.out, again.err) == (0, "", "filters was paused already.\n")
+    findings = json.loads((await shell("doctor", "--json")).out)
+    [by_hand] = [one for one in findings if one["what"] == "repository rule filters.min-stars"]
+    assert by_hand["hint"] == "`codelupe plugins resume filters.min-stars` lets it go on.", "nothing is to be mended"
+    since = min(one.since for one in await read_pauses(database)).astimezone(UTC)
+    assert (
+        f"codelupe replay SUBSCRIPTION --since {since:%Y-%m-%dT%H:%M:%S}\n"
+        in (await shell("plugins", "resume", "filters", TZ="Asia/Tokyo")).err
+    )

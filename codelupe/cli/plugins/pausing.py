@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import Annotated
 
 import typer
@@ -27,7 +28,10 @@ def pause_(
     """
 
     async def do(session: Session) -> None:
-        _tell("paused", await pause(session.database, name, session.gather().pausable), as_json=as_json)
+        paused = await pause(session.database, name, session.gather().pausable)
+        _tell("paused", paused, as_json=as_json)
+        if not paused:
+            err.print(f"{name} was paused already.", markup=False, highlight=False)
 
     with_session(config, profile, do)
 
@@ -42,9 +46,15 @@ def resume_(
 
     async def do(session: Session) -> None:
         resumed = await resume(session.database, name)
-        _tell("resumed", resumed, as_json=as_json)
-        if any(part.only_judges for part in resumed):
-            err.print("What was judged without it is judged again by `codelupe replay SUBSCRIPTION --since TIME`.")
+        _tell("resumed", [one.part for one in resumed], as_json=as_json)
+        if left_out := [one.since for one in resumed if one.part.only_judges]:
+            since = min(left_out).astimezone(UTC)
+            err.print(
+                "Let the subscription that asks it judge again what it has judged without it:\n"
+                f"  codelupe replay SUBSCRIPTION --since {since:%Y-%m-%dT%H:%M:%S}",
+                highlight=False,
+                soft_wrap=True,
+            )
 
     with_session(config, profile, do)
 

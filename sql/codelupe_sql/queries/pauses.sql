@@ -34,4 +34,4 @@ select plugin, kind, name, since, why from pauses order by plugin, kind, name
 -- name: resume
 -- All of a plugin, or what has this full name.
 delete from pauses where plugin = $1 or plugin || '.' || name = $1
-returning plugin, kind, name
+returning plugin, kind, name, since, why
