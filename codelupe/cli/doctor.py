@@ -187,7 +187,7 @@ async def _event_log(session: Session) -> list[Finding]:
         await _sequences(session.log) or _oldest_append_barrier(sample),
         await _partitions(session.database),
         await _vocabulary(session.database),
-        *await _subscriptions(session.database, sample, {one.name for one in extensions.subscriptions}),
+        *await _subscriptions(session, sample, {one.name for one in extensions.subscriptions}),
         _dead_letters(sample),
         *await _pauses(session.database),
     ]
@@ -249,9 +249,9 @@ async def _vocabulary(database: Database) -> Finding:
     return Finding("events", "good", f"this code can read the newest {_NEWEST_EVENTS:,}")
 
 
-async def _subscriptions(database: Database, sample: Sample, active: AbstractSet[str]) -> list[Finding]:
+async def _subscriptions(session: Session, sample: Sample, active: AbstractSet[str]) -> list[Finding]:
     unused = [one for one in sample.consumers if without_rebuild(one.name) not in active]
-    late = [one for one in await _late_and_idle(database, sample) if without_rebuild(one.name) in active]
+    late = [one for one in await _late_and_idle(session.database, sample) if without_rebuild(one.name) in active]
     found = [
         Finding(
             f"subscription {one.name}",
@@ -262,15 +262,21 @@ async def _subscriptions(database: Database, sample: Sample, active: AbstractSet
         for one in late
     ]
     good = Finding("subscriptions", "good", "nothing waits for long without being worked on")
-    return [*map(_unused, unused), *(found or [good])]
+    return [*(_unused(one, session.host) for one in unused), *(found or [good])]
 
 
-def _unused(consumer: Consumer) -> Finding:
+def _unused(consumer: Consumer, host: Host) -> Finding:
+    name = without_rebuild(consumer.name)
+    plugin = name.partition(".")[0]
+    if any(one.name == plugin for one in host.broken):
+        hint = f"Mend {plugin}, and it goes on from there."
+    else:
+        hint = f"`codelupe plugins list` names those that are; `codelupe plugins retire {name}` ends it for good."
     return Finding(
         f"subscription {consumer.name}",
         "warning",
         f"no active plugin has it: up to {consumer.lag:,} events wait for it, and keep the log from getting smaller",
-        f"`codelupe plugins list` names them; `codelupe plugins retire {without_rebuild(consumer.name)}` ends it.",
+        hint,
     )
 
 

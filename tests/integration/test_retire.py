@@ -17,7 +17,7 @@ from codelupe.log.event_log import SQL
 from codelupe_events import BatchReady, Event, RepoEmpty
 from tests.integration.test_cli import Shell
 from tests.logged import Logged
-from tests.plugins import FAST, batch, empty, make_plugin
+from tests.plugins import FAST, batch, empty, import_path, install_plugin, make_plugin
 
 pytestmark = pytest.mark.anyio
 
@@ -126,6 +126,16 @@ async def test_the_doctor_proposes_it(shell: Shell) -> None:
         assert found["verdict"] == "warning"
         assert "no active plugin has it" in found["detail"]
         assert f"`codelupe plugins retire {name}`" in found["hint"]
+
+
+@pytest.mark.usefixtures("left_behind")
+async def test_the_doctor_does_not_propose_it_where_a_broken_plugin_has_only_to_be_mended(
+    shell: Shell, tmp_path: Path
+) -> None:
+    install_plugin(tmp_path / "site", "old", "raise ValueError('broken')")
+    examined = await shell("doctor", "--json", PYTHONPATH=import_path(tmp_path / "site"))
+    findings = {one["what"]: one for one in json.loads(examined.out)}
+    assert findings["subscription old.s"]["hint"] == "Mend old, and it goes on from there."
 
 
 async def test_a_daemon_that_still_runs_what_was_retired_goes_on_with_the_rest(
