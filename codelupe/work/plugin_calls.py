@@ -175,7 +175,8 @@ class PluginCalls:
                     stream=call.stream,
                     seconds=round(call.ignoring_seconds, 1),
                     stack=_stack(call.task, loop_thread),
-                    hint="The process ends, so that the work can begin again.",
+                    hint="The process ends, so that the work can begin again. "
+                    f"If it ends so again, `codelupe plugins pause {call.name}`, and mend what `stack` shows.",
                 )
                 self._running.discard(call)
                 self._end()

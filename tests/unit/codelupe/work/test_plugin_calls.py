@@ -236,6 +236,7 @@ async def test_what_goes_on_after_its_time_is_named_with_its_stack(
     [said] = logged.records("handler_ignores_cancellation")
     assert (said["stage"], said["stream"], said["log_level"]) == ("test.s", "a/1", "error")
     assert stubborn.__name__ in said["stack"]
+    assert "`codelupe plugins pause test.s`" in said["hint"]
 
 
 async def test_what_goes_on_after_its_host_cancelled_it_is_named(impatient: None, logged: Logged) -> None:
