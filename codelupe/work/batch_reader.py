@@ -6,7 +6,8 @@ falls with the transaction. Events that cannot be handled in a batch become task
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from operator import itemgetter
@@ -37,6 +38,8 @@ _ENCODED = itemgetter("type", "version", "data")
 _LONGEST_WAIT = timedelta(hours=1)
 """A batch that is put off for longer is handed out again by then; its handler can say so again."""
 _SMALLER = 8
+_NOTE_SECONDS = 1.0
+"""How long a call that has failed or was cancelled may take to note that it has ended."""
 
 
 class BatchReader:
@@ -103,7 +106,8 @@ class BatchReader:
                     return False
                 at_once, queued = await self._split(connection, batch)
             with used_parts() as used:
-                emitted = await self._handle(connection, at_once)
+                async with self._noted(batch, at_once):
+                    emitted = await self._handle(connection, at_once)
             with answering(database, connection):
                 made = await self._make_tasks(connection, batch, queued)
                 await self._move_cursor(connection, batch, len(at_once) + made)
@@ -121,8 +125,11 @@ class BatchReader:
         if not rows:
             return None
         first = rows[0]
+        is_suspected = (first["cut_off"] or 0) > first["after"]
         if first["position"] is None:
             rows = []
+        elif is_suspected:
+            rows, size = rows[:1], 1
         elif FEW == len(rows) < size:
             rows = await connection.fetch(SQL.read_batch, first["after"], first["reached"], first["types"], size)
         is_full = len(rows) == size
@@ -133,6 +140,8 @@ class BatchReader:
             reached=rows[-1]["position"] if is_full else first["reached"],
             more=is_full or first["more"],
             has_tasks=first["has_tasks"],
+            is_suspected=is_suspected,
+            has_ended_process=bool(rows) and rows[0]["position"] == first["alone"],
         )
 
     async def _handle(self, connection: Connection, batch: Sequence[asyncpg.Record]) -> bool:
@@ -146,6 +155,22 @@ class BatchReader:
                 await self._runtime.log.append(connection, outbox.entries)
         shared.check()
         return bool(outbox.entries)
+
+    @asynccontextmanager
+    async def _noted(self, batch: _Batch, at_once: Sequence[asyncpg.Record]) -> AsyncIterator[None]:
+        """Keep in the database that a call is under way, so that the next process knows if this one ends in it."""
+        if not at_once:
+            yield
+            return
+        database, cursor = self._runtime.log.database, (self._subscription.name, batch.catch_up or 0)
+        alone = batch.rows[0]["position"] if batch.is_suspected else None
+        await database.execute(SQL.begin_batch_call, *cursor, batch.reached, alone)
+        try:
+            yield
+        except BaseException:
+            with anyio.move_on_after(_NOTE_SECONDS, shield=True), suppress(Exception):
+                await database.execute(SQL.end_batch_call, *cursor)
+            raise
 
     async def _call(self, connection: Connection, batch: Sequence[asyncpg.Record], shared: SharedTransaction) -> Outbox:
         name, version, timeout = self._subscription.name, self._subscription.version, self._subscription.timeout
@@ -169,7 +194,14 @@ class BatchReader:
     async def _split(
         self, connection: Connection, batch: _Batch
     ) -> tuple[Sequence[asyncpg.Record], Sequence[asyncpg.Record]]:
-        """What may be handled now; and what has to queue, as its stream has tasks or this code does not know it."""
+        """What may be handled now; and what has to queue.
+
+        Its stream has tasks, this code does not know it, or processes have ended while they handled it, first with
+        others and then alone: a task counts its crashes.
+        """
+        if batch.has_ended_process:
+            self._log.warning("batch_ended_its_process", stream=batch.rows[0]["stream"])
+            return [], batch.rows
         unknown = set(map(_KIND, batch.rows)) - self._kinds
         busy = {row["stream"] for row in batch.rows if _KIND(row) in unknown} if unknown else set()
         if batch.has_tasks:
@@ -219,7 +251,8 @@ class BatchReader:
 class _Batch:
     """Events behind the cursor, how far the cursor comes with them, and whether more may be read.
 
-    Those of a ``catch_up`` lie behind a cursor of its own, for the ``types`` that it names.
+    Those of a ``catch_up`` lie behind a cursor of its own, for the ``types`` that it names. While the batch
+    ``is_suspected`` it is of one event, for a process has ended in a call that was to go further.
     """
 
     rows: Sequence[asyncpg.Record]
@@ -228,6 +261,8 @@ class _Batch:
     reached: int
     more: bool
     has_tasks: bool
+    is_suspected: bool
+    has_ended_process: bool
 
 
 def one_by_one(subscription: BatchSubscription, runtime: Runtime) -> Handler:

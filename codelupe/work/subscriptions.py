@@ -84,7 +84,8 @@ class BatchSubscription(Subscribed):
 
     It is called inside a transaction, and what it writes there, what it emits and how far the subscription has come
     commit together. A batch that fails is tried in smaller pieces; an event that fails alone is handled by itself
-    from then on, with retries and dead letters as in a :class:`Subscription`, and its stream queues behind it.
+    from then on, with retries and dead letters as in a :class:`Subscription`, and its stream queues behind it. So is
+    an event over which processes end, first with others and then alone.
 
     While a service that the handler needs is away, it raises ``RetryLater(reason, after=…, counts=False)``: the same
     events come again after that time, however often, and none fails.

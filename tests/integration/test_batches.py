@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from codelupe import BatchContext, BatchSubscription, Database, Reject, RetryLater, RetryPolicy, Subscription
@@ -17,7 +20,9 @@ from codelupe.work.dead_letters import Selection, retry_dead_letters
 from codelupe.work.replay import Replay, count_replay, start_replay
 from codelupe_events import BatchReady, Event, RepoEmpty, TaskDeadLettered
 from tests.conftest import RunUntilIdle
+from tests.integration.deadly import DEADLY
 from tests.plugins import batch, empty, make_plugin, named
+from tests.processes import HANGS
 
 pytestmark = pytest.mark.anyio
 
@@ -208,3 +213,47 @@ async def test_a_handler_that_asks_for_no_time_has_failed(
     [dead_letter] = [event for event in events if isinstance(event, TaskDeadLettered)]
     assert "later" in dead_letter.error
     assert dead_letter.attempts == 2
+
+
+# --- calls that do not end ---
+
+
+async def test_an_event_over_which_a_batch_handler_ends_the_process_becomes_a_task_which_counts_it(
+    database: Database, database_url: str, tmp_path: Path
+) -> None:
+    """Once with others, once alone, and twice as a task; then the others have been handled and nothing dies."""
+    await EventLog(database).publish_all([Entry(event=batch(number)) for number in range(40)])
+
+    def run_once() -> int:
+        arguments = [sys.executable, "-m", "tests.integration.deadly", database_url, str(tmp_path / "state"), "25"]
+        return subprocess.run(arguments, check=False, timeout=HANGS, capture_output=True).returncode
+
+    codes = [await anyio.to_thread.run_sync(run_once) for _ in range(5)]
+    assert codes == [DEADLY] * 4 + [0]
+    assert [stream for stream, _ in await written(database)] == [number for number in range(40) if number != 25]
+    dead = await database.fetch("select stream, crashes, error from tasks where state = 'dead_lettered'")
+    assert [tuple(row) for row in dead] == [("batch/25", 2, "2 workers died while they handled it")]
+    assert await database.fetchval("select count(*) from batch_calls") == 0
+
+
+async def test_a_batch_handler_that_is_cancelled_in_order_is_not_suspected(
+    make_daemon: Callable[..., Daemon], database: Database
+) -> None:
+    """The next start hands the same events out together."""
+    await EventLog(database).publish_all([Entry(event=batch(number)) for number in range(10)])
+    called = anyio.Event()
+
+    async def wait(events: Sequence[BatchReady], context: BatchContext) -> None:
+        called.set()
+        await anyio.sleep_forever()
+
+    subscription = BatchSubscription(name="s", events=(BatchReady,), handler=wait)
+    async with anyio.create_task_group() as group:
+        group.start_soon(make_daemon({"test": make_plugin(subscriptions=[subscription])}).run)
+        with anyio.fail_after(HANGS):
+            await called.wait()
+        assert await database.fetchval("select count(*) from batch_calls") == 1
+        group.cancel_scope.cancel()
+    ledger = Ledger()
+    await make_daemon(ledger.plugins).run()
+    assert ledger.sizes == [10]

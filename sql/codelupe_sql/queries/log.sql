@@ -148,8 +148,17 @@ select give_tasks_back($1, true, null)
 delete from workers where id = any($1)
 
 -- name: open_batch
-select catch_up, after, reached, types, more, has_tasks, position, stream, type, version, id, data::text
-from open_batch($1, $2, $3)
+-- With the last call for this cursor, if it has not ended.
+select opened.catch_up, after, opened.reached, types, more, has_tasks, position, stream, type, version, id, data::text,
+       batch_calls.reached as cut_off, alone
+from open_batch($1, $2, $3) as opened
+left join batch_calls on subscription = $1 and batch_calls.catch_up = coalesce(opened.catch_up, 0)
+
+-- name: begin_batch_call
+select begin_batch_call($1, $2, $3, $4)
+
+-- name: end_batch_call
+delete from batch_calls where subscription = $1 and catch_up = $2
 
 -- name: read_batch
 select position, stream, type, version, id, data::text
