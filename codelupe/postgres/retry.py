@@ -31,10 +31,15 @@ T = TypeVar("T")
 log = structlog.get_logger("codelupe")
 
 
-def is_unavailable(error: BaseException, *also: type[Exception]) -> bool:
-    """Whether the error says that the database is away, itself or through all that a task group raised together."""
+def is_unavailable(error: BaseException, *also: type[Exception], outage: Outage | None = None) -> bool:
+    """Whether the error says that the database is away, itself or through all that a task group raised together.
+
+    With an ``outage`` it is that database; another one, which plugin code has connected to, is no concern of the host.
+    """
     if isinstance(error, BaseExceptionGroup):
-        return all(is_unavailable(one, *also) for one in error.exceptions)
+        return all(is_unavailable(one, *also, outage=outage) for one in error.exceptions)
+    if isinstance(error, DatabaseUnavailable) and isinstance(error.outage, Outage) and outage is not None:
+        return error.outage is outage
     return isinstance(error, (DatabaseUnavailable, *also))
 
 

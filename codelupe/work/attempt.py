@@ -104,12 +104,13 @@ class Attempt:
 
     async def _obey(self, error: BaseException) -> timedelta | None:
         log = self._context.log
-        if not is_unavailable(error):
+        is_away = is_unavailable(error, outage=self._outage)
+        if not is_away:
             self._outage.over_for(self._task.subscription)
         match error:
             case LeaseLost() if not await self._is_ours():
                 log.warning("result_discarded", reason=error.message)
-            case _ if is_unavailable(error):
+            case _ if is_away:
                 self._outage.met_by(self._task.subscription, self._task.subscription, describe(error))
                 return await self._retry(error, timedelta(seconds=1), counts=False)
             case RetryLater() if can_be_obeyed(error):

@@ -90,7 +90,7 @@ class BatchReader:
                 with borrowed_by(self._subscription.name):
                     more = await self._read_one()
             except Exception as error:
-                if is_unavailable(error):
+                if is_unavailable(error, outage=self._runtime.database.outage):
                     raise
                 await self._after_failure(cause_of(error))
             else:

@@ -97,7 +97,7 @@ class Scheduler:
                     job.run, context, name=job.name, stream=job.name, limit=job.timeout, grace=job.grace
                 )
         except Exception as error:
-            if is_unavailable(error, ConnectionsHeldByOthers):
+            if is_unavailable(error, ConnectionsHeldByOthers, outage=self._runtime.database.outage):
                 raise
             cause = cause_of(error)
             context.log.error("job_failed", error=describe(cause), exc_info=cause)
@@ -115,7 +115,7 @@ class Scheduler:
                 try:
                     has_ended = await self._serve(service, attempt)
                 except Exception as error:
-                    if is_unavailable(error, ConnectionsHeldByOthers):
+                    if is_unavailable(error, ConnectionsHeldByOthers, outage=self._runtime.database.outage):
                         raise
                     ran_well = anyio.current_time() - began > restarts.cap.total_seconds()
                     failures = 1 if ran_well else failures + 1

@@ -609,6 +609,34 @@ async def test_an_outage_that_many_handlers_meet_is_one_warning_and_one_line_at_
     assert logged.count(ended, log_level="info") == 1
 
 
+async def test_another_database_that_is_away_is_the_failure_of_who_needs_it(
+    make_daemon: MakeDaemon, database: Database, logged: Logged
+) -> None:
+    """The host knows nothing of when that one comes back; its own is there."""
+
+    async def connect(*_: object) -> None:
+        async with Database("postgresql://127.0.0.1:1/none"):
+            raise AssertionError("nothing listens there")
+
+    it = make_plugin(
+        subscriptions=[
+            Subscription(name="s", events=(BatchReady,), handler=connect, retry=FAST),
+            BatchSubscription(name="b", events=(BatchReady,), handler=connect, retry=FAST),
+        ],
+        jobs=[Job(name="j", every=HOURLY, run=connect)],
+    )
+    await EventLog(database).publish(batch(1))
+    with anyio.fail_after(HANGS):
+        outcome = await make_daemon({"test": it}).run()
+    rows = await database.fetch(
+        "select subscription, attempts, error from tasks where state = 'dead_lettered' order by 1"
+    )
+    assert [(row["subscription"], row["attempts"]) for row in rows] == [("test.b", 3), ("test.s", 3)]
+    errors = [*(row["error"] for row in rows), outcome.failed_jobs["test.j"]]
+    assert all(error.startswith("DatabaseUnavailable: the database at 127.0.0.1:1/none") for error in errors)
+    assert logged.count("database_unavailable") == 0
+
+
 # --- what it emits ---
 
 
