@@ -7,7 +7,7 @@ falls with the transaction. Events that cannot be handled in a batch become task
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from operator import itemgetter
@@ -39,7 +39,7 @@ _LONGEST_WAIT = timedelta(hours=1)
 """A batch that is put off for longer is handed out again by then; its handler can say so again."""
 _SMALLER = 8
 _NOTE_SECONDS = 1.0
-"""How long a call that has failed or was cancelled may take to note that it has ended."""
+"""How long it may take to note that a call has ended."""
 
 
 class BatchReader:
@@ -64,6 +64,7 @@ class BatchReader:
         self._news = news or Signal()
         self._when_caught_up = when_caught_up
         self._size = subscription.size
+        self._has_succeeded = False
         self._kinds = frozenset(subscription.kinds)
         self._postponement = Postponement()
         self._log = logger(subscription.name)
@@ -99,19 +100,20 @@ class BatchReader:
 
     async def _read_one(self) -> bool:
         database = self._runtime.database
-        async with database.transaction() as connection:
+        async with AsyncExitStack() as after_commit, database.transaction() as connection:
             with answering(database, connection):
                 batch = await self._open(connection)
                 if batch is None:
                     return False
                 at_once, queued = await self._split(connection, batch)
             with used_parts() as used:
-                async with self._noted(batch, at_once):
-                    emitted = await self._handle(connection, at_once)
+                await after_commit.enter_async_context(self._noted(batch, at_once))
+                emitted = await self._handle(connection, at_once)
             with answering(database, connection):
                 made = await self._make_tasks(connection, batch, queued)
                 await self._move_cursor(connection, batch, len(at_once) + made)
         if at_once:
+            self._has_succeeded = True
             await self._runtime.pauses.record_success({*used, subscription_part(self._subscription.name)})
         if emitted:
             self._runtime.log.notifier.announce()
@@ -158,8 +160,11 @@ class BatchReader:
 
     @asynccontextmanager
     async def _noted(self, batch: _Batch, at_once: Sequence[asyncpg.Record]) -> AsyncIterator[None]:
-        """Keep in the database that a call is under way, so that the next process knows if this one ends in it."""
-        if not at_once:
+        """Keep in the database that a call is under way, so that the next process knows if this one ends in it.
+
+        What ends every process ends it over its first batch, for that one comes again; so the first is enough.
+        """
+        if not at_once or (self._has_succeeded and not batch.is_suspected):
             yield
             return
         database, cursor = self._runtime.log.database, (self._subscription.name, batch.catch_up or 0)
@@ -167,10 +172,9 @@ class BatchReader:
         await database.execute(SQL.begin_batch_call, *cursor, batch.reached, alone)
         try:
             yield
-        except BaseException:
+        finally:
             with anyio.move_on_after(_NOTE_SECONDS, shield=True), suppress(Exception):
-                await database.execute(SQL.end_batch_call, *cursor)
-            raise
+                await database.execute(SQL.end_batch_call, *cursor, batch.reached)
 
     async def _call(self, connection: Connection, batch: Sequence[asyncpg.Record], shared: SharedTransaction) -> Outbox:
         name, version, timeout = self._subscription.name, self._subscription.version, self._subscription.timeout

@@ -155,10 +155,16 @@ from open_batch($1, $2, $3) as opened
 left join batch_calls on subscription = $1 and batch_calls.catch_up = coalesce(opened.catch_up, 0)
 
 -- name: begin_batch_call
-select begin_batch_call($1, $2, $3, $4)
+-- Note that a call begins, ahead of the transaction in which it runs: up to which position ($3), and of which event
+-- alone ($4).
+insert into batch_calls (subscription, catch_up, reached, alone) values ($1, $2, $3, $4)
+on conflict (subscription, catch_up)
+    do update set reached = greatest(batch_calls.reached, excluded.reached), alone = excluded.alone
 
 -- name: end_batch_call
-delete from batch_calls where subscription = $1 and catch_up = $2
+-- The call up to there ($3) has ended; one that was to go further is still suspected.
+with ended as (delete from batch_calls where subscription = $1 and catch_up = $2 and reached <= $3)
+update batch_calls set alone = null where subscription = $1 and catch_up = $2 and reached > $3
 
 -- name: read_batch
 select position, stream, type, version, id, data::text
