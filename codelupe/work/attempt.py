@@ -20,6 +20,7 @@ from codelupe.postgres.retry import RetryWhileUnavailable, is_unavailable
 from codelupe.postgres.text import storable
 from codelupe.work.child_tasks import PluginRaised
 from codelupe.work.context import HandlerContext
+from codelupe.work.lost_sessions import is_there
 from codelupe.work.pauses import ASK_AGAIN, subscription_part
 from codelupe.work.postponement import Postponement, can_be_obeyed
 from codelupe.work.retry import backoff
@@ -89,7 +90,7 @@ class Attempt:
     def _begin(self) -> None:
         self._pauses.require_open(self._task.subscription)
         if self._task.crashes >= self._policy.crashes:
-            raise Reject(f"{self._task.crashes} workers died while they handled it")
+            raise Reject(f"{self._task.crashes} workers, or their sessions, died while they handled it")
 
     async def _record_outcome(self, error: BaseException) -> timedelta | None:
         """An error that cannot be obeyed, such as a retry in ten thousand years, makes a dead letter."""
@@ -112,7 +113,8 @@ class Attempt:
                 log.warning("result_discarded", reason=error.message)
             case _ if is_away:
                 self._outage.met_by(self._task.subscription, self._task.subscription, describe(error))
-                return await self._retry(error, timedelta(seconds=1), counts=False)
+                crashed = await is_there(self._log.database)
+                return await self._retry(error, timedelta(seconds=1), counts=False, crashed=crashed)
             case RetryLater() if can_be_obeyed(error):
                 self._postponement.meet(log, describe(error), error.after)
                 return await self._retry(error, error.after, counts=error.counts)
@@ -145,10 +147,13 @@ class Attempt:
         self._context.log.warning("attempt_failed", error=describe(error), is_paused=True)
         return await self._retry(error, ASK_AGAIN, counts=False)
 
-    async def _retry(self, error: BaseException, after: timedelta, *, counts: bool) -> timedelta | None:
+    async def _retry(
+        self, error: BaseException, after: timedelta, *, counts: bool, crashed: bool = False
+    ) -> timedelta | None:
         async def record() -> timedelta | None:
             text = {"error": describe(error), "traceback": _traceback(error)}
-            return after if await self._queue.retry(self._task, after=after, counts=counts, **text) else None
+            held = await self._queue.retry(self._task, after=after, counts=counts, crashed=crashed, **text)
+            return after if held else None
 
         return await _record(record)
 

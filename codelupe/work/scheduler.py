@@ -14,6 +14,7 @@ from codelupe.postgres.retry import RetryWhileUnavailable, is_unavailable, retry
 from codelupe.work.attempt import cause_of, describe
 from codelupe.work.context import JobContext
 from codelupe.work.leadership import leading
+from codelupe.work.lost_sessions import LostSessions
 from codelupe.work.pauses import job_part
 from codelupe.work.retry import backoff
 from codelupe.work.runtime import Runtime
@@ -35,6 +36,7 @@ class Scheduler:
         self._database = runtime.log.database
         self._timings = runtime.timings
         self._news = runtime.log.notifier.signal()
+        self._lost_sessions = LostSessions(self._database)
         self.failed: dict[str, str] = {}
         """Jobs whose last run raised, with the error."""
 
@@ -97,11 +99,15 @@ class Scheduler:
                     job.run, context, name=job.name, stream=job.name, limit=job.timeout, grace=job.grace
                 )
         except Exception as error:
-            if is_unavailable(error, ConnectionsHeldByOthers, outage=self._runtime.database.outage):
+            outage = self._runtime.database.outage
+            is_to_blame = is_unavailable(error, outage=outage) and await self._lost_sessions.are_too_many(job.name)
+            if not is_to_blame and is_unavailable(error, ConnectionsHeldByOthers, outage=outage):
                 raise
             cause = cause_of(error)
             context.log.error("job_failed", error=describe(cause), exc_info=cause)
             self.failed[job.name] = describe(cause)
+        else:
+            self._lost_sessions.record_success(job.name)
         return self.failed.get(job.name)
 
     async def _keep_up(self, service: Service) -> None:

@@ -232,7 +232,7 @@ async def test_an_event_over_which_a_batch_handler_ends_the_process_becomes_a_ta
     assert codes == [DEADLY] * 4 + [0]
     assert [stream for stream, _ in await written(database)] == [number for number in range(40) if number != 25]
     dead = await database.fetch("select stream, crashes, error from tasks where state = 'dead_lettered'")
-    assert [tuple(row) for row in dead] == [("batch/25", 2, "2 workers died while they handled it")]
+    assert [tuple(row) for row in dead] == [("batch/25", 2, "2 workers, or their sessions, died while they handled it")]
     assert await database.fetchval("select count(*) from batch_calls") == 0
 
 

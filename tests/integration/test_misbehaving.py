@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,6 +17,8 @@ import anyio
 import anyio.to_thread
 import pytest
 
+import codelupe.work.attempt
+import codelupe.work.scheduler
 from codelupe import (
     BatchContext,
     BatchSubscription,
@@ -31,6 +34,7 @@ from codelupe import (
 from codelupe.daemon import Daemon
 from codelupe.errors import DatabaseUnavailable
 from codelupe.log import EventLog
+from codelupe.work.lost_sessions import LostSessions
 from codelupe.work.timings import Timings
 from codelupe_events import BatchReady, RepoEmpty, TaskDeadLettered
 from tests.conftest import RunUntilIdle
@@ -591,8 +595,17 @@ async def test_a_batch_that_waits_does_not_hold_up_a_stop(
     ids=["later", "database", "several"],
 )
 async def test_an_outage_that_many_handlers_meet_is_one_warning_and_one_line_at_its_end(
-    run_until_idle: RunUntilIdle, logged: Logged, error: Exception, began: str, ended: str
+    run_until_idle: RunUntilIdle,
+    logged: Logged,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    began: str,
+    ended: str,
 ) -> None:
+    async def is_there(_: Database) -> bool:
+        return False
+
+    monkeypatch.setattr(codelupe.work.attempt, "is_there", is_there)
     calls = list[int]()
 
     async def handle(event: BatchReady, context: HandlerContext) -> None:
@@ -767,6 +780,53 @@ async def test_a_job_s_transaction_inside_another_is_one_of_its_own(
     it = make_plugin(jobs=[Job(name="j", every=HOURLY, run=run)])
     assert (await make_daemon({"test": it}).run()).failed_jobs == {}
     assert [event.decode() async for event in EventLog(database).read()] == [empty(2)]
+
+
+# --- sessions that it ends itself ---
+
+_END = "select pg_terminate_backend(pg_backend_pid())"
+_TWO_CRASHES = RetryPolicy(crashes=2)
+
+
+async def test_a_handler_that_always_ends_its_session_is_dead_lettered_and_not_taken_for_an_outage(
+    run_until_idle: RunUntilIdle, database: Database
+) -> None:
+    async def handle(event: BatchReady, context: HandlerContext) -> None:
+        await context.database.execute(_END)
+
+    it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle, retry=_TWO_CRASHES)])
+    await run_until_idle({"test": it}, events=[batch(1)])
+    assert await database.fetchval("select error from tasks where state = 'dead_lettered'") == (
+        "2 workers, or their sessions, died while they handled it"
+    )
+
+
+async def test_a_batch_handler_that_always_ends_its_session_is_dead_lettered_and_the_other_events_are_handled(
+    run_until_idle: RunUntilIdle, database: Database
+) -> None:
+    handled: list[int] = []
+
+    async def handle(events: Sequence[BatchReady], context: BatchContext) -> None:
+        if any(event.batch_id == 2 for event in events):
+            await context.connection.execute(_END)
+        handled.extend(event.batch_id for event in events)
+
+    subscription = BatchSubscription(name="s", events=(BatchReady,), handler=handle, retry=_TWO_CRASHES)
+    await run_until_idle({"test": make_plugin(subscriptions=[subscription])}, events=[batch(n) for n in (1, 2, 3)])
+    assert handled == [1, 3]
+    assert await database.fetchval("select stream from tasks where state = 'dead_lettered'") == "batch/2"
+
+
+async def test_a_job_that_always_ends_its_session_has_failed(
+    make_daemon: MakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(codelupe.work.scheduler, "LostSessions", partial(LostSessions, limit=2))
+
+    async def run(context: JobContext) -> None:
+        await context.database.execute(_END)
+
+    outcome = await make_daemon({"test": make_plugin(jobs=[Job(name="j", every=HOURLY, run=run)])}).run()
+    assert "terminating connection" in outcome.failed_jobs["test.j"]
 
 
 # --- transactions that it ends itself ---

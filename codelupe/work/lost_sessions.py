@@ -1,0 +1,38 @@
+"""Work whose session with the server ends again and again, while the server is there."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from codelupe.errors import DatabaseUnavailable
+from codelupe.postgres import Database
+from codelupe.postgres.queries import load_queries
+from codelupe.work.retry import RetryPolicy
+
+SQL = load_queries("codelupe_sql", "database")
+
+
+async def is_there(database: Database) -> bool:
+    """Whether the server answers, so that what has just ended was one session and no outage."""
+    try:
+        await database.fetchval(SQL.server_version)
+    except DatabaseUnavailable:
+        return False
+    return True
+
+
+class LostSessions:
+    """Tells when the work itself is to blame: a session may be cut once, but not at each attempt."""
+
+    def __init__(self, database: Database, limit: int = RetryPolicy().crashes) -> None:
+        self._database = database
+        self._limit = limit
+        self._in_a_row = Counter[str]()
+
+    async def are_too_many(self, work: str) -> bool:
+        """Count one more for this work, if the database is there."""
+        self._in_a_row[work] = self._in_a_row[work] + 1 if await is_there(self._database) else 0
+        return self._in_a_row[work] >= self._limit
+
+    def record_success(self, work: str) -> None:
+        self._in_a_row.pop(work, None)
