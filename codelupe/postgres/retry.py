@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 import asyncpg
@@ -12,7 +12,12 @@ import structlog
 
 from codelupe.errors import ConnectionsExhausted, DatabaseUnavailable
 from codelupe.postgres.outage import Outage
+from codelupe.postgres.queries import load_queries
 
+if TYPE_CHECKING:
+    from codelupe.postgres.database import Database
+
+SQL = load_queries("codelupe_sql", "database")
 PAUSE_SECONDS = 0.5
 _HINDRANCES = (
     ConnectionsExhausted,
@@ -41,6 +46,15 @@ def is_unavailable(error: BaseException, *also: type[Exception], outage: Outage 
     if isinstance(error, DatabaseUnavailable) and isinstance(error.outage, Outage) and outage is not None:
         return error.outage is outage
     return isinstance(error, (DatabaseUnavailable, *also))
+
+
+async def is_there(database: Database) -> bool:
+    """Whether the server answers, so that what has just ended was one session and no outage."""
+    try:
+        await database.fetchval(SQL.server_version)
+    except DatabaseUnavailable:
+        return False
+    return True
 
 
 class RetryWhileUnavailable:

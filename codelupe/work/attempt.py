@@ -16,11 +16,10 @@ from codelupe.log import Entry
 from codelupe.log.event_log import SQL
 from codelupe.observability.redaction import redact_text
 from codelupe.postgres import Connection
-from codelupe.postgres.retry import RetryWhileUnavailable, is_unavailable
+from codelupe.postgres.retry import RetryWhileUnavailable, is_there, is_unavailable
 from codelupe.postgres.text import storable
 from codelupe.work.child_tasks import PluginRaised
 from codelupe.work.context import HandlerContext
-from codelupe.work.lost_sessions import is_there
 from codelupe.work.pauses import ASK_AGAIN, subscription_part
 from codelupe.work.postponement import Postponement, can_be_obeyed
 from codelupe.work.retry import backoff

@@ -4,21 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from codelupe.errors import DatabaseUnavailable
 from codelupe.postgres import Database
-from codelupe.postgres.queries import load_queries
+from codelupe.postgres.retry import is_there
 from codelupe.work.retry import RetryPolicy
-
-SQL = load_queries("codelupe_sql", "database")
-
-
-async def is_there(database: Database) -> bool:
-    """Whether the server answers, so that what has just ended was one session and no outage."""
-    try:
-        await database.fetchval(SQL.server_version)
-    except DatabaseUnavailable:
-        return False
-    return True
 
 
 class LostSessions:
