@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import inspect
 import math
 import pickle
 import threading
@@ -25,8 +24,15 @@ from dataclasses import dataclass
 from typing import Any, Self, TypeVar, cast
 
 import anyio
-import msgspec
 
+from codelupe.contracts.answers import (
+    faults_of_objection,
+    faults_of_reason,
+    faults_of_repository,
+    faults_of_score,
+    is_number,
+    unexpected,
+)
 from codelupe.contracts.files import FileRule, Objection, Score, Scorer, SourceFile
 from codelupe.contracts.repositories import Repository, RepositoryRule, RepositorySource
 from codelupe.contracts.search import SearchHit, SearchIndex
@@ -38,11 +44,6 @@ T = TypeVar("T")
 _PASSES = (RetryLater, Reject, LeaseLost, DatabaseUnavailable)
 """What asynchronous contributions say to the host by raising it."""
 _LONGEST_TEXT = 2000
-_LONGEST_ID_BYTES = 900
-"""Of a repository: it is part of the name of its stream."""
-_LARGEST_NUMBERS = {"stars": 2**31 - 1, "forks": 2**31 - 1, "size_kib": 2**63 - 1}
-"""Of a repository, by its field: what the columns of the table hold."""
-_LONGEST_REPOSITORY = 100_000
 _SENDING = "being sent to a worker process"
 _SENDING_HINT = (
     "It is pickled: define its class at the top level of a module that can be imported, and open locks, files and"
@@ -293,7 +294,7 @@ class _FileRule(_InWorkerProcesses):
     kind = "file rule"
 
     def check(self, file: SourceFile) -> Objection | str | None:
-        answer: Objection | str | None = self._called("check", file, file.path, _faults_of_objection)
+        answer: Objection | str | None = self._called("check", file, file.path, faults_of_objection)
         return answer
 
 
@@ -303,14 +304,14 @@ class _Scorer(_InWorkerProcesses):
     def __init__(self, plugin: str, inner: Any) -> None:
         super().__init__(plugin, inner)
         weight = inner.weight
-        if not _is_number(weight):
+        if not is_number(weight):
             raise TypeError(f"the {self._part} has the weight {weight!r}, which is no number")
         if not 0 <= weight < math.inf:
             raise ValueError(f"the {self._part} has the weight {weight!r}, which is not 0 or more")
         self.weight: float = int(weight) if isinstance(weight, int) else float(weight)
 
     def score(self, file: SourceFile) -> Score | None:
-        answer: Score | None = self._called("score", file, file.path, _faults_of_score)
+        answer: Score | None = self._called("score", file, file.path, faults_of_score)
         return answer
 
 
@@ -318,7 +319,7 @@ class _RepositoryRule(_Guarded):
     kind = "repository rule"
 
     def check(self, repository: Repository) -> Reason | None:
-        answer: Reason | None = self._called("check", repository, repository.id, _faults_of_reason)
+        answer: Reason | None = self._called("check", repository, repository.id, faults_of_reason)
         return answer
 
 
@@ -329,7 +330,7 @@ class _Source(_Guarded):
         with self._awaited("its discovery"):
             found = self._inner.discover()
             if not isinstance(found, AsyncIterator):
-                raise self._failed("its discovery", _unexpected(found, "an asynchronous iterator"))
+                raise self._failed("its discovery", unexpected(found, "an asynchronous iterator"))
         try:
             while True:
                 with self._awaited("its discovery"):
@@ -337,7 +338,7 @@ class _Source(_Guarded):
                         repository = await anext(found)
                     except StopAsyncIteration:
                         return
-                    if fault := _faults_of_repository(repository):
+                    if fault := faults_of_repository(repository):
                         raise self._failed("its discovery", fault)
                 yield repository
         finally:
@@ -361,7 +362,7 @@ class _SearchIndex(_Guarded):
         with self._awaited(f"the query {query!r}"):
             hits = await self._inner.search(query, limit)
             if not isinstance(hits, list) or not all(isinstance(hit, SearchHit) for hit in hits):
-                raise self._failed(f"the query {query!r}", _unexpected(hits, "a list of SearchHit"))
+                raise self._failed(f"the query {query!r}", unexpected(hits, "a list of SearchHit"))
             return hits
 
 
@@ -378,7 +379,7 @@ class _Executor(_Guarded):
         with self._only_exceptions():
             outcomes = await self._inner.map(function, items, *constants)
             if not isinstance(outcomes, list) or len(outcomes) != len(items):
-                raise self._failed("its answer", _unexpected(outcomes, f"a list of {len(items)} results"))
+                raise self._failed("its answer", unexpected(outcomes, f"a list of {len(items)} results"))
             return outcomes
 
     async def __aenter__(self) -> Self:
@@ -424,99 +425,6 @@ def guard_search_index(plugin: str, index: SearchIndex) -> SearchIndex:
 
 def guard_executor(plugin: str, name: str, executor: Any) -> Any:
     return _Executor(plugin, executor, name)
-
-
-# --- what is wrong with an answer, in words; empty if nothing is ---
-
-
-def _faults_of_score(answer: Any) -> str:
-    if answer is None:
-        return ""
-    if not isinstance(answer, Score):
-        return _unexpected(answer, "a Score or None")
-    if not _is_number(answer.value):
-        return f"the score's value is {answer.value!r}, which is no number"
-    if not 0 <= answer.value <= 100:
-        return f"the score's value is {answer.value!r}, which is not from 0 to 100"
-    return _faults_of_texts(answer.reasons)
-
-
-def _faults_of_objection(answer: Any) -> str:
-    if answer is None:
-        return ""
-    if isinstance(answer, str):
-        return _faults_of_texts((answer,))
-    if not isinstance(answer, Objection):
-        return _unexpected(answer, "an Objection, a text or None")
-    evidence: Any = answer.evidence
-    if not isinstance(evidence, Mapping):
-        return f"the evidence is {type(evidence).__name__}, not a mapping"
-    encoded = msgspec.json.encode(dict(evidence))
-    return "the evidence holds a NUL character" if b"\\u0000" in encoded else _faults_of_texts((answer.detail,))
-
-
-def _faults_of_reason(answer: Any) -> str:
-    if answer is None:
-        return ""
-    if not isinstance(answer, Reason):
-        return _unexpected(answer, "a Reason or None")
-    return _faults_of_texts((answer.rule, answer.detail))
-
-
-def _faults_of_repository(answer: Any) -> str:
-    """What the log and the table of repositories cannot hold; encoding texts of a class of their own raises.
-
-    Odd characters are replaced where texts are stored.
-    """
-    if not isinstance(answer, Repository):
-        return _unexpected(answer, "a Repository")
-    event = answer.to_event()
-    if len(event.repository_id.encode(errors="replace")) > _LONGEST_ID_BYTES:
-        return f"a repository's id is {event.repository_id[:100]!r}…, which has more than {_LONGEST_ID_BYTES} bytes"
-    if len(answer.external_id) == 0:
-        return f"the repository {answer.full_name[:100]!r} has an empty external_id"
-    for name, largest in _LARGEST_NUMBERS.items():
-        if not 0 <= (number := getattr(answer, name)) <= largest:
-            return f"the repository {answer.id} has {name} {number}, which is not from 0 to {largest}"
-    texts = (answer.full_name, answer.url, answer.revision, answer.language or "", answer.licence or "", *answer.topics)
-    for text in (*texts, answer.description or ""):
-        if type(text) is not str:
-            msgspec.json.encode(text)
-    if sum(map(len, texts)) > _LONGEST_REPOSITORY:
-        return f"the repository {answer.id} has more than {_LONGEST_REPOSITORY:,} characters without its description"
-    return ""
-
-
-def _faults_of_texts(texts: Any) -> str:
-    """Postgres holds neither NUL characters nor lone surrogates; encoding these raises, as does a class of its own."""
-    if not isinstance(texts, tuple | list):
-        return f"the reasons are {type(texts).__name__}, not a tuple"
-    for text in texts:
-        if not isinstance(text, str):
-            return f"{text!r} is no text"
-        if type(text) is not str or not text.isascii():
-            msgspec.json.encode(text)
-        if "\0" in text:
-            return f"{text!r} has a NUL character"
-    return ""
-
-
-def _unexpected(answer: object, wanted: str) -> str:
-    if inspect.iscoroutine(answer):
-        answer.close()
-        return f"it is asynchronous, where {wanted} belongs: write `def`, without `async`"
-    return f"it answered {_shown(answer)}, where {wanted} belongs"
-
-
-def _shown(answer: object) -> str:
-    try:
-        return f"{answer!r}"[:200]
-    except BaseException:
-        return f"a {type(answer).__name__}"
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _checked_name(name: object) -> str:

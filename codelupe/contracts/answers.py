@@ -1,0 +1,109 @@
+"""What is wrong with what a contribution answers, in words; empty if nothing is."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from codelupe.contracts.files import Objection, Score
+from codelupe.contracts.repositories import Repository
+from codelupe_events import Reason
+
+_LONGEST_ID_BYTES = 900
+"""Of a repository: it is part of the name of its stream."""
+_LARGEST_NUMBERS = {"stars": 2**31 - 1, "forks": 2**31 - 1, "size_kib": 2**63 - 1}
+"""Of a repository, by its field: what the columns of the table hold."""
+_LONGEST_REPOSITORY = 100_000
+
+
+def faults_of_score(answer: Any) -> str:
+    if answer is None:
+        return ""
+    if not isinstance(answer, Score):
+        return unexpected(answer, "a Score or None")
+    if not is_number(answer.value):
+        return f"the score's value is {answer.value!r}, which is no number"
+    if not 0 <= answer.value <= 100:
+        return f"the score's value is {answer.value!r}, which is not from 0 to 100"
+    return _faults_of_texts(answer.reasons)
+
+
+def faults_of_objection(answer: Any) -> str:
+    if answer is None:
+        return ""
+    if isinstance(answer, str):
+        return _faults_of_texts((answer,))
+    if not isinstance(answer, Objection):
+        return unexpected(answer, "an Objection, a text or None")
+    evidence: Any = answer.evidence
+    if not isinstance(evidence, Mapping):
+        return f"the evidence is {type(evidence).__name__}, not a mapping"
+    encoded = msgspec.json.encode(dict(evidence))
+    return "the evidence holds a NUL character" if b"\\u0000" in encoded else _faults_of_texts((answer.detail,))
+
+
+def faults_of_reason(answer: Any) -> str:
+    if answer is None:
+        return ""
+    if not isinstance(answer, Reason):
+        return unexpected(answer, "a Reason or None")
+    return _faults_of_texts((answer.rule, answer.detail))
+
+
+def faults_of_repository(answer: Any) -> str:
+    """What the log and the table of repositories cannot hold; encoding texts of a class of their own raises.
+
+    Odd characters are replaced where texts are stored.
+    """
+    if not isinstance(answer, Repository):
+        return unexpected(answer, "a Repository")
+    event = answer.to_event()
+    if len(event.repository_id.encode(errors="replace")) > _LONGEST_ID_BYTES:
+        return f"a repository's id is {event.repository_id[:100]!r}…, which has more than {_LONGEST_ID_BYTES} bytes"
+    if len(answer.external_id) == 0:
+        return f"the repository {answer.full_name[:100]!r} has an empty external_id"
+    for name, largest in _LARGEST_NUMBERS.items():
+        if not 0 <= (number := getattr(answer, name)) <= largest:
+            return f"the repository {answer.id} has {name} {number}, which is not from 0 to {largest}"
+    texts = (answer.full_name, answer.url, answer.revision, answer.language or "", answer.licence or "", *answer.topics)
+    for text in (*texts, answer.description or ""):
+        if type(text) is not str:
+            msgspec.json.encode(text)
+    if sum(map(len, texts)) > _LONGEST_REPOSITORY:
+        return f"the repository {answer.id} has more than {_LONGEST_REPOSITORY:,} characters without its description"
+    return ""
+
+
+def _faults_of_texts(texts: Any) -> str:
+    """Postgres holds neither NUL characters nor lone surrogates; encoding these raises, as does a class of its own."""
+    if not isinstance(texts, tuple | list):
+        return f"the reasons are {type(texts).__name__}, not a tuple"
+    for text in texts:
+        if not isinstance(text, str):
+            return f"{text!r} is no text"
+        if type(text) is not str or not text.isascii():
+            msgspec.json.encode(text)
+        if "\0" in text:
+            return f"{text!r} has a NUL character"
+    return ""
+
+
+def unexpected(answer: object, wanted: str) -> str:
+    if inspect.iscoroutine(answer):
+        answer.close()
+        return f"it is asynchronous, where {wanted} belongs: write `def`, without `async`"
+    return f"it answered {_shown(answer)}, where {wanted} belongs"
+
+
+def _shown(answer: object) -> str:
+    try:
+        return f"{answer!r}"[:200]
+    except BaseException:
+        return f"a {type(answer).__name__}"
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
