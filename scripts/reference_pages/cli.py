@@ -56,7 +56,8 @@ def _section(name: str, command: Any) -> Iterator[str]:
 
 
 def _errors() -> str:
-    errors = sorted(_below(CodelupeError), key=lambda error: (error.exit_code, error.code))
+    ours = [error for error in _below(CodelupeError) if error.__module__.startswith("codelupe")]
+    errors = sorted(ours, key=lambda error: (error.exit_code, error.code))
     rows = [(str(error.exit_code), f"`{error.code}`", doc_of(error)) for error in errors]
     return table(("exit code", "error", "meaning"), rows)
 
