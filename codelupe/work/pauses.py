@@ -143,7 +143,7 @@ class Pauses:
             streams = await connection.fetchval(SQL.record_failure, *_key(part), stream)
             is_quarantined = part.only_judges and await self._quarantine(connection, part, streams, error)
         if is_quarantined:
-            await self._alert(part, error)
+            await self._alert(part, error, self._quarantine_after)
         elif streams == 1:
             await self._database.execute(_LOG.notify_of_tasks)  # other processes say if it succeeds there
 
@@ -158,19 +158,27 @@ class Pauses:
             await dead_letter(connection)
             is_quarantined = await self._quarantine(connection, part, streams or 0, error)
         if is_quarantined:
-            await self._alert(part, error)
+            await self._alert(part, error, self._quarantine_after)
         return True
+
+    async def record_crashes(self, part: Part, crashes: int) -> None:
+        """So many processes have ended with it, one after another: it is paused."""
+        error = f"{crashes} processes died while it ran"
+        async with self._database.transaction() as connection:
+            is_news = await _pause(connection, part, error)
+        if is_news:
+            await self._alert(part, error, crashes)
 
     async def _quarantine(self, connection: Connection, part: Part, streams: int, error: str) -> bool:
         why = f"it failed over {streams} streams in a row, the last time with {error}"
         return streams >= self._quarantine_after and await _pause(connection, part, why)
 
-    async def _alert(self, part: Part, error: str) -> None:
+    async def _alert(self, part: Part, error: str, failures: int) -> None:
         log.error(
             "quarantined",
             plugin=part.plugin,
             what=str(part),
-            failures=self._quarantine_after,
+            failures=failures,
             error=error,
             hint=resume_hint(part),
         )

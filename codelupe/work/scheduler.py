@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 import anyio
@@ -16,7 +17,7 @@ from codelupe.work.context import JobContext
 from codelupe.work.leadership import leading
 from codelupe.work.lost_sessions import LostSessions
 from codelupe.work.pauses import job_part
-from codelupe.work.retry import backoff
+from codelupe.work.retry import RetryPolicy, backoff
 from codelupe.work.runtime import Runtime
 from codelupe.work.subscriptions import Job, Service
 from codelupe.work.worker import Worker
@@ -24,6 +25,10 @@ from codelupe.work.worker import Worker
 SQL = load_queries("codelupe_sql", "log")
 
 log = structlog.get_logger("codelupe")
+_CRASHES = RetryPolicy().crashes
+"""A job is paused when so many processes have died with it, one after another."""
+_NOTE_SECONDS = 1.0
+"""How long it may take to note that a run has been left."""
 
 
 class Scheduler:
@@ -84,12 +89,28 @@ class Scheduler:
         async with leading(self._database, job.name) as leads:
             if not leads:
                 return None
-            if not await self._database.fetchval(SQL.job_begin, job.name, job.every, even_if_not_due):
+            crashes = await self._database.fetchval(SQL.job_begin, job.name, job.every, even_if_not_due)
+            if crashes is None:
+                return None
+            if crashes >= _CRASHES:
+                await self._runtime.pauses.record_crashes(job_part(job.name), crashes)
+                await self._database.execute(SQL.job_left, job.name)
                 return None
             context = JobContext(job.name, self._runtime)
-            error = await self._run_job(job, context)
-            await self._database.execute(SQL.job_end, job.name, error)
+            async with self._noted(job):
+                error = await self._run_job(job, context)
+                await self._database.execute(SQL.job_end, job.name, error)
             return context.appended
+
+    @asynccontextmanager
+    async def _noted(self, job: Job) -> AsyncIterator[None]:
+        """A run that leaves the block before its end, for an outage or a stop, has not ended with its process."""
+        try:
+            yield
+        except BaseException:
+            with anyio.move_on_after(_NOTE_SECONDS, shield=True), suppress(Exception):
+                await self._database.execute(SQL.job_left, job.name)
+            raise
 
     async def _run_job(self, job: Job, context: JobContext) -> str | None:
         self.failed.pop(job.name, None)

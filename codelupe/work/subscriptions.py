@@ -104,7 +104,8 @@ class BatchSubscription(Subscribed):
 class Job:
     """Work that its own schedule starts, in one process of the cluster at a time.
 
-    Under ``run --until-idle`` it runs whenever the log is idle instead, until no job brings anything new.
+    Under ``run --until-idle`` it runs whenever the log is idle instead, until no job brings anything new. One over
+    which ten processes have died, one after another, is paused.
     """
 
     name: str

@@ -16,8 +16,10 @@ from codelupe.errors import DatabaseUnavailable
 from codelupe.host.extensions import Extensions
 from codelupe.log import EventLog
 from codelupe.views.pipeline import read_status
+from codelupe.work.pauses import read_pauses, resume
 from codelupe.work.timings import Timings
 from codelupe_events import BatchReady
+from tests.integration.deadly import DEADLY, run_deadly
 from tests.logged import Logged
 from tests.plugins import batch, make_plugin
 from tests.processes import HANGS
@@ -198,6 +200,37 @@ async def test_without_any_plugin_there_is_nothing_to_do(make_daemon: MakeDaemon
 
 
 # --- services ---
+
+
+async def test_a_job_over_which_processes_keep_dying_is_paused(
+    database: Database, database_url: str, tmp_path: Path
+) -> None:
+    """The ninth and the tenth die; then it is paused, and the events beside it are handled."""
+    await database.execute("insert into jobs (name, crashes) values ('deadly.j', 8)")
+    await database.execute("create table ledger (stream bigint)")
+    await EventLog(database).publish(batch(1))
+    assert [await run_deadly(database_url, tmp_path, "job") for _ in range(3)] == [DEADLY, DEADLY, 0]
+    [paused] = await read_pauses(database)
+    assert (str(paused.part), paused.why) == ("job deadly.j", "10 processes died while it ran")
+    assert await database.fetchval("select count(*) from ledger") == 1
+    await resume(database, "deadly.j")
+    assert await run_deadly(database_url, tmp_path, "job") == DEADLY
+
+
+async def test_a_run_that_a_stop_or_an_outage_ends_is_no_crash(make_daemon: MakeDaemon, database: Database) -> None:
+    runs = []
+
+    async def run(_: JobContext) -> None:
+        runs.append(await database.fetchval("select crashes from jobs"))
+        if len(runs) == 1:
+            raise DatabaseUnavailable("gone")
+        await anyio.sleep_forever()
+
+    it = make_plugin(jobs=[Job(name="j", every=HOURLY, run=run)])
+    async with at_work(make_daemon({"test": it}, until_idle=False)):
+        await until(lambda: len(runs) == 2)
+    assert runs == [1, 1]
+    assert await database.fetchval("select crashes from jobs") == 0
 
 
 def troubled(started: list[int]) -> Service:

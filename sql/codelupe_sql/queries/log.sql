@@ -233,14 +233,18 @@ from subscriptions left join tasks on tasks.subscription = subscriptions.name
 group by subscriptions.name order by subscriptions.name
 
 -- name: job_begin
--- Take the job if it is due (or if $3) and mark its beginning.
-insert into jobs (name, started_at) values ($1, log_time())
-on conflict (name) do update set started_at = log_time(), error = null
+-- Take the job if it is due (or if $3) and mark its beginning; returns how many runs before it ended with their process.
+insert into jobs (name, started_at, crashes) values ($1, log_time(), 1)
+on conflict (name) do update set started_at = log_time(), error = null, crashes = jobs.crashes + 1
 where $3 or jobs.finished_at is null or jobs.finished_at + $2::interval <= log_time()
-returning name
+returning crashes - 1
 
 -- name: job_end
-update jobs set finished_at = log_time(), error = $2 where name = $1
+update jobs set finished_at = log_time(), error = $2, crashes = 0 where name = $1
+
+-- name: job_left
+-- The run has not come to its end, but neither has its process.
+update jobs set crashes = 0 where name = $1
 
 -- name: job_due
 -- Seconds until the job is due; below zero when it is late. If the clock was set back, and what was to happen has not

@@ -1,4 +1,7 @@
--- A batch handler that ends its process leaves nothing in its transaction by which the next process could know.
+-- What ends its process leaves nothing in its transaction by which the next process could know.
+
+-- Runs in a row that ended with their process, the one that is under way included.
+alter table jobs add column crashes integer not null default 0;
 
 -- The first call of a process for each cursor, that of a subscription or of a catch-up of it, unless it has ended.
 create table batch_calls (
