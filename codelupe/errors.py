@@ -34,15 +34,19 @@ class ConfigurationError(CodelupeError):
 class DatabaseUnavailable(CodelupeError):
     """Postgres cannot be reached, or went away (``EX_UNAVAILABLE``).
 
-    ``outage`` is what the loops of the process know of it together, if it comes from a connection.
+    ``outage`` is what the loops of the process know of it together, if it comes from a connection. Such a one may have
+    ``ended_session``: it was in use, and the server may well be there for others.
     """
 
     code = "database-unavailable"
     exit_code = 69
 
-    def __init__(self, message: str, *, hint: str | None = None, outage: object = None) -> None:
+    def __init__(
+        self, message: str, *, hint: str | None = None, outage: object = None, ended_session: bool = False
+    ) -> None:
         super().__init__(message, hint=hint)
         self.outage = outage
+        self.ended_session = ended_session
 
 
 class ConnectionsExhausted(CodelupeError):

@@ -147,7 +147,7 @@ class Database:
             raise DatabaseUnavailable("the database is not connected", hint="Enter the Database first.")
         return _Checkout(self._caches[which], to_be_reset=to_be_reset)
 
-    def unavailable(self, error: BaseException) -> DatabaseUnavailable:
+    def unavailable(self, error: BaseException, *, ended_session: bool = False) -> DatabaseUnavailable:
         """What callers hear of an error that says that the database is away."""
         is_safe = self.where != UNKNOWN  # else the server may quote what it took for a user or a database
         cause = (is_safe and str(error)) or type(error).__name__
@@ -155,6 +155,7 @@ class Database:
             f"the database at {self.where} is not available: {cause}",
             hint="Start it, free what it lacks or correct CODELUPE_DATABASE_URL; work goes on from where it stopped.",
             outage=self.outage,
+            ended_session=ended_session,
         )
 
     @asynccontextmanager
@@ -396,12 +397,13 @@ class _Checkout:
         if reason is not None:
             await self._cache.discard(self._connection)
             raise reason from error
+        has_ended = session.has_ended
         if is_away or not isinstance(error, Exception):
             await self._cache.discard(self._connection, is_silent=is_silent)
         else:
             await self._cache.check_in(self._connection, as_new=True)
         if is_away:
-            raise database.unavailable(error) from error
+            raise database.unavailable(error, ended_session=has_ended) from error
 
     async def _is_absence(self, error: BaseException, session: Session) -> bool:
         kind = kind_of(error, session)

@@ -48,13 +48,21 @@ def is_unavailable(error: BaseException, *also: type[Exception], outage: Outage 
     return isinstance(error, (DatabaseUnavailable, *also))
 
 
-async def is_there(database: Database) -> bool:
-    """Whether the server answers, so that what has just ended was one session and no outage."""
+async def has_only_lost_session(error: BaseException, database: Database) -> bool:
+    """Whether the error ended no more than the session that met it, since the server answers others."""
+    if not _has_ended_session(error):
+        return False
     try:
         await database.fetchval(SQL.server_version)
     except DatabaseUnavailable:
         return False
     return True
+
+
+def _has_ended_session(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(_has_ended_session, error.exceptions))
+    return isinstance(error, DatabaseUnavailable) and error.ended_session
 
 
 class RetryWhileUnavailable:

@@ -16,7 +16,7 @@ from codelupe.log import Entry
 from codelupe.log.event_log import SQL
 from codelupe.observability.redaction import redact_text
 from codelupe.postgres import Connection
-from codelupe.postgres.retry import RetryWhileUnavailable, is_there, is_unavailable
+from codelupe.postgres.retry import RetryWhileUnavailable, has_only_lost_session, is_unavailable
 from codelupe.postgres.text import storable
 from codelupe.work.child_tasks import PluginRaised
 from codelupe.work.context import HandlerContext
@@ -112,7 +112,7 @@ class Attempt:
                 log.warning("result_discarded", reason=error.message)
             case _ if is_away:
                 self._outage.met_by(self._task.subscription, self._task.subscription, describe(error))
-                crashed = await is_there(self._log.database)
+                crashed = await has_only_lost_session(error, self._log.database)
                 return await self._retry(error, timedelta(seconds=1), counts=False, crashed=crashed)
             case RetryLater() if can_be_obeyed(error):
                 self._postponement.meet(log, describe(error), error.after)

@@ -94,7 +94,7 @@ class BatchReader:
                     more = await self._read_one()
             except Exception as error:
                 is_away = is_unavailable(error, outage=self._runtime.database.outage)
-                if is_away and not await self._lost_sessions.are_too_many(self._subscription.name):
+                if is_away and not await self._lost_sessions.are_too_many(self._subscription.name, error):
                     raise
                 await self._after_failure(cause_of(error))
             else:

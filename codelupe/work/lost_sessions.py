@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from codelupe.postgres import Database
-from codelupe.postgres.retry import is_there
+from codelupe.postgres.retry import has_only_lost_session
 from codelupe.work.retry import RetryPolicy
 
 
@@ -17,9 +17,10 @@ class LostSessions:
         self._limit = limit
         self._in_a_row = Counter[str]()
 
-    async def are_too_many(self, work: str) -> bool:
-        """Count one more for this work, if the database is there."""
-        self._in_a_row[work] = self._in_a_row[work] + 1 if await is_there(self._database) else 0
+    async def are_too_many(self, work: str, error: BaseException) -> bool:
+        """Count one more for this work, if it lost no more than its session."""
+        is_one_more = await has_only_lost_session(error, self._database)
+        self._in_a_row[work] = self._in_a_row[work] + 1 if is_one_more else 0
         return self._in_a_row[work] >= self._limit
 
     def record_success(self, work: str) -> None:

@@ -120,9 +120,8 @@ class Scheduler:
                     job.run, context, name=job.name, stream=job.name, limit=job.timeout, grace=job.grace
                 )
         except Exception as error:
-            outage = self._runtime.database.outage
-            is_to_blame = is_unavailable(error, outage=outage) and await self._lost_sessions.are_too_many(job.name)
-            if not is_to_blame and is_unavailable(error, ConnectionsHeldByOthers, outage=outage):
+            is_away = is_unavailable(error, ConnectionsHeldByOthers, outage=self._runtime.database.outage)
+            if is_away and not await self._lost_sessions.are_too_many(job.name, error):
                 raise
             cause = cause_of(error)
             context.log.error("job_failed", error=describe(cause), exc_info=cause)

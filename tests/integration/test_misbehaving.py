@@ -17,7 +17,6 @@ import anyio
 import anyio.to_thread
 import pytest
 
-import codelupe.work.attempt
 import codelupe.work.scheduler
 from codelupe import (
     BatchContext,
@@ -595,17 +594,8 @@ async def test_a_batch_that_waits_does_not_hold_up_a_stop(
     ids=["later", "database", "several"],
 )
 async def test_an_outage_that_many_handlers_meet_is_one_warning_and_one_line_at_its_end(
-    run_until_idle: RunUntilIdle,
-    logged: Logged,
-    monkeypatch: pytest.MonkeyPatch,
-    error: Exception,
-    began: str,
-    ended: str,
+    run_until_idle: RunUntilIdle, logged: Logged, error: Exception, began: str, ended: str
 ) -> None:
-    async def is_there(_: Database) -> bool:
-        return False
-
-    monkeypatch.setattr(codelupe.work.attempt, "is_there", is_there)
     calls = list[int]()
 
     async def handle(event: BatchReady, context: HandlerContext) -> None:

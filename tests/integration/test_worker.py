@@ -13,7 +13,6 @@ from datetime import timedelta
 import anyio
 import pytest
 
-import codelupe.work.attempt
 from codelupe import Database, HandlerContext, Job, JobContext, Reject, RetryLater, RetryPolicy, Subscription
 from codelupe.daemon import Daemon
 from codelupe.errors import DatabaseUnavailable, LeaseLost
@@ -441,13 +440,7 @@ async def test_the_database_may_go_away_while_a_handler_works(run_until_idle: Ru
     assert set(calls) == {1}, "a database that is away uses up no attempt"
 
 
-async def test_an_outage_that_several_tasks_of_a_handler_met_uses_up_no_attempt(
-    run_until_idle: RunUntilIdle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def is_there(_: Database) -> bool:
-        return False
-
-    monkeypatch.setattr(codelupe.work.attempt, "is_there", is_there)
+async def test_an_outage_that_several_tasks_of_a_handler_met_uses_up_no_attempt(run_until_idle: RunUntilIdle) -> None:
     calls = []
 
     async def handle(event: BatchReady, context: HandlerContext) -> None:
