@@ -339,7 +339,7 @@ async def test_a_section_that_holds_all_of_its_connections_is_named(
             ...
 
     status = await read_status(database, Extensions(status_sections=[guarded("holds", hold)]))
-    assert "came free within 1 s: of 2, stranger.holds had 2 " in status["holds"].error
+    assert "came free within 1 s: of 2, stranger.holds had 2. Hold none" in status["holds"].error
 
 
 async def test_reading_leaves_standard_output_to_who_draws_on_it(database: Database) -> None:
