@@ -16,7 +16,7 @@ from codelupe.log import Entry
 from codelupe.log.event_log import SQL
 from codelupe.observability.redaction import redact_text
 from codelupe.postgres import Connection
-from codelupe.postgres.retry import RetryWhileUnavailable, has_only_lost_session, is_unavailable
+from codelupe.postgres.retry import RetryWhileUnavailable, is_unavailable
 from codelupe.postgres.text import storable
 from codelupe.work.child_tasks import PluginRaised
 from codelupe.work.context import HandlerContext
@@ -58,6 +58,7 @@ class Attempt:
         self._queue = queue
         self._postponement = postponement
         self._context = HandlerContext(subscription.version, runtime, task)
+        self._work = task.subscription, task.recorded.position
 
     async def run(self) -> timedelta | None:
         """Begin, call, record; returns after how long the task is to be tried again, None if it is not."""
@@ -81,6 +82,7 @@ class Attempt:
             return await self._record_outcome(cause_of(error))
         self._postponement.record_success(since=began)
         self._outage.over_for(self._task.subscription)
+        self._runtime.lost_sessions.record_success(self._work)
         parts = {*used, subscription_part(self._task.subscription)}
         if self._pauses.are_failing(parts):
             await _record(partial(self._pauses.record_success, parts))
@@ -89,7 +91,7 @@ class Attempt:
     def _begin(self) -> None:
         self._pauses.require_open(self._task.subscription)
         if self._task.crashes >= self._policy.crashes:
-            raise Reject(f"{self._task.crashes} workers, or their sessions, died while they handled it")
+            raise Reject(f"{self._task.crashes} workers died while they handled it")
 
     async def _record_outcome(self, error: BaseException) -> timedelta | None:
         """An error that cannot be obeyed, such as a retry in ten thousand years, makes a dead letter."""
@@ -105,6 +107,8 @@ class Attempt:
     async def _obey(self, error: BaseException) -> timedelta | None:
         log = self._context.log
         is_away = is_unavailable(error, outage=self._outage)
+        if is_away and await self._runtime.lost_sessions.are_too_many(self._work, error):
+            return await self._fail(error)
         if not is_away:
             self._outage.over_for(self._task.subscription)
         match error:
@@ -112,8 +116,7 @@ class Attempt:
                 log.warning("result_discarded", reason=error.message)
             case _ if is_away:
                 self._outage.met_by(self._task.subscription, self._task.subscription, describe(error))
-                crashed = await has_only_lost_session(error, self._log.database)
-                return await self._retry(error, timedelta(seconds=1), counts=False, crashed=crashed)
+                return await self._retry(error, timedelta(seconds=1), counts=False)
             case RetryLater() if can_be_obeyed(error):
                 self._postponement.meet(log, describe(error), error.after)
                 return await self._retry(error, error.after, counts=error.counts)
@@ -146,13 +149,10 @@ class Attempt:
         self._context.log.warning("attempt_failed", error=describe(error), is_paused=True)
         return await self._retry(error, ASK_AGAIN, counts=False)
 
-    async def _retry(
-        self, error: BaseException, after: timedelta, *, counts: bool, crashed: bool = False
-    ) -> timedelta | None:
+    async def _retry(self, error: BaseException, after: timedelta, *, counts: bool) -> timedelta | None:
         async def record() -> timedelta | None:
             text = {"error": describe(error), "traceback": _traceback(error)}
-            held = await self._queue.retry(self._task, after=after, counts=counts, crashed=crashed, **text)
-            return after if held else None
+            return after if await self._queue.retry(self._task, after=after, counts=counts, **text) else None
 
         return await _record(record)
 

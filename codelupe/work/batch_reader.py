@@ -25,7 +25,6 @@ from codelupe.postgres.retry import RetryWhileUnavailable, is_unavailable
 from codelupe.postgres.slots import borrowed_by
 from codelupe.work.attempt import cause_of, describe
 from codelupe.work.context import BatchContext, HandlerContext, Outbox, logger
-from codelupe.work.lost_sessions import LostSessions
 from codelupe.work.pauses import subscription_part
 from codelupe.work.postponement import Postponement, can_be_obeyed
 from codelupe.work.runtime import Runtime
@@ -66,7 +65,6 @@ class BatchReader:
         self._when_caught_up = when_caught_up
         self._size = subscription.size
         self._has_succeeded = False
-        self._lost_sessions = LostSessions(runtime.log.database, subscription.retry.crashes)
         self._kinds = frozenset(subscription.kinds)
         self._postponement = Postponement()
         self._log = logger(subscription.name)
@@ -94,13 +92,13 @@ class BatchReader:
                     more = await self._read_one()
             except Exception as error:
                 is_away = is_unavailable(error, outage=self._runtime.database.outage)
-                if is_away and not await self._lost_sessions.are_too_many(self._subscription.name, error):
+                if is_away and not await self._runtime.lost_sessions.are_too_many(self._subscription.name, error):
                     raise
                 await self._after_failure(cause_of(error))
             else:
                 self._size = min(self._size * _SMALLER, self._subscription.size)
                 self._postponement.record_success(since=began)
-                self._lost_sessions.record_success(self._subscription.name)
+                self._runtime.lost_sessions.record_success(self._subscription.name)
 
     async def _read_one(self) -> bool:
         database = self._runtime.database

@@ -1,27 +1,32 @@
-"""Work whose session with the server ends again and again, while the server is there."""
+"""Work whose session with the server ends again and again, while the server is there for others."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Hashable
 
 from codelupe.postgres import Database
 from codelupe.postgres.retry import has_only_lost_session
-from codelupe.work.retry import RetryPolicy
+
+LIMIT = 10
+"""A session may be cut once, or a few times; what loses one so often in a row ends it itself."""
 
 
 class LostSessions:
-    """Tells when the work itself is to blame: a session may be cut once, but not at each attempt."""
+    """Tells when the work is to blame, and no outage."""
 
-    def __init__(self, database: Database, limit: int = RetryPolicy().crashes) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._limit = limit
-        self._in_a_row = Counter[str]()
+        self._in_a_row = Counter[Hashable]()
 
-    async def are_too_many(self, work: str, error: BaseException) -> bool:
+    async def are_too_many(self, work: Hashable, error: BaseException) -> bool:
         """Count one more for this work, if it lost no more than its session."""
-        is_one_more = await has_only_lost_session(error, self._database)
-        self._in_a_row[work] = self._in_a_row[work] + 1 if is_one_more else 0
-        return self._in_a_row[work] >= self._limit
+        if await has_only_lost_session(error, self._database):
+            self._in_a_row[work] += 1
+        else:
+            self.record_success(work)
+        return self._in_a_row[work] >= LIMIT
 
-    def record_success(self, work: str) -> None:
+    def record_success(self, work: Hashable) -> None:
+        """The row is broken."""
         self._in_a_row.pop(work, None)

@@ -12,8 +12,8 @@ class RetryPolicy:
     """How often, and how far apart, a failing handler is tried before its event is dead-lettered.
 
     The wait before attempt n+1 is ``base * 2**(n-1)``, at most ``cap``, times a random factor of 0.5 to 1. A worker
-    that crashes uses up no attempt, nor does its session with the database that ends while the database is there. But
-    an event over which ``crashes`` of them died is dead-lettered, too: it may have killed them.
+    that crashes uses up no attempt, but an event over which ``crashes`` workers died is dead-lettered, too: it may
+    have killed them.
     """
 
     attempts: int = 5

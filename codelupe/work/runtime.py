@@ -14,6 +14,7 @@ from codelupe.executor import Executor
 from codelupe.log import EventLog
 from codelupe.observability.progress import ProgressTracker
 from codelupe.postgres import Database
+from codelupe.work.lost_sessions import LostSessions
 from codelupe.work.pauses import QUARANTINE_AFTER, Pauses
 from codelupe.work.plugin_calls import PluginCalls
 from codelupe.work.timings import DEFAULT, Timings
@@ -43,3 +44,8 @@ class Runtime:
     def pauses(self) -> Pauses:
         """What is paused, as this process knows it."""
         return Pauses(self.log, self.quarantine_after)
+
+    @cached_property
+    def lost_sessions(self) -> LostSessions:
+        """What lost its session with the server at each attempt."""
+        return LostSessions(self.log.database)

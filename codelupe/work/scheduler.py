@@ -15,7 +15,6 @@ from codelupe.postgres.retry import RetryWhileUnavailable, is_unavailable, retry
 from codelupe.work.attempt import cause_of, describe
 from codelupe.work.context import JobContext
 from codelupe.work.leadership import leading
-from codelupe.work.lost_sessions import LostSessions
 from codelupe.work.pauses import job_part
 from codelupe.work.retry import RetryPolicy, backoff
 from codelupe.work.runtime import Runtime
@@ -41,7 +40,6 @@ class Scheduler:
         self._database = runtime.log.database
         self._timings = runtime.timings
         self._news = runtime.log.notifier.signal()
-        self._lost_sessions = LostSessions(self._database)
         self.failed: dict[str, str] = {}
         """Jobs whose last run raised, with the error."""
 
@@ -121,13 +119,13 @@ class Scheduler:
                 )
         except Exception as error:
             is_away = is_unavailable(error, ConnectionsHeldByOthers, outage=self._runtime.database.outage)
-            if is_away and not await self._lost_sessions.are_too_many(job.name, error):
+            if is_away and not await self._runtime.lost_sessions.are_too_many(job.name, error):
                 raise
             cause = cause_of(error)
             context.log.error("job_failed", error=describe(cause), exc_info=cause)
             self.failed[job.name] = describe(cause)
         else:
-            self._lost_sessions.record_success(job.name)
+            self._runtime.lost_sessions.record_success(job.name)
         return self.failed.get(job.name)
 
     async def _keep_up(self, service: Service) -> None:

@@ -80,19 +80,9 @@ class TaskQueue:
         rows = await self._database.fetch(SQL.claim, subscription.name, worker, at_most, types, versions)
         return [Task.from_row(subscription.name, row) for row in rows]
 
-    async def retry(
-        self, task: Task, *, after: timedelta, counts: bool, crashed: bool = False, error: str, traceback: str
-    ) -> bool:
-        """Make the task ready again ``after`` a while; False if the claim holds no longer.
-
-        The attempt ``counts`` as a failure, or has ``crashed`` with its session.
-        """
-        retried = (SQL.retry, *task.key, int(counts), after, error, traceback)
-        if not crashed:
-            return bool(await self._database.fetchval(*retried))
-        async with self._database.transaction() as connection:
-            await connection.execute(SQL.count_crash, *task.key)
-            return bool(await connection.fetchval(*retried))
+    async def retry(self, task: Task, *, after: timedelta, counts: bool, error: str, traceback: str) -> bool:
+        """Make the task ready again ``after`` a while; False if the claim holds no longer."""
+        return bool(await self._database.fetchval(SQL.retry, *task.key, int(counts), after, error, traceback))
 
     async def dead_letter(self, connection: Connection, task: Task, *, error: str, traceback: str) -> bool:
         """Put the task aside, within the caller's transaction; False if the claim holds no longer."""

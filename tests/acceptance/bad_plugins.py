@@ -129,7 +129,7 @@ DEAD_LETTERED = {
             try: await anyio.sleep(0.05)
             except BaseException: continue
         """,
-        f"{CRASHES} workers, or their sessions, died",
+        f"{CRASHES} workers died",
         event="RepoAccepted",
         options=f"retry=RetryPolicy(crashes={CRASHES}), timeout=timedelta(seconds={IGNORING_SECONDS / 2}),"
         f" grace=timedelta(seconds={IGNORING_SECONDS / 2})",

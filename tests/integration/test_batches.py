@@ -229,7 +229,7 @@ async def test_an_event_over_which_a_batch_handler_ends_the_process_becomes_a_ta
     assert codes == [DEADLY] * 4 + [0]
     assert sorted(stream for stream, _ in await written(database)) == [it for it in range(40) if it != 25]
     dead = await database.fetch("select stream, crashes, error from tasks where state = 'dead_lettered'")
-    assert [tuple(row) for row in dead] == [("batch/25", 2, "2 workers, or their sessions, died while they handled it")]
+    assert [tuple(row) for row in dead] == [("batch/25", 2, "2 workers died while they handled it")]
     assert await database.fetchval("select count(*) from batch_calls") == 0
 
 

@@ -9,7 +9,6 @@ import re
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -17,7 +16,6 @@ import anyio
 import anyio.to_thread
 import pytest
 
-import codelupe.work.scheduler
 from codelupe import (
     BatchContext,
     BatchSubscription,
@@ -33,7 +31,7 @@ from codelupe import (
 from codelupe.daemon import Daemon
 from codelupe.errors import DatabaseUnavailable
 from codelupe.log import EventLog
-from codelupe.work.lost_sessions import LostSessions
+from codelupe.work import lost_sessions
 from codelupe.work.timings import Timings
 from codelupe_events import BatchReady, RepoEmpty, TaskDeadLettered
 from tests.conftest import RunUntilIdle
@@ -775,22 +773,29 @@ async def test_a_job_s_transaction_inside_another_is_one_of_its_own(
 # --- sessions that it ends itself ---
 
 _END = "select pg_terminate_backend(pg_backend_pid())"
-_TWO_CRASHES = RetryPolicy(crashes=2)
 
 
+@pytest.fixture
+def two_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many may be lost in a row."""
+    monkeypatch.setattr(lost_sessions, "LIMIT", 2)
+
+
+@pytest.mark.usefixtures("two_sessions")
 async def test_a_handler_that_always_ends_its_session_is_dead_lettered_and_not_taken_for_an_outage(
     run_until_idle: RunUntilIdle, database: Database
 ) -> None:
     async def handle(event: BatchReady, context: HandlerContext) -> None:
         await context.database.execute(_END)
 
-    it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle, retry=_TWO_CRASHES)])
+    it = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle, retry=FAST)])
     await run_until_idle({"test": it}, events=[batch(1)])
-    assert await database.fetchval("select error from tasks where state = 'dead_lettered'") == (
-        "2 workers, or their sessions, died while they handled it"
-    )
+    [dead] = await database.fetch("select attempts, error from tasks where state = 'dead_lettered'")
+    assert dead["attempts"] == FAST.attempts
+    assert "terminating connection" in dead["error"]
 
 
+@pytest.mark.usefixtures("two_sessions")
 async def test_a_batch_handler_that_always_ends_its_session_is_dead_lettered_and_the_other_events_are_handled(
     run_until_idle: RunUntilIdle, database: Database
 ) -> None:
@@ -801,17 +806,14 @@ async def test_a_batch_handler_that_always_ends_its_session_is_dead_lettered_and
             await context.connection.execute(_END)
         handled.extend(event.batch_id for event in events)
 
-    subscription = BatchSubscription(name="s", events=(BatchReady,), handler=handle, retry=_TWO_CRASHES)
+    subscription = BatchSubscription(name="s", events=(BatchReady,), handler=handle, retry=FAST)
     await run_until_idle({"test": make_plugin(subscriptions=[subscription])}, events=[batch(n) for n in (1, 2, 3)])
     assert handled == [1, 3]
     assert await database.fetchval("select stream from tasks where state = 'dead_lettered'") == "batch/2"
 
 
-async def test_a_job_that_always_ends_its_session_has_failed(
-    make_daemon: MakeDaemon, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(codelupe.work.scheduler, "LostSessions", partial(LostSessions, limit=2))
-
+@pytest.mark.usefixtures("two_sessions")
+async def test_a_job_that_always_ends_its_session_has_failed(make_daemon: MakeDaemon) -> None:
     async def run(context: JobContext) -> None:
         await context.database.execute(_END)
 

@@ -116,9 +116,6 @@ select 1 from tasks where subscription = $1 and stream = $2 and position = $3 an
 update tasks set checkpoint = $5, crashes = 0
 where subscription = $1 and stream = $2 and position = $3 and token = $4 returning 1
 
--- name: count_crash
-update tasks set crashes = crashes + 1 where subscription = $1 and stream = $2 and position = $3 and token = $4
-
 -- name: retry
 select retry_task($1, $2, $3, $4, $5, $6, $7, $8)
 
