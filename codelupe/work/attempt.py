@@ -107,8 +107,7 @@ class Attempt:
     async def _obey(self, error: BaseException) -> timedelta | None:
         log = self._context.log
         is_away = is_unavailable(error, outage=self._outage)
-        if is_away and await self._runtime.lost_sessions.are_too_many(self._work, error):
-            return await self._fail(error)
+        is_away = is_away and not await self._runtime.lost_sessions.are_too_many(self._work, error)
         if not is_away:
             self._outage.over_for(self._task.subscription)
         match error:
