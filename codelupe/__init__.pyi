@@ -2,6 +2,17 @@ from .config.directories import Directories
 from .contracts.files import FileRule, Objection, Score, Scorer, SourceFile
 from .contracts.repositories import Repository, RepositoryRule, RepositorySource
 from .contracts.search import SearchHit, SearchIndex
+from .contracts.sources import (
+    Budget,
+    Gone,
+    KnownRepository,
+    Page,
+    PagedSource,
+    Slice,
+    SourceContext,
+    SourceSession,
+    Want,
+)
 from .errors import CodelupeError, ConfigurationError, LeaseLost, Reject, RetryLater
 from .executor import ProcessExecutor
 from .executor.contract import Executor, WorkerLost
@@ -24,6 +35,7 @@ __all__ = [
     "AtomicFile",
     "BatchContext",
     "BatchSubscription",
+    "Budget",
     "CodelupeError",
     "ConfigurationError",
     "Connection",
@@ -35,11 +47,15 @@ __all__ = [
     "FileLock",
     "FileRule",
     "Finding",
+    "Gone",
     "HandlerContext",
     "Job",
     "JobContext",
+    "KnownRepository",
     "LeaseLost",
     "Objection",
+    "Page",
+    "PagedSource",
     "ProcessExecutor",
     "Progress",
     "Queries",
@@ -55,11 +71,15 @@ __all__ = [
     "SearchHit",
     "SearchIndex",
     "Service",
+    "Slice",
+    "SourceContext",
     "SourceFile",
+    "SourceSession",
     "Spool",
     "StatusSection",
     "Subscription",
     "Table",
+    "Want",
     "WorkerLost",
     "atomic_folder",
     "encode_row",

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
 
 import msgspec
 
 from codelupe.contracts.files import Objection, Score
 from codelupe.contracts.repositories import Repository
-from codelupe_events import Reason
+from codelupe.contracts.sources import Gone, Page, Slice
+from codelupe_events import GoneReason, Reason, RepoDescribed
 
 _LONGEST_ID_BYTES = 900
 """Of a repository: it is part of the name of its stream."""
-_LARGEST_NUMBERS = {"stars": 2**31 - 1, "forks": 2**31 - 1, "size_kib": 2**63 - 1}
+_LARGEST_NUMBERS = {"stars": 2**31 - 1, "forks": 2**31 - 1, "watchers": 2**31 - 1, "size_kib": 2**63 - 1}
 """Of a repository, by its field: what the columns of the table hold."""
 _LONGEST_REPOSITORY = 100_000
+_LONGEST_QUERY_BYTES = 2_000
+"""Of a slice: an index row of Postgres holds 2,704."""
 
 
 def faults_of_score(answer: Any) -> str:
@@ -60,20 +63,65 @@ def faults_of_repository(answer: Any) -> str:
     """
     if not isinstance(answer, Repository):
         return unexpected(answer, "a Repository")
-    event = answer.to_event()
+    event = answer.to_event(RepoDescribed)
     if len(event.repository_id.encode(errors="replace")) > _LONGEST_ID_BYTES:
         return f"a repository's id is {event.repository_id[:100]!r}…, which has more than {_LONGEST_ID_BYTES} bytes"
     if len(answer.external_id) == 0:
         return f"the repository {answer.full_name[:100]!r} has an empty external_id"
     for name, largest in _LARGEST_NUMBERS.items():
-        if not 0 <= (number := getattr(answer, name)) <= largest:
+        if not 0 <= (number := getattr(answer, name) or 0) <= largest:
             return f"the repository {answer.id} has {name} {number}, which is not from 0 to {largest}"
-    texts = (answer.full_name, answer.url, answer.revision, answer.language or "", answer.licence or "", *answer.topics)
+    optional = (answer.language, answer.licence, answer.default_branch, answer.handle)
+    texts = (
+        *(answer.full_name, answer.url, answer.revision),
+        *(text or "" for text in optional),
+        *answer.topics,
+        *answer.terms,
+    )
     for text in (*texts, answer.description or ""):
         if type(text) is not str:
             msgspec.json.encode(text)
     if sum(map(len, texts)) > _LONGEST_REPOSITORY:
         return f"the repository {answer.id} has more than {_LONGEST_REPOSITORY:,} characters without its description"
+    return ""
+
+
+def faults_of_page(answer: Any) -> str:
+    if not isinstance(answer, Page):
+        return unexpected(answer, "a Page")
+    if answer.instead and (answer.repositories or answer.next):
+        return "the page has both repositories, or a next page, and slices in its place"
+    faults = (faults_of_repository(each) for each in answer.repositories)
+    return next(filter(None, faults), "") or faults_of_slices(answer.instead) or _faults_of_gone(answer.gone)
+
+
+def faults_of_slices(answer: Any) -> str:
+    if not isinstance(answer, Sequence) or not all(isinstance(each, Slice) for each in answer):
+        return unexpected(answer, "a list of Slice")
+    for each in answer:
+        if not each.query or len(each.query.encode()) > _LONGEST_QUERY_BYTES:
+            return f"a slice's query is {each.query[:100]!r}…, which has not 1 to {_LONGEST_QUERY_BYTES} bytes"
+        if fault := _faults_of_texts((each.query, each.budget)):
+            return fault
+    if len({each.query for each in answer}) < len(answer):
+        return "two of the slices have the same query"
+    return ""
+
+
+def faults_of_accounts(answer: Any) -> str:
+    if not isinstance(answer, Sequence) or isinstance(answer, str) or not answer:
+        return unexpected(answer, "a list of names, one at least,")
+    return _faults_of_texts(tuple(answer))
+
+
+def _faults_of_gone(answer: Any) -> str:
+    for each in answer:
+        if not isinstance(each, Gone):
+            return unexpected(each, "a Gone")
+        if each.reason not in get_args(GoneReason):
+            return f"the reason {each.reason!r} is none of {', '.join(get_args(GoneReason))}"
+        if fault := _faults_of_texts((each.external_id, each.detail or "")):
+            return fault
     return ""
 
 

@@ -18,7 +18,7 @@ import math
 import pickle
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar, cast
@@ -26,16 +26,20 @@ from typing import Any, Self, TypeVar, cast
 import anyio
 
 from codelupe.contracts.answers import (
+    faults_of_accounts,
     faults_of_objection,
+    faults_of_page,
     faults_of_reason,
     faults_of_repository,
     faults_of_score,
+    faults_of_slices,
     is_number,
     unexpected,
 )
 from codelupe.contracts.files import FileRule, Objection, Score, Scorer, SourceFile
-from codelupe.contracts.repositories import Repository, RepositoryRule, RepositorySource
+from codelupe.contracts.repositories import Repository, RepositoryRule
 from codelupe.contracts.search import SearchHit, SearchIndex
+from codelupe.contracts.sources import Page, PagedSource, Slice, Source, SourceContext, SourceSession, Want
 from codelupe.errors import CodelupeError, DatabaseUnavailable, LeaseLost, Reject, RetryLater
 from codelupe_events import Reason
 
@@ -347,6 +351,53 @@ class _Source(_Guarded):
                     await close()
 
 
+class _PagedSource(_Guarded):
+    kind = "source"
+
+    async def accounts(self, context: SourceContext) -> Sequence[str]:
+        return cast(
+            "Sequence[str]", await self.answered(self._inner, "its accounts", faults_of_accounts, "accounts", context)
+        )
+
+    async def plan(self, want: Want, context: SourceContext) -> Sequence[Slice]:
+        return cast(
+            "Sequence[Slice]", await self.answered(self._inner, "its plan", faults_of_slices, "plan", want, context)
+        )
+
+    @asynccontextmanager
+    async def open(self, account: str, context: SourceContext) -> AsyncIterator[SourceSession]:
+        with self._awaited(f"the account {account!r}"):
+            around = self._inner.open(account, context)
+            session = await around.__aenter__()
+        try:
+            yield _Session(self, session)
+        finally:
+            with self._awaited("the end of its session"):
+                await around.__aexit__(None, None, None)
+
+    async def answered(
+        self, inner: Any, subject: str, faults: Callable[[Any], str], method: str, *arguments: object
+    ) -> Any:
+        """What the asynchronous method answers, if ``faults`` finds nothing wrong with it."""
+        with self._awaited(subject):
+            answer = await getattr(inner, method)(*arguments)
+            if fault := faults(answer):
+                raise self._failed(subject, fault)
+            return answer
+
+
+class _Session:
+    """A session of a source, whose failures are the source's."""
+
+    def __init__(self, source: _PagedSource, inner: Any) -> None:
+        self._source = source
+        self._inner = inner
+
+    async def ask(self, slice: Slice, cursor: str | None) -> Page:  # noqa: A002 - as in the contract
+        subject = f"the slice {slice.query!r}"
+        return cast("Page", await self._source.answered(self._inner, subject, faults_of_page, "ask", slice, cursor))
+
+
 class _SearchIndex(_Guarded):
     kind = "search index"
 
@@ -415,8 +466,8 @@ def guard_repository_rule(plugin: str, rule: RepositoryRule) -> RepositoryRule:
     return _RepositoryRule(plugin, rule)
 
 
-def guard_source(plugin: str, source: RepositorySource) -> RepositorySource:
-    return _Source(plugin, source)
+def guard_source(plugin: str, source: Source) -> Source:
+    return _PagedSource(plugin, source) if isinstance(source, PagedSource) else _Source(plugin, source)
 
 
 def guard_search_index(plugin: str, index: SearchIndex) -> SearchIndex:

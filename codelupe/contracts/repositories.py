@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
-from codelupe_events import Reason, RepoDiscovered
+from codelupe_events import Reason, RepoDescribed
+
+D = TypeVar("D", bound=RepoDescribed)
+
+_NOT_IN_EVENTS = ("external_id", "handle")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Repository:
     """A repository as its source describes it; ``external_id`` is the source's own stable id.
 
-    The other fields are those of :class:`~codelupe_events.RepoDiscovered`. The id has at most 900 bytes, and numbers
-    are from 0 to what the table's columns hold: ``stars`` and ``forks`` 31 bits, ``size_kib`` 63.
+    The other fields but ``handle`` are those of :class:`~codelupe_events.RepoDescribed`. The id has at most 900 bytes,
+    and numbers are from 0 to what the table's columns hold: ``stars``, ``forks`` and ``watchers`` 31 bits, ``size_kib``
+    63.
     """
 
     source: str
@@ -35,32 +40,41 @@ class Repository:
     is_fork: bool = False
     is_archived: bool = False
     pushed_at: datetime | None = None
+    default_branch: str | None = None
+    created_at: datetime | None = None
+    watchers: int | None = None
+    is_template: bool = False
+    is_mirror: bool = False
+    is_disabled: bool = False
+    terms: tuple[str, ...] = ()
+    handle: str | None = None
+    """What the source itself needs to ask for it again, if not the id; it is kept with the row and is in no event."""
 
     @property
     def id(self) -> str:
         return f"{self.source}:{self.external_id}"
 
     @classmethod
-    def from_event(cls, event: RepoDiscovered) -> Repository:
+    def from_event(cls, event: RepoDescribed) -> Repository:
         """The repository that the event describes."""
         description = msgspec.structs.asdict(event)
         external_id = description.pop("repository_id").removeprefix(f"{event.source}:")
         return cls(external_id=external_id, **description)
 
-    def to_event(self) -> RepoDiscovered:
-        """The event that it was found.
+    def to_event(self, kind: type[D]) -> D:
+        """The event of this kind that describes it.
 
         Raises:
             msgspec.ValidationError: a field has a value of the wrong type.
         """
-        return msgspec.convert({"repository_id": self.id, **self._description()}, RepoDiscovered)
+        fields = {name: value for name, value in asdict(self).items() if name not in _NOT_IN_EVENTS}
+        return msgspec.convert({"repository_id": self.id, **fields}, kind)
 
     def to_row(self) -> dict[str, Any]:
         """What its source says, as a row of a table: values by column, among them the ``id``."""
-        return {"id": self.id, **self._description()}
-
-    def _description(self) -> dict[str, Any]:
-        return {name: value for name, value in asdict(self).items() if name != "external_id"}
+        row = asdict(self)
+        del row["external_id"]
+        return {"id": self.id, **row}
 
 
 @runtime_checkable

@@ -7,8 +7,9 @@ from typing import Any
 
 from codelupe.contracts.boundary import Part, part_of
 from codelupe.contracts.files import FileRule, Scorer
-from codelupe.contracts.repositories import RepositoryRule, RepositorySource
+from codelupe.contracts.repositories import RepositoryRule
 from codelupe.contracts.search import SearchIndex
+from codelupe.contracts.sources import Source
 from codelupe.executor import Executor
 from codelupe.host.status_sections import StatusSection
 from codelupe.work.pauses import job_part, subscription_part
@@ -22,7 +23,7 @@ class Extensions:
     subscriptions: list[Subscription | BatchSubscription] = field(default_factory=list)
     jobs: list[Job] = field(default_factory=list)
     services: list[Service] = field(default_factory=list)
-    sources: list[RepositorySource] = field(default_factory=list)
+    sources: list[Source] = field(default_factory=list)
     repository_rules: list[RepositoryRule] = field(default_factory=list)
     file_rules: list[FileRule] = field(default_factory=list)
     scorers: list[Scorer] = field(default_factory=list)

@@ -33,8 +33,9 @@ from pydantic import BaseModel
 
 from codelupe.config.directories import Directories
 from codelupe.contracts.files import FileRule, Scorer
-from codelupe.contracts.repositories import RepositoryRule, RepositorySource
+from codelupe.contracts.repositories import RepositoryRule
 from codelupe.contracts.search import SearchIndex
+from codelupe.contracts.sources import Source
 from codelupe.executor.contract import Executor
 from codelupe.host.checks import Finding
 from codelupe.host.status_sections import StatusSection
@@ -98,9 +99,7 @@ def codelupe_services(settings: BaseModel, database: Database, directories: Dire
 
 
 @hookspec
-def codelupe_repository_sources(
-    settings: BaseModel, database: Database, directories: Directories
-) -> Iterable[RepositorySource]:
+def codelupe_repository_sources(settings: BaseModel, database: Database, directories: Directories) -> Iterable[Source]:
     """Places where repositories are found."""
 
 

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import pluggy
 import typer
@@ -26,8 +26,9 @@ from codelupe.contracts.boundary import (
     guard_source,
 )
 from codelupe.contracts.files import FileRule, Scorer
-from codelupe.contracts.repositories import RepositoryRule, RepositorySource
+from codelupe.contracts.repositories import RepositoryRule
 from codelupe.contracts.search import SearchIndex
+from codelupe.contracts.sources import Source
 from codelupe.errors import PluginError
 from codelupe.executor.contract import Executor
 from codelupe.host import hookspecs
@@ -209,7 +210,7 @@ class Host:
             or [],
             jobs=ask("codelupe_jobs", partial(_declared, plugin, Job)) or [],
             services=ask("codelupe_services", partial(_declared, plugin, Service)) or [],
-            sources=ask("codelupe_repository_sources", partial(_guarded, plugin, RepositorySource, guard_source)) or [],
+            sources=ask("codelupe_repository_sources", partial(_guarded, plugin, Source, guard_source)) or [],
             repository_rules=ask(
                 "codelupe_repository_rules", partial(_guarded, plugin, RepositoryRule, guard_repository_rule)
             )
@@ -318,11 +319,11 @@ def _declared(plugin: Plugin, *arguments: Any) -> list[Any]:
     return list(found.values())
 
 
-def _all(kind: type[Any], offered: Iterable[Any]) -> list[Any]:
+def _all(kind: Any, offered: Iterable[Any]) -> list[Any]:
     return [_checked(each, kind) for each in offered]
 
 
-def _guarded(plugin: Plugin, kind: type[Any], guard: Callable[[str, Any], Any], offered: Iterable[Any]) -> list[Any]:
+def _guarded(plugin: Plugin, kind: Any, guard: Callable[[str, Any], Any], offered: Iterable[Any]) -> list[Any]:
     return [guard(plugin.name, each) for each in _all(kind, offered)]
 
 
@@ -349,8 +350,8 @@ def _entry(offered: Subscribed | Job, prefix: str) -> ManifestEntry:
     )
 
 
-def _checked(value: Any, *kinds: type[Any]) -> Any:
+def _checked(value: Any, *kinds: Any) -> Any:
     if not isinstance(value, kinds):
-        wanted = " or a ".join(kind.__name__ for kind in kinds)
+        wanted = " or a ".join(kind.__name__ for each in kinds for kind in get_args(each) or (each,))
         raise TypeError(f"offered {value!r} where a {wanted} belongs")
     return value

@@ -14,8 +14,9 @@ import msgspec
 import structlog
 
 from codelupe.contracts.files import FileRule, Scorer
-from codelupe.contracts.repositories import RepositoryRule, RepositorySource
+from codelupe.contracts.repositories import RepositoryRule
 from codelupe.contracts.search import SearchIndex
+from codelupe.contracts.sources import Source
 from codelupe.errors import PluginError
 from codelupe.log.entries import FEW, Entry, check_text
 from codelupe.log.event_log import SQL
@@ -60,7 +61,7 @@ class _Context:
         return self._database
 
     @property
-    def sources(self) -> Sequence[RepositorySource]:
+    def sources(self) -> Sequence[Source]:
         """Those of all plugins, but for those that are paused."""
         return self._runtime.pauses.without_paused(self._runtime.sources)
 
@@ -126,6 +127,7 @@ class HandlerContext(_Context):
         self._version = version
         self._task = task
         self._outbox = Outbox(self.name, version)
+        self._step: list[Entry] | None = None
         self._finished = False
 
     @property
@@ -144,12 +146,18 @@ class HandlerContext(_Context):
         return derive_key(self.name, self._version, self.recorded.id)
 
     def emit(self, event: Event) -> None:
-        """Append the event when the handling commits. Handling the same event again emits the same keys.
+        """Append the event when the handling commits, or the :meth:`step` around this call.
+
+        Handling the same event again emits the same keys.
 
         Raises:
             RuntimeError: the handling has committed, or the handler has ended.
         """
-        self._outbox.add(event, self.recorded.position, self.recorded.id)
+        if self._step is None:
+            self._outbox.add(event, self.recorded.position, self.recorded.id)
+        else:
+            metadata = {"by": self.name, "caused_by": str(self.recorded.id)}
+            self._step.append(Entry(event=event, metadata=metadata))
 
     def emit_all(self, outbox: Outbox) -> None:
         """Append these events, too, when the handling commits.
@@ -182,6 +190,42 @@ class HandlerContext(_Context):
                 shared.check()
         self._conclude()
 
+    @asynccontextmanager
+    async def step(self, checkpoint: dict[str, Any]) -> AsyncIterator[Connection]:
+        """A transaction ahead of the final one, for work of many parts: what is written and emitted inside commits
+        together with the checkpoint, or not at all.
+
+        What it has committed stands, whatever becomes of the handling: a further attempt goes on from the checkpoint,
+        and emits again what it does again. The count of crashes begins again, as by :meth:`save_checkpoint`.
+
+        Raises:
+            LeaseLost: another worker has the task by now; let it pass.
+            PluginError: the block ended the transaction itself, by COMMIT or ROLLBACK.
+            EventRefused: Postgres cannot hold the checkpoint.
+            RuntimeError: the handling has committed, or another step is open.
+        """
+        if self._finished or self._step is not None:
+            raise RuntimeError(f"{self.name} opened a step too late, or inside another")
+        encoded = self._encoded(checkpoint)
+        entries: list[Entry] = []
+        self._step = entries
+        try:
+            async with self.database.transaction() as connection:
+                shared = SharedTransaction(connection, self.name)
+                with shared.watched():
+                    yield connection
+                    with answering(self.database, connection, rows=len(entries)):
+                        await shared.take_back()
+                        if not await connection.fetchval(SQL.save_checkpoint, *self._task.key, encoded):
+                            raise self._task.lost()
+                        await self._log.append(connection, entries)
+                shared.check()
+        finally:
+            self._step = None
+        self.checkpoint = checkpoint
+        if entries:
+            self._log.notifier.announce()
+
     async def emit_now(self, event: Event) -> None:
         """Append the event at once, ahead of the handling's end; further attempts do not append it again.
 
@@ -204,9 +248,12 @@ class HandlerContext(_Context):
         Raises:
             EventRefused: Postgres cannot hold it; what was left before stands.
         """
-        encoded = check_text(f"the checkpoint of {self.name}", partial(msgspec.json.encode, checkpoint))
+        encoded = self._encoded(checkpoint)
         if not await self._log.database.fetchval(SQL.save_checkpoint, *self._task.key, encoded):
             raise self._task.lost()
+
+    def _encoded(self, checkpoint: dict[str, Any]) -> bytes:
+        return check_text(f"the checkpoint of {self.name}", partial(msgspec.json.encode, checkpoint))
 
     def activity(self, what: str) -> None:
         """Show what goes on where there is nothing to count, such as ``loading the model``."""

@@ -8,8 +8,9 @@ from functools import cached_property
 
 from codelupe.config.directories import Directories
 from codelupe.contracts.files import FileRule, Scorer
-from codelupe.contracts.repositories import RepositoryRule, RepositorySource
+from codelupe.contracts.repositories import RepositoryRule
 from codelupe.contracts.search import SearchIndex
+from codelupe.contracts.sources import Source
 from codelupe.executor import Executor
 from codelupe.log import EventLog
 from codelupe.observability.progress import ProgressTracker
@@ -32,7 +33,7 @@ class Runtime:
     executor: Executor
     search_index: SearchIndex | None
     progress: ProgressTracker
-    sources: Sequence[RepositorySource] = ()
+    sources: Sequence[Source] = ()
     repository_rules: Sequence[RepositoryRule] = ()
     file_rules: Sequence[FileRule] = ()
     scorers: Sequence[Scorer] = ()

@@ -19,6 +19,11 @@ EventData = dict[str, Any]
 Upcaster = Callable[[EventData], EventData]
 
 
+def unchanged(data: EventData) -> EventData:
+    """The upcaster from a version that only lacks fields which have defaults."""
+    return data
+
+
 class EventError(Exception):
     """An event that this code cannot read or write."""
 

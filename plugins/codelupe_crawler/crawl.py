@@ -10,6 +10,7 @@ from codelupe import (
     Connection,
     HandlerContext,
     JobContext,
+    PagedSource,
     Reject,
     Repository,
     RepositorySource,
@@ -34,7 +35,7 @@ class Crawler:
         """Ask all sources, a transaction for each slice. A source that fails does not stop the others."""
         if not context.sources:
             self._explain_once(context)
-        for source in context.sources:
+        for source in _discovering(context.sources):
             async for found in _slices(source, context):
                 async with context.transaction() as connection:
                     await _record(connection, context, source.name, found)
@@ -49,7 +50,7 @@ class Crawler:
         if event.source is not None and not sources:
             known = ", ".join(sorted(each.name for each in context.sources)) or "none"
             raise Reject(f"no source is called {event.source!r}; there are: {known}")
-        slices = [(source.name, found) for source in sources async for found in _slices(source, context)]
+        slices = [(source.name, found) for source in _discovering(sources) async for found in _slices(source, context)]
         async with context.transaction() as connection:
             for name, found in slices:
                 await _record(connection, context, name, found)
@@ -64,6 +65,10 @@ class Crawler:
         self._has_explained = True
 
 
+def _discovering(sources: Sequence[RepositorySource | PagedSource]) -> list[RepositorySource]:
+    return [source for source in sources if isinstance(source, RepositorySource)]
+
+
 async def _slices(
     source: RepositorySource, context: JobContext | HandlerContext
 ) -> AsyncIterator[list[RepoDiscovered]]:
@@ -72,7 +77,7 @@ async def _slices(
     seen = 0
     try:
         async for repository in source.discover():
-            found[repository.id] = storable_repository(repository).to_event()
+            found[repository.id] = storable_repository(repository).to_event(RepoDiscovered)
             seen += 1
             context.progress(seen, None, "repositories", source=source.name)
             if len(found) == SLICE:

@@ -15,12 +15,12 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import timedelta
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
 
-from codelupe import Objection, Repository, RetryLater, Score, SourceFile
+from codelupe import Objection, Repository, RepositorySource, RetryLater, Score, SourceFile
 from codelupe.contracts import boundary
 from codelupe.contracts.boundary import (
     ContributionFailed,
@@ -530,7 +530,7 @@ async def no_iterator() -> list[Any]:
 async def test_a_source_that_fails_is_named_and_what_came_before_is_kept(discover: Callable[[], Any]) -> None:
     found = []
     with pytest.raises(ContributionFailed, match="the source 'shop' of the plugin 'acme'"):
-        async for repository in guard_source("acme", Source(discover)).discover():
+        async for repository in cast("RepositorySource", guard_source("acme", Source(discover))).discover():
             found.append(repository)  # noqa: PERF401 - up to the failure
     assert found == ([REPOSITORY] if discover in (half_way, cancelled, another_type, *UNFIT) else [])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 
 import msgspec
@@ -30,8 +30,18 @@ FULL = Repository(
     is_fork=True,
     is_archived=True,
     pushed_at=datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC),
+    default_branch="trunk",
+    created_at=datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC),
+    watchers=4,
+    is_template=True,
+    is_mirror=True,
+    is_disabled=True,
+    terms=("web framework",),
+    handle="R_kgDO",
 )
 """No field has its default, so that one which is lost on the way shows."""
+LISTS = {"topics": ["x", "y"], "terms": ["web framework"]}
+"""As the database gives them."""
 
 
 def test_the_example_leaves_no_field_at_its_default() -> None:
@@ -39,20 +49,20 @@ def test_the_example_leaves_no_field_at_its_default() -> None:
 
 
 def test_the_record_and_the_event_have_the_same_fields_but_for_the_id() -> None:
-    of_record = {each.name for each in fields(Repository)} - {"external_id"}
+    of_record = {each.name for each in fields(Repository)} - {"external_id", "handle"}
     assert of_record == set(RepoDiscovered.__struct_fields__) - {"repository_id"}
 
 
 def test_a_repository_survives_the_way_through_its_event() -> None:
-    event = FULL.to_event()
+    event = FULL.to_event(RepoDiscovered)
     assert event.repository_id == FULL.id == "local:a:b"
-    assert Repository.from_event(event) == FULL
+    assert Repository.from_event(event) == replace(FULL, handle=None)
 
 
 @given(event=st.from_type(RepoDiscovered))
 def test_an_event_survives_the_way_through_the_repository(event: RepoDiscovered) -> None:
     known = msgspec.structs.replace(event, repository_id=f"{event.source}:{event.repository_id}")
-    assert Repository.from_event(known).to_event() == known
+    assert Repository.from_event(known).to_event(RepoDiscovered) == known
 
 
 @pytest.mark.anyio
@@ -62,7 +72,7 @@ async def test_every_field_has_a_column_and_is_written_to_it(database: Database)
     assert [found["id"] for found in await database.fetch(CRAWLER.record_repositories, [row])] == [FULL.id]
     stored = await database.fetchrow("select * from repositories")
     assert stored is not None
-    assert {name: stored[name] for name in row} == row | {"topics": ["x", "y"]}
+    assert {name: stored[name] for name in row} == row | LISTS
 
 
 @pytest.mark.anyio
@@ -73,7 +83,10 @@ async def test_a_new_revision_replaces_every_field_and_what_was_decided(database
     assert len(await database.fetch(CRAWLER.record_repositories, [FULL.to_row()])) == 1
     stored = await database.fetchrow("select * from repositories")
     assert stored is not None
-    assert {name: stored[name] for name in FULL.to_row()} == FULL.to_row() | {"topics": ["x", "y"]}
+    assert {name: stored[name] for name in FULL.to_row()} == FULL.to_row() | {
+        "topics": ["x", "y"],
+        "terms": ["web framework"],
+    }
     assert (stored["state"], stored["score"], stored["reasons"], stored["path"]) == ("discovered", None, [], "clone")
 
 
