@@ -1,4 +1,5 @@
 from .config.directories import Directories
+from .contracts.boundary import ContributionFailed
 from .contracts.files import FileRule, Objection, Score, Scorer, SourceFile
 from .contracts.repositories import Repository, RepositoryRule, RepositorySource
 from .contracts.search import SearchHit, SearchIndex
@@ -10,6 +11,7 @@ from .contracts.sources import (
     PagedSource,
     Slice,
     SourceContext,
+    SourceMode,
     SourceSession,
     Want,
 )
@@ -39,6 +41,7 @@ __all__ = [
     "CodelupeError",
     "ConfigurationError",
     "Connection",
+    "ContributionFailed",
     "Database",
     "Directories",
     "Entry",
@@ -74,6 +77,7 @@ __all__ = [
     "Slice",
     "SourceContext",
     "SourceFile",
+    "SourceMode",
     "SourceSession",
     "Spool",
     "StatusSection",

@@ -222,7 +222,9 @@ def run_until_idle(make_daemon: Callable[..., Daemon], database: Database) -> Ru
         log = EventLog(database)
         for event in events:
             if isinstance(event, RepoDiscovered):
-                await database.execute(CRAWLER.record_repositories, [Repository.from_event(event).to_row()])
+                await database.execute(
+                    CRAWLER.write_repositories, [Repository.from_event(event).to_row()], [event.repository_id]
+                )
             await log.publish(event)
         outcome: Outcome = await make_daemon(plugins, settings, **core).run()
         assert not outcome.failed_jobs

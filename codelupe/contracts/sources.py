@@ -6,21 +6,31 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal, Protocol, runtime_checkable
+from enum import StrEnum
+from typing import Any, Protocol, runtime_checkable
 
 from codelupe.contracts.repositories import Repository, RepositorySource
 from codelupe_events import GoneReason
 
-Mode = Literal["terms", "deep", "changes", "refresh"]
-"""What is looked for: what certain terms find; everything; what was pushed to since the last time; what has become of
-those that are known."""
+
+class SourceMode(StrEnum):
+    """What is looked for."""
+
+    TERMS = "terms"
+    """What certain terms find."""
+    DEEP = "deep"
+    """Everything."""
+    CHANGES = "changes"
+    """What has new content since the last time."""
+    REFRESH = "refresh"
+    """What has become of those that are known."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Want:
     """What a source is asked for."""
 
-    mode: Mode
+    mode: SourceMode
     terms: tuple[str, ...] = ()
     """To look for in mode ``terms``; in the others, to be told of each repository that has them."""
     since: datetime | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable
-from datetime import timedelta
 from functools import partial
 
 from codelupe import (
@@ -17,15 +16,22 @@ from codelupe import (
     Subscription,
     hookimpl,
 )
+from codelupe_crawler.asking import Asker
+from codelupe_crawler.clock import SystemClock
 from codelupe_crawler.copies import FOLDER, forgotten_ids, remove_copies
-from codelupe_crawler.crawl import Crawler
+from codelupe_crawler.planning import Planner, Schedule
 from codelupe_crawler.settings import CrawlerSettings
 from codelupe_crawler.status import count_repositories, read_repositories
-from codelupe_events import CrawlRequested, CrawlSliceCompleted, RepoDiscovered, RepoForgotten
-
-_EMITS = (RepoDiscovered, CrawlSliceCompleted)
-_LONGEST_CRAWL = timedelta(days=1)
-"""There may be thousands of sources; each git URL has a time limit of its own."""
+from codelupe_events import (
+    CrawlCompleted,
+    CrawlRequested,
+    CrawlSliceCompleted,
+    CrawlSlicesOpened,
+    RepoChanged,
+    RepoDiscovered,
+    RepoForgotten,
+    RepoGone,
+)
 
 
 @hookimpl
@@ -45,19 +51,32 @@ def codelupe_status_sections() -> list[StatusSection]:
 
 @hookimpl
 def codelupe_jobs(settings: CrawlerSettings) -> Iterable[Job]:
-    return [Job(name="crawl", every=settings.every, run=Crawler().crawl, emits=_EMITS, timeout=_LONGEST_CRAWL)]
+    return [Job(name="crawl", every=settings.every, run=Schedule(settings.every), emits=(CrawlRequested,))]
 
 
 @hookimpl
-def codelupe_subscriptions() -> Iterable[Subscription]:
+def codelupe_subscriptions(settings: CrawlerSettings) -> Iterable[Subscription]:
     return [
         Subscription(
             name="crawl-request",
             events=(CrawlRequested,),
-            handler=Crawler().answer,
-            emits=_EMITS,
-            concurrency=1,
-            timeout=_LONGEST_CRAWL,
+            handler=Planner(settings, SystemClock()),
+            emits=(CrawlSlicesOpened,),
+        ),
+        Subscription(
+            name="crawl-slices",
+            events=(CrawlSlicesOpened,),
+            handler=Asker(SystemClock()),
+            emits=(
+                RepoDiscovered,
+                RepoChanged,
+                RepoGone,
+                CrawlSlicesOpened,
+                CrawlSliceCompleted,
+                CrawlCompleted,
+            ),
+            concurrency=8,
+            timeout=None,
         ),
         Subscription(name="forget", events=(RepoForgotten,), handler=remove_copies),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Literal
 
 from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -15,6 +16,22 @@ class CrawlerSettings(BaseModel):
 
     every: timedelta = Field(
         default=timedelta(hours=1), gt=timedelta(0), description="Time between two crawls, in seconds or as `PT1H`."
+    )
+    mode: Literal["terms", "deep"] = Field(
+        default="terms",
+        description="What a crawl of a source that can be searched looks for: what the search terms find, or everything"
+        " that passes its gate.",
+    )
+    terms: tuple[str, ...] = Field(default=(), description="Search terms in place of those that come with CodeLupe.")
+    full_every: timedelta = Field(
+        default=timedelta(days=30),
+        gt=timedelta(0),
+        description="Time between two complete crawls of such a source; in between it is asked for what has changed.",
+    )
+    refresh_every: timedelta = Field(
+        default=timedelta(days=1),
+        gt=timedelta(0),
+        description="Time between two rounds that ask what has become of the repositories known longest.",
     )
     installed_packages: bool = Field(
         default=False, description="Take the packages installed in CodeLupe's own Python environment as repositories."
@@ -41,3 +58,7 @@ class CrawlerSettings(BaseModel):
             except InvalidRequirement as error:
                 raise ValueError(f"{text!r} is not a requirement: {error}") from None
         return texts
+
+    def all_terms(self) -> tuple[str, ...]:
+        """Those to look for."""
+        return self.terms

@@ -94,7 +94,9 @@ async def cloned_repositories(database: Database, folder: Path, count: int) -> N
     for number in range(count):
         name = f"r{number}"
         found = RepoDiscovered(repository_id=f"test:{name}", source="test", full_name=name, url="u", revision="1")
-        await database.execute(CRAWLER.record_repositories, [Repository.from_event(found).to_row()])
+        await database.execute(
+            CRAWLER.write_repositories, [Repository.from_event(found).to_row()], [found.repository_id]
+        )
         text = f"def f{number}(value):\n    return value + {number}\n".encode()
         commit = make_repository(folder / name, {"a.py": text}).head.commit.hexsha
         await log.publish(

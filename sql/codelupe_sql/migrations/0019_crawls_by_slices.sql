@@ -19,6 +19,8 @@ alter table repositories drop constraint repositories_state_check;
 alter table repositories add constraint repositories_state_check check (state in (
     'discovered', 'accepted', 'rejected', 'cloned', 'empty', 'extracted', 'scored', 'forgotten', 'gone'));
 
+drop function record_repositories(jsonb);
+
 -- Adds rows of repositories (a JSON array of objects, all with the same keys: names of columns), or replaces what is said
 -- in them. Those whose ids are in new_content start again; an old clone stays until it is replaced. The keys say which
 -- columns are written, so a further one needs no change here.
@@ -65,10 +67,12 @@ create table crawl_slices (
     -- The one that asks for it, and where it goes on.
     account text,
     cursor text,
-    -- How often it was asked from its beginning, how many repositories it holds, and which were seen (their ids).
+    -- How often it was asked from its beginning, how many repositories it holds, which were seen (their ids, as long
+    -- as it is in work), and how many.
     round integer not null default 1,
     total integer,
     seen text[] not null default '{}',
+    repositories integer not null default 0,
     new integer not null default 0,
     changed integer not null default 0,
     missed integer not null default 0,
@@ -92,3 +96,26 @@ create table crawl_budgets (
     reason text,
     primary key (source, account, kind)
 );
+
+-- Takes an account's next turn for a request of a kind, unless it is more than patience away: how long to wait for it,
+-- and why. Its own clock is asked for the time if none is given.
+create function take_turn(
+    of_source text, of_account text, of_kind text, spacing interval, patience interval, at timestamptz
+) returns table (wait interval, reason text) language plpgsql as $$
+declare
+    this_moment constant timestamptz := coalesce(at, clock_timestamp());
+    turn timestamptz;
+begin
+    select greatest(this_moment, max(budget.next_at)) into turn from crawl_budgets as budget
+    where (budget.source, budget.account) = (of_source, of_account) and budget.kind in ('', of_kind);
+    if turn - this_moment <= patience then
+        insert into crawl_budgets (source, account, kind, next_at)
+        values (of_source, of_account, of_kind, turn + spacing)
+        on conflict (source, account, kind) do update set next_at = excluded.next_at, reason = null;
+    end if;
+    return query select turn - this_moment, (
+        select budget.reason from crawl_budgets as budget
+        where (budget.source, budget.account) = (of_source, of_account) and budget.kind in ('', of_kind)
+          and budget.reason is not null
+        order by budget.next_at desc limit 1);
+end $$;

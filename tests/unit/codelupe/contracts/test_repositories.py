@@ -69,7 +69,7 @@ def test_an_event_survives_the_way_through_the_repository(event: RepoDiscovered)
 async def test_every_field_has_a_column_and_is_written_to_it(database: Database) -> None:
     row = FULL.to_row()
     assert set(row) == {"id", *(each.name for each in fields(Repository))} - {"external_id"}
-    assert [found["id"] for found in await database.fetch(CRAWLER.record_repositories, [row])] == [FULL.id]
+    await database.execute(CRAWLER.write_repositories, [row], [FULL.id])
     stored = await database.fetchrow("select * from repositories")
     assert stored is not None
     assert {name: stored[name] for name in row} == row | LISTS
@@ -78,9 +78,9 @@ async def test_every_field_has_a_column_and_is_written_to_it(database: Database)
 @pytest.mark.anyio
 async def test_a_new_revision_replaces_every_field_and_what_was_decided(database: Database) -> None:
     first = Repository(source="local", external_id="a:b", full_name="old", url="u", revision="r0").to_row()
-    await database.fetch(CRAWLER.record_repositories, [first])
+    await database.execute(CRAWLER.write_repositories, [first], [FULL.id])
     await database.execute("update repositories set state = 'scored', score = 3, reasons = '[1]', path = 'clone'")
-    assert len(await database.fetch(CRAWLER.record_repositories, [FULL.to_row()])) == 1
+    await database.execute(CRAWLER.write_repositories, [FULL.to_row()], [FULL.id])
     stored = await database.fetchrow("select * from repositories")
     assert stored is not None
     assert {name: stored[name] for name in FULL.to_row()} == FULL.to_row() | {
@@ -91,8 +91,12 @@ async def test_a_new_revision_replaces_every_field_and_what_was_decided(database
 
 
 @pytest.mark.anyio
-async def test_a_known_revision_changes_nothing(database: Database) -> None:
-    await database.fetch(CRAWLER.record_repositories, [FULL.to_row()])
-    before = await database.fetchrow("select * from repositories")
-    assert await database.fetch(CRAWLER.record_repositories, [FULL.to_row() | {"stars": 99}]) == []
-    assert await database.fetchrow("select * from repositories") == before
+async def test_moved_metadata_replaces_every_field_and_leaves_what_was_decided(database: Database) -> None:
+    first = Repository(source="local", external_id="a:b", full_name="old", url="u", revision="r1").to_row()
+    await database.execute(CRAWLER.write_repositories, [first], [FULL.id])
+    await database.execute("update repositories set state = 'scored', score = 3, reasons = '[1]', path = 'clone'")
+    await database.execute(CRAWLER.write_repositories, [FULL.to_row()], [])
+    stored = await database.fetchrow("select * from repositories")
+    assert stored is not None
+    assert {name: stored[name] for name in FULL.to_row()} == FULL.to_row() | LISTS
+    assert (stored["state"], stored["score"], stored["reasons"], stored["path"]) == ("scored", 3, [1], "clone")

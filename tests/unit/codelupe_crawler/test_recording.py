@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from codelupe import Repository
-from codelupe_crawler.crawl import _storable, storable_repository
+from codelupe_crawler.recording import _storable, storable_repository
 from codelupe_events import RepoDiscovered
 
 PLAIN = Repository(source="test", external_id="1", full_name="a/b", url="https://host/a/b", revision="r", topics=("x",))

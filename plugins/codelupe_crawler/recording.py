@@ -1,0 +1,148 @@
+"""Recording what a source said: the rows of the repositories, and an event for each that is news."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+from typing import Any
+
+from codelupe import CodelupeError, Connection, Gone, HandlerContext, Repository, RepositoryRule, load_queries, storable
+from codelupe_events import RepoChanged, RepoDescribed, RepoDiscovered, RepoGone
+
+SQL = load_queries("codelupe_sql", "crawler")
+_DESCRIPTION_CHARACTERS = 1000
+_COUNTS = ("stars", "forks", "watchers", "size_kib")
+_DRIFT = 0.1
+"""A count that moved by so much of itself is news in any case."""
+_NO_NEWS = (*_COUNTS, "terms", "handle", "revision")
+_OFTEN_UNSAID = ("default_branch", "created_at", "watchers", "handle", "pushed_at")
+"""What one way to ask a source tells and another does not: what was known stands."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The ids of a page's repositories at their source, how many had new content, and how many others changed."""
+
+    ids: list[str]
+    new: int
+    changed: int
+
+
+async def record(
+    connection: Connection, context: HandlerContext, source: str, found: Sequence[Repository], at: datetime
+) -> Recorded:
+    """Write what was found, seen at that time, and emit what is news. Forgotten repositories are passed over."""
+    fresh = {each.id: each for each in map(storable_repository, found)}
+    await connection.execute(SQL.lock_source, source)
+    passed_over = {row["id"] for row in await connection.fetch(SQL.forgotten_among, _addresses(fresh.values()))}
+    known = {row["id"]: row for row in await connection.fetch(SQL.known_repositories, list(fresh))}
+    rules = context.repository_rules
+    news: dict[str, RepoDescribed] = {}
+    rows = []
+    for key, repository in fresh.items():
+        if key in passed_over:
+            continue
+        before = known.get(key)
+        described = repository if before is None else completed(repository, before)
+        kind = news_of(described, before, rules)
+        if kind is None:
+            described = replace(described, **{name: before[name] for name in _COUNTS}) if before else described
+        else:
+            news[key] = described.to_event(kind)
+        rows.append(described.to_row() | {"seen_at": at})
+    new = [key for key, event in news.items() if isinstance(event, RepoDiscovered)]
+    if rows:
+        await connection.execute(SQL.write_repositories, rows, new)
+    for event in news.values():
+        context.emit(event)
+    return Recorded(ids=[each.external_id for each in fresh.values()], new=len(new), changed=len(news) - len(new))
+
+
+async def record_gone(connection: Connection, context: HandlerContext, source: str, gone: Iterable[Gone]) -> None:
+    """Mark repositories that cannot be had any more, and emit this once."""
+    by_id = {f"{source}:{each.external_id}": each for each in gone}
+    for row in await connection.fetch(SQL.mark_gone, list(by_id)):
+        each = by_id[row["id"]]
+        context.emit(
+            RepoGone(
+                repository_id=row["id"],
+                full_name=row["full_name"],
+                url=row["url"],
+                reason=each.reason,
+                detail=each.detail,
+            )
+        )
+
+
+def news_of(fresh: Repository, known: Any | None, rules: Sequence[RepositoryRule]) -> type[RepoDescribed] | None:
+    """Which event tells how the description differs from the row that is known; None if it is not worth one.
+
+    Counts that drift are news by a tenth, or where a rule decides otherwise by them.
+    """
+    if known is None or known["state"] == "gone" or known["revision"] != fresh.revision:
+        return RepoDiscovered
+    before = from_row(known)
+    names = [each.name for each in fields(Repository)]
+    if any(getattr(fresh, name) != getattr(before, name) for name in names if name not in _NO_NEWS):
+        return RepoChanged
+    counts = [(getattr(before, name), getattr(fresh, name)) for name in _COUNTS]
+    if all(old == new for old, new in counts):
+        return None
+    if any(_has_drifted(old, new) for old, new in counts):
+        return RepoChanged
+    return RepoChanged if _objections(fresh, rules) != _objections(before, rules) else None
+
+
+def completed(fresh: Repository, known: Any) -> Repository:
+    """The description with what is known already and was not said this time."""
+    unsaid = {name: known[name] for name in _OFTEN_UNSAID if getattr(fresh, name) is None}
+    return replace(fresh, terms=tuple(sorted({*fresh.terms, *known["terms"]})), **unsaid)
+
+
+def from_row(row: Any) -> Repository:
+    """The description that a row of the table holds."""
+    values = {each.name: row[each.name] for each in fields(Repository) if each.name != "external_id"}
+    values |= {"topics": tuple(row["topics"]), "terms": tuple(row["terms"])}
+    return Repository(external_id=row["id"].removeprefix(f"{row['source']}:"), **values)
+
+
+def storable_repository(repository: Repository) -> Repository:
+    """The repository with U+FFFD for the characters that Postgres cannot hold, and its description cut short."""
+    clean = replace(repository, **{each.name: _storable(getattr(repository, each.name)) for each in fields(repository)})
+    if clean.description is None:
+        return clean
+    return replace(clean, description=clean.description[:_DESCRIPTION_CHARACTERS])
+
+
+def _storable(value: Any) -> Any:
+    """The value with U+FFFD in every string for what Postgres cannot hold."""
+    match value:
+        case str():
+            return storable(value, "\N{REPLACEMENT CHARACTER}")
+        case tuple() | list():
+            return tuple(_storable(each) for each in value)
+        case _:
+            return value
+
+
+def _addresses(repositories: Iterable[Repository]) -> list[dict[str, str]]:
+    return [{"id": each.id, "full_name": each.full_name, "url": each.url} for each in repositories]
+
+
+def _has_drifted(old: int | None, new: int | None) -> bool:
+    if old is None or new is None:
+        return old != new
+    return abs(new - old) > _DRIFT * old
+
+
+def _objections(repository: Repository, rules: Sequence[RepositoryRule]) -> set[str]:
+    """The rules that turn it down. One that fails has no say here: the judge reports that."""
+    objecting = set()
+    for rule in rules:
+        try:
+            if rule.check(repository) is not None:
+                objecting.add(rule.name)
+        except CodelupeError:
+            continue
+    return objecting
