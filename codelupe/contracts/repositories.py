@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -67,14 +67,12 @@ class Repository:
         Raises:
             msgspec.ValidationError: a field has a value of the wrong type.
         """
-        fields = {name: value for name, value in asdict(self).items() if name not in _NOT_IN_EVENTS}
-        return msgspec.convert({"repository_id": self.id, **fields}, kind)
+        description = {name: value for name, value in vars(self).items() if name not in _NOT_IN_EVENTS}
+        return msgspec.convert({"repository_id": self.id, **description}, kind)
 
     def to_row(self) -> dict[str, Any]:
         """What its source says, as a row of a table: values by column, among them the ``id``."""
-        row = asdict(self)
-        del row["external_id"]
-        return {"id": self.id, **row}
+        return {"id": self.id} | {name: value for name, value in vars(self).items() if name != "external_id"}
 
 
 @runtime_checkable

@@ -98,8 +98,8 @@ class Budget(Protocol):
         """
         ...
 
-    async def close_until(self, at: datetime, reason: str, *, account: bool = False) -> None:
-        """Make no request before that time: none of this budget, or none of the account at all."""
+    async def close(self, duration: timedelta, reason: str, *, account: bool = False) -> None:
+        """Make no request for so long: none of this budget, or none of the account at all."""
         ...
 
 
@@ -117,6 +117,14 @@ class SourceContext(Protocol):
 
     def budget(self, account: str, kind: str) -> Budget:
         """The one of this source with that name."""
+        ...
+
+    async def recall(self, key: str) -> str | None:
+        """What the source left under this key, in whichever daemon."""
+        ...
+
+    async def remember(self, key: str, value: str) -> None:
+        """Leave something for later, such as whose account a token is. Nothing secret: it lies in the database."""
         ...
 
     async def oldest_known(self, *, seen_before: datetime, limit: int) -> Sequence[KnownRepository]:

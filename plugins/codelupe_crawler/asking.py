@@ -52,7 +52,7 @@ class Asker:
         if source is None:
             context.log.warning("source_missing", source=event.source)
         elif isinstance(source, PagedSource):
-            await _Paging(source, event.account, context, self._clock).run()
+            await _Paging(source, event.account, context, self._clock).run(event)
         else:
             await _Discovery(source, event.account, context, self._clock).run()
         async with context.transaction() as connection:
@@ -71,16 +71,17 @@ class _Paging:
         self._accounts: Sequence[str] = ()
         self._longest_request = (clock.patience + _LONGEST_ANSWER).total_seconds()
 
-    async def run(self) -> None:
-        """Ask for slice after slice."""
+    async def run(self, event: CrawlSlicesOpened) -> None:
+        """Ask for slice after slice; when the account is out, such as by a token that is revoked, others go on."""
         around = CrawlContext(self._source.name, self._context, self._clock)
         self._accounts = await self._source.accounts(around)
-        if self._account not in self._accounts:
-            return
         async with self._source.open(self._account, around) as session:
-            while (taken := await self._take()) is not None:
+            while self._account in self._accounts and (taken := await self._take()) is not None:
                 await self._ask(session, taken)
                 await self._show_progress()
+                self._accounts = await self._source.accounts(around)
+        if self._account not in self._accounts:
+            self._wake_others(event.crawl, event.slices)
 
     async def _take(self) -> Any | None:
         """The next slice; None if there is none, or others are at work on all that are left."""
@@ -114,16 +115,14 @@ class _Paging:
         async with self._context.step({"slice": taken["id"]}) as connection:
             _expect(await connection.fetchrow(SQL.split_slice, taken["id"], self._account))
             await connection.execute(SQL.open_slices, taken["crawl"], rows_of(page.instead))
-            for account in self._accounts:
-                if account != self._account:
-                    self._context.emit(
-                        CrawlSlicesOpened(
-                            source=self._source.name,
-                            account=account,
-                            crawl=taken["crawl"],
-                            slices=len(page.instead),
-                        )
-                    )
+            self._wake_others(taken["crawl"], len(page.instead))
+
+    def _wake_others(self, crawl: int, slices: int) -> None:
+        for account in self._accounts:
+            if account != self._account:
+                self._context.emit(
+                    CrawlSlicesOpened(source=self._source.name, account=account, crawl=crawl, slices=slices)
+                )
 
     async def _advance(self, taken: Any, page: Page) -> None:
         name = self._source.name

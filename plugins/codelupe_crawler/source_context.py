@@ -36,10 +36,10 @@ class AccountBudget:
         if turn["wait"] > timedelta(0):
             await self._clock.sleep(turn["wait"])
 
-    async def close_until(self, at: datetime, reason: str, *, account: bool = False) -> None:
-        """Make no request before that time."""
+    async def close(self, duration: timedelta, reason: str, *, account: bool = False) -> None:
+        """Make no request for so long."""
         kind = _ALL_KINDS if account else self._kind
-        await self._database.execute(SQL.close_budget, *self._account, kind, at, reason)
+        await self._database.execute(SQL.close_budget, *self._account, kind, duration, reason, self._clock.imposed())
 
 
 class CrawlContext:
@@ -56,6 +56,13 @@ class CrawlContext:
 
     def budget(self, account: str, kind: str) -> AccountBudget:
         return AccountBudget(self._database, self._clock, self._source, account, kind)
+
+    async def recall(self, key: str) -> str | None:
+        value: str | None = await self._database.fetchval(SQL.recall, self._source, key)
+        return value
+
+    async def remember(self, key: str, value: str) -> None:
+        await self._database.execute(SQL.remember, self._source, key, value)
 
     async def oldest_known(self, *, seen_before: datetime, limit: int) -> Sequence[KnownRepository]:
         rows = await self._database.fetch(SQL.oldest_known, self._source, seen_before, limit)

@@ -97,6 +97,14 @@ create table crawl_budgets (
     primary key (source, account, kind)
 );
 
+-- What a source left for later, such as whose account a token is.
+create table crawl_notes (
+    source text not null,
+    key text not null,
+    value text not null,
+    primary key (source, key)
+);
+
 -- Takes an account's next turn for a request of a kind, unless it is more than patience away: how long to wait for it,
 -- and why. Its own clock is asked for the time if none is given.
 create function take_turn(

@@ -96,7 +96,8 @@ where id = $1 and account = $2 and state = 'in work' returning 1
 -- name: advance_slice
 -- A page of a slice ($1), in work for an account ($2), is recorded: the ids that were seen ($3), new and changed ($4,
 -- $5), the total ($6, null if unknown), where it goes on ($7), and what could not be had ($8). Where it has come to its
--- end with fewer seen than there are, it begins again, but for the third time, or when something could not be had.
+-- end with fewer seen than there are, it begins again, but for the third time, or when something could not be had; asked
+-- again, it is at its end as soon as all were seen.
 -- Returns the slice as it is then, nothing if another account has it by now.
 with page as (
     select id, round, coalesce($6, total) as total, repositories + cardinality($3::text[]) as told,
@@ -104,10 +105,11 @@ with page as (
     from crawl_slices where id = $1 and account = $2 and state = 'in work' for update
 ), counted as (
     select id, total, seen, case when total is null then told else cardinality(seen) end as repositories,
-           $7::text is null and cardinality(seen) < total and $8::text is null and round < 3 as is_asked_again
+           $7::text is null and cardinality(seen) < total and $8::text is null and round < 3 as is_asked_again,
+           round > 1 and cardinality(seen) >= total as has_all
     from page
 ), judged as (
-    select *, $7::text is null and is_asked_again is not true as is_over from counted
+    select *, $7::text is null and is_asked_again is not true or has_all is true as is_over from counted
 )
 update crawl_slices as slice set
     cursor = $7,
@@ -167,11 +169,20 @@ group by over.id, over.mode order by over.id
 select * from take_turn($1, $2, $3, $4, $5, $6)
 
 -- name: close_budget
--- No request of a kind ($3, '' for all) is made on behalf of an account ($1, $2) before $4, for the reason $5.
-insert into crawl_budgets as budget (source, account, kind, next_at, reason) values ($1, $2, $3, $4, $5)
+-- No request of a kind ($3, '' for all) is made on behalf of an account ($1, $2) for the time $4, for the reason $5. $6 is
+-- the time now, null for the server's.
+insert into crawl_budgets as budget (source, account, kind, next_at, reason)
+values ($1, $2, $3, coalesce($6::timestamptz, clock_timestamp()) + $4::interval, $5)
 on conflict (source, account, kind) do update set
     next_at = greatest(budget.next_at, excluded.next_at),
     reason = case when budget.next_at > excluded.next_at then budget.reason else excluded.reason end
+
+-- name: recall
+select value from crawl_notes where source = $1 and key = $2
+
+-- name: remember
+insert into crawl_notes (source, key, value) values ($1, $2, $3)
+on conflict (source, key) do update set value = excluded.value
 
 -- name: count_by_state
 select state, count(*) as n from repositories group by state order by state

@@ -1,0 +1,1 @@
+"""The source ``github``: repositories that GitHub's search finds."""

@@ -1,0 +1,93 @@
+"""Repositories as GitHub's two APIs describe them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from codelupe import Repository
+
+SOURCE = "github"
+_NO_LICENCE = {"NOASSERTION", "OTHER", "NONE"}
+"""What GitHub writes where it does not recognise a licence; it is no SPDX id."""
+Terms = Callable[[str, str | None, tuple[str, ...]], tuple[str, ...]]
+"""The terms that a name, a description and topics have."""
+
+NODE_FIELDS = """
+id databaseId nameWithOwner url description primaryLanguage { name } licenseInfo { spdxId } stargazerCount forkCount
+diskUsage repositoryTopics(first: 20) { nodes { topic { name } } } isFork isArchived isDisabled isTemplate isMirror
+isPrivate pushedAt createdAt defaultBranchRef { name } watchers { totalCount }
+"""
+
+
+def from_rest(item: Mapping[str, Any], terms: Terms) -> Repository:
+    """An item of REST's search, or a repository by itself, which alone tells the watchers."""
+    topics = tuple(item.get("topics") or ())
+    return Repository(
+        source=SOURCE,
+        external_id=str(item["id"]),
+        full_name=item["full_name"],
+        url=_clone_url(item["html_url"]),
+        revision=item.get("pushed_at") or item["created_at"],
+        description=item.get("description"),
+        language=item.get("language"),
+        licence=_licence((item.get("license") or {}).get("spdx_id")),
+        stars=item["stargazers_count"],
+        forks=item["forks_count"],
+        size_kib=item.get("size") or 0,
+        topics=topics,
+        is_fork=bool(item.get("fork")),
+        is_archived=bool(item.get("archived")),
+        pushed_at=_time(item.get("pushed_at")),
+        default_branch=item.get("default_branch"),
+        created_at=_time(item.get("created_at")),
+        watchers=item.get("subscribers_count"),
+        is_template=bool(item.get("is_template")),
+        is_mirror=item.get("mirror_url") is not None,
+        is_disabled=bool(item.get("disabled")),
+        terms=terms(item["full_name"], item.get("description"), topics),
+        handle=item.get("node_id"),
+    )
+
+
+def from_node(node: Mapping[str, Any], terms: Terms) -> Repository:
+    """A node of GraphQL with :data:`NODE_FIELDS`."""
+    topics = tuple(each["topic"]["name"] for each in (node.get("repositoryTopics") or {}).get("nodes") or () if each)
+    return Repository(
+        source=SOURCE,
+        external_id=str(node["databaseId"]),
+        full_name=node["nameWithOwner"],
+        url=_clone_url(node["url"]),
+        revision=node.get("pushedAt") or node["createdAt"],
+        description=node.get("description"),
+        language=(node.get("primaryLanguage") or {}).get("name"),
+        licence=_licence((node.get("licenseInfo") or {}).get("spdxId")),
+        stars=node["stargazerCount"],
+        forks=node["forkCount"],
+        size_kib=node.get("diskUsage") or 0,
+        topics=topics,
+        is_fork=node["isFork"],
+        is_archived=node["isArchived"],
+        pushed_at=_time(node.get("pushedAt")),
+        default_branch=(node.get("defaultBranchRef") or {}).get("name"),
+        created_at=_time(node.get("createdAt")),
+        watchers=(node.get("watchers") or {}).get("totalCount"),
+        is_template=node["isTemplate"],
+        is_mirror=node["isMirror"],
+        is_disabled=node["isDisabled"],
+        terms=terms(node["nameWithOwner"], node.get("description"), topics),
+        handle=node["id"],
+    )
+
+
+def _clone_url(page: str) -> str:
+    return f"{page.removesuffix('.git')}.git"
+
+
+def _licence(spdx_id: str | None) -> str | None:
+    return None if spdx_id is None or spdx_id.upper() in _NO_LICENCE else spdx_id
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None

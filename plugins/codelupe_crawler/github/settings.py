@@ -1,0 +1,34 @@
+"""What ``[plugins.crawler.github]`` may say."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+
+class GitHubSettings(BaseModel):
+    """What of GitHub is crawled, and on whose behalf."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    enabled: bool = Field(default=False, description="Whether GitHub is crawled.")
+    tokens: tuple[SecretStr, ...] = Field(
+        default=(),
+        description="Personal access tokens; they need no scope. Tokens of one account share its limits. Without one,"
+        " GitHub answers a third as often and cannot count in advance.",
+    )
+    contact: str = Field(
+        default="", description="An address in the User-Agent, by which GitHub can reach whoever runs this."
+    )
+    languages: tuple[str, ...] = Field(
+        default=("Rust", "Go", "Python", "TypeScript", "JavaScript", "Dart"),
+        description="Languages of which everything is found in mode `deep`, as GitHub names them.",
+    )
+    gate: str = Field(
+        default="stars:>=10 forks:>=3 archived:false mirror:false template:false",
+        description="Qualifiers of GitHub's search that every repository has to meet.",
+    )
+    pages_per_term: int = Field(default=5, ge=1, le=10, description="Pages of a hundred that are asked for a term.")
+    refresh_requests: int = Field(
+        default=500, ge=0, description="Requests of one refresh; each asks what has become of a hundred repositories."
+    )
+    api_url: str = Field(default="https://api.github.com", description="Where the API is.")
