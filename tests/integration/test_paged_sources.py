@@ -1,0 +1,295 @@
+"""Sources that are asked page by page: what is asked, by whom, and what stands when a daemon is killed."""
+
+from __future__ import annotations
+
+import types
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+import codelupe_crawler
+from codelupe import (
+    Database,
+    Gone,
+    Page,
+    PagedSource,
+    Reject,
+    Repository,
+    RetryLater,
+    Slice,
+    SourceContext,
+    SourceSession,
+    Want,
+    hookimpl,
+)
+from codelupe_events import (
+    CrawlCompleted,
+    CrawlRequested,
+    CrawlSliceCompleted,
+    Event,
+    RepoChanged,
+    RepoDiscovered,
+    RepoGone,
+    TaskDeadLettered,
+)
+from tests.conftest import RunUntilIdle
+
+pytestmark = pytest.mark.anyio
+
+PAGE = 10
+Answer = Callable[[Slice, str | None], Page | None]
+
+
+class Catalogue:
+    """A source of slices ``a``, ``b`` …, each with pages of ten repositories."""
+
+    name = "catalogue"
+
+    def __init__(self, *sizes: int, accounts: Sequence[str] = ("one",)) -> None:
+        self.slices = {
+            chr(ord("a") + place): [repository(f"{place}-{n}") for n in range(size)] for place, size in enumerate(sizes)
+        }
+        self.names = list(accounts)
+        self.asked: list[tuple[str, str | None, str]] = []
+        self.answers: list[Answer] = []
+        """Asked one after another for something else than the usual page."""
+
+    async def accounts(self, context: SourceContext) -> Sequence[str]:
+        return self.names
+
+    async def plan(self, want: Want, context: SourceContext) -> Sequence[Slice]:
+        return [Slice(query=query) for query in self.slices]
+
+    @asynccontextmanager
+    async def open(self, account: str, context: SourceContext) -> AsyncIterator[SourceSession]:
+        yield Session(self, account)
+
+
+class Session:
+    def __init__(self, catalogue: Catalogue, account: str) -> None:
+        self._catalogue = catalogue
+        self._account = account
+
+    async def ask(self, slice: Slice, cursor: str | None) -> Page:  # noqa: A002 - as in the contract
+        self._catalogue.asked.append((slice.query, cursor, self._account))
+        for answer in self._catalogue.answers:
+            if (page := answer(slice, cursor)) is not None:
+                return page
+        return page_of(self._catalogue.slices[slice.query], cursor)
+
+
+def page_of(repositories: Sequence[Repository], cursor: str | None) -> Page:
+    begin = int(cursor or 0)
+    end = begin + PAGE
+    following = str(end) if end < len(repositories) else None
+    return Page(repositories=repositories[begin:end], next=following, total=len(repositories))
+
+
+def repository(name: str, revision: str = "r1", source: str = "catalogue") -> Repository:
+    url = f"https://host/{name}"
+    return Repository(source=source, external_id=name, full_name=name, url=url, revision=revision, stars=100)
+
+
+def offering(source: PagedSource) -> dict[str, object]:
+    plugin = types.SimpleNamespace()
+
+    @hookimpl
+    def codelupe_repository_sources() -> Sequence[PagedSource]:
+        return [source]
+
+    plugin.codelupe_repository_sources = codelupe_repository_sources
+    return {"crawler": codelupe_crawler, "shop": plugin}
+
+
+def once(query: str, cursor: str | None, outcome: Page | Exception, times: int = 1) -> Answer:
+    """For the first ``times`` that this is asked, the outcome."""
+    left = [outcome] * times
+
+    def answer(slice: Slice, at: str | None) -> Page | None:  # noqa: A002 - as in the contract
+        if (slice.query, at) != (query, cursor) or not left:
+            return None
+        given = left.pop()
+        if isinstance(given, Exception):
+            raise given
+        return given
+
+    return answer
+
+
+def completed(events: Sequence[Event]) -> list[CrawlSliceCompleted]:
+    return [event for event in events if isinstance(event, CrawlSliceCompleted)]
+
+
+def kinds(events: Sequence[Event]) -> Counter[str]:
+    return Counter(type(event).__name__ for event in events)
+
+
+async def test_each_page_is_asked_for_once(run_until_idle: RunUntilIdle) -> None:
+    catalogue = Catalogue(25, 5)
+    events = await run_until_idle(offering(catalogue))
+    assert sorted(catalogue.asked, key=str) == [
+        ("a", "10", "one"),
+        ("a", "20", "one"),
+        ("a", None, "one"),
+        ("b", None, "one"),
+    ]
+    assert kinds(events)["RepoDiscovered"] == 30
+    assert {
+        (each.query, each.seen, each.new, each.total, each.missed, each.requests) for each in completed(events)
+    } == {
+        ("a", 25, 25, 25, 0, 3),
+        ("b", 5, 5, 5, 0, 1),
+    }
+    [crawl] = [event for event in events if isinstance(event, CrawlCompleted)]
+    assert (crawl.slices, crawl.failed_slices, crawl.seen, crawl.new, crawl.requests) == (2, 0, 30, 30, 4)
+
+
+async def test_a_slice_that_lacks_some_is_asked_again_until_they_have_come(run_until_idle: RunUntilIdle) -> None:
+    catalogue = Catalogue(25)
+    short = page_of(catalogue.slices["a"], "10")
+    catalogue.answers = [once("a", "10", replace(short, repositories=short.repositories[3:]))]
+    events = await run_until_idle(offering(catalogue))
+    assert [cursor for _, cursor, _ in catalogue.asked] == [None, "10", "20", None, "10"]  # and no further than needed
+    [done] = completed(events)
+    assert (done.seen, done.total, done.missed, done.requests) == (25, 25, 0, 5)
+
+
+async def test_what_never_comes_is_reported_after_the_third_time(run_until_idle: RunUntilIdle) -> None:
+    catalogue = Catalogue(25)
+    short = page_of(catalogue.slices["a"], "10")
+    catalogue.answers = [once("a", "10", replace(short, repositories=short.repositories[3:]), times=9)]
+    events = await run_until_idle(offering(catalogue))
+    assert len(catalogue.asked) == 9
+    [done] = completed(events)
+    assert (done.seen, done.total, done.missed, done.error) == (22, 25, 3, None)
+
+
+async def test_a_slice_that_is_too_large_is_replaced(run_until_idle: RunUntilIdle) -> None:
+    catalogue = Catalogue(25, 5, accounts=("one", "two"))
+    parts = [Slice(query=query) for query in catalogue.slices]
+    catalogue.answers = [once("large", None, Page(instead=parts))]
+    catalogue.slices["large"] = []
+    catalogue.slices = {"large": [], **{name: catalogue.slices[name] for name in ("a", "b")}}
+
+    async def plan(want: Want, context: SourceContext) -> Sequence[Slice]:
+        return [Slice(query="large")]
+
+    catalogue.plan = plan  # type: ignore[method-assign]
+    events = await run_until_idle(offering(catalogue))
+    assert kinds(events)["RepoDiscovered"] == 30
+    assert sorted(each.query for each in completed(events)) == ["a", "b"]
+    assert len(catalogue.asked) == 5
+
+
+async def test_a_page_that_fails_is_tried_again_and_given_up_in_the_end_while_all_else_goes_on(
+    run_until_idle: RunUntilIdle,
+) -> None:
+    catalogue = Catalogue(25, 5, 5)
+    catalogue.answers = [once("a", "10", ValueError("no page today")), once("b", None, Reject("never"), times=9)]
+    events = await run_until_idle(offering(catalogue))
+    done = {each.query: each for each in completed(events)}
+    assert {query: each.seen for query, each in done.items()} == {"a": 25, "b": 0, "c": 5}
+    assert done["a"].error is None
+    assert done["a"].requests == 4
+    assert "never" in (done["b"].error or "")
+    assert kinds(events)["TaskDeadLettered"] == 0
+
+
+async def test_a_limit_is_waited_for_and_no_failure(run_until_idle: RunUntilIdle) -> None:
+    catalogue = Catalogue(5)
+    far = RetryLater("come back", after=timedelta(minutes=2), counts=False)
+    catalogue.answers = [once("a", None, RetryLater("a moment", after=timedelta(0), counts=False))]
+    events = await run_until_idle(offering(catalogue))
+    assert completed(events)[0].seen == 5
+    assert far.after > timedelta(minutes=1)
+
+
+async def test_accounts_share_the_slices_and_each_is_asked_for_once(run_until_idle: RunUntilIdle) -> None:
+    catalogue = Catalogue(*[15] * 12, accounts=("one", "two", "three"))
+    events = await run_until_idle(offering(catalogue))
+    assert kinds(events)["RepoDiscovered"] == 180
+    assert max(Counter((query, cursor) for query, cursor, _ in catalogue.asked).values()) == 1
+    assert len(catalogue.asked) == 24
+
+
+async def test_when_an_account_is_out_the_others_finish_its_slices(run_until_idle: RunUntilIdle) -> None:
+    catalogue = Catalogue(25, 25, 25, accounts=("one", "two"))
+
+    def lose(slice: Slice, cursor: str | None) -> Page | None:  # noqa: A002 - as in the contract
+        if catalogue.asked[-1][2] == "one" and cursor == "10":
+            catalogue.names = ["two"]
+            raise RetryLater("the token is refused", after=timedelta(0), counts=False)
+        return None
+
+    catalogue.answers = [lose]
+    events = await run_until_idle(offering(catalogue))
+    assert kinds(events)["RepoDiscovered"] == 75
+    assert [each.missed for each in completed(events)] == [0, 0, 0]
+
+
+async def test_metadata_that_moved_is_told_apart_from_new_content(
+    run_until_idle: RunUntilIdle, database: Database
+) -> None:
+    catalogue = Catalogue(1)
+    plugins = offering(catalogue)
+
+    async def crawled(**changed: object) -> list[type[Event]]:
+        before = len(await run_until_idle(plugins))
+        [known] = catalogue.slices["a"]
+        catalogue.slices["a"] = [replace(known, **changed)]  # type: ignore[arg-type]
+        events = await run_until_idle(plugins)
+        return [type(event) for event in events[before:] if type(event) in (RepoDiscovered, RepoChanged, RepoGone)]
+
+    assert await crawled() == []
+    assert await crawled(full_name="new/name") == [RepoChanged]
+    assert await crawled(stars=105) == []
+    assert await crawled(stars=111) == [RepoChanged]
+    assert await crawled(is_archived=True) == [RepoChanged]
+    assert await crawled(licence="MIT") == [RepoChanged]
+    assert await crawled(revision="r2", stars=112) == [RepoDiscovered]
+    row = await database.fetchrow("select full_name, stars, is_archived, licence, revision from repositories")
+    assert row is not None
+    assert tuple(row) == ("new/name", 112, True, "MIT", "r2")
+
+
+async def test_drift_is_counted_from_what_was_told_last(run_until_idle: RunUntilIdle) -> None:
+    catalogue = Catalogue(1)
+    for stars in (100, 104, 108, 112):
+        catalogue.slices["a"] = [replace(catalogue.slices["a"][0], stars=stars)]
+        events = await run_until_idle(offering(catalogue))
+    assert [event.stars for event in events if isinstance(event, RepoDiscovered | RepoChanged)] == [100, 112]
+
+
+async def test_one_that_is_gone_is_told_once_and_again_when_it_is_back(
+    run_until_idle: RunUntilIdle, database: Database
+) -> None:
+    catalogue = Catalogue(1)
+    plugins = offering(catalogue)
+    await run_until_idle(plugins)
+    known = catalogue.slices["a"]
+    lost = Gone(external_id="0-0", reason="blocked", detail="HTTP 451")
+    catalogue.answers = [lambda slice, cursor: Page(gone=[lost])]
+    await run_until_idle(plugins)
+    events = await run_until_idle(plugins)
+    assert kinds(events)["RepoGone"] == 1
+    assert await database.fetchval("select state from repositories") == "gone"
+    catalogue.answers = []
+    catalogue.slices["a"] = known
+    events = await run_until_idle(plugins)
+    assert kinds(events)["RepoDiscovered"] == 2
+    assert not [event for event in events if isinstance(event, TaskDeadLettered)]
+
+
+async def test_an_unknown_mode_or_source_is_refused(run_until_idle: RunUntilIdle) -> None:
+    events = await run_until_idle(
+        offering(Catalogue(1)), events=[CrawlRequested(mode="wild"), CrawlRequested(source="moon")]
+    )
+    errors = sorted(event.error for event in events if isinstance(event, TaskDeadLettered))
+    assert errors == [
+        "no mode is called 'wild'; there are: terms, deep, changes, refresh",
+        "no source is called 'moon'; there are: catalogue",
+    ]
