@@ -6,28 +6,28 @@ its own tests; data, faults and time are ours.
 
 from __future__ import annotations
 
-import types
-from collections.abc import AsyncIterator, Sequence
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 from pydantic import SecretStr
 
-import codelupe_crawler
-from codelupe import Database, PagedSource, Subscription, hookimpl
-from codelupe_crawler.asking import Asker
+from codelupe import Database, EventLog
+from codelupe.daemon import Daemon
 from codelupe_crawler.github.settings import GitHubSettings
 from codelupe_crawler.github.source import GitHubSource
-from codelupe_crawler.planning import Planner
-from codelupe_crawler.settings import CrawlerSettings
-from codelupe_events import CrawlRequested
+from codelupe_events import CrawlRequested, RepoDiscovered
 from tests.conftest import RunUntilIdle
-from tests.simulated_github.clock import FakeClock
+from tests.integration.github_daemon import GATE, LANGUAGES, SimulatedTime, crawler_of
+from tests.processes import HANGS
+from tests.simulated_github.clock import FakeClock, ScaledClock
 from tests.simulated_github.faults import ALL, NONE, Faults
 from tests.simulated_github.github import SimulatedGitHub
+from tests.simulated_github.server import serve
 from tests.simulated_github.transport import SimulatedTransport
 from tests.simulated_github.verdict import Judge, Verdict
 from tests.simulated_github.world import Shape, World
@@ -35,26 +35,6 @@ from tests.simulated_github.world import Shape, World
 pytestmark = pytest.mark.anyio
 
 BEGAN = 1_790_000_000.0
-GATE = "stars:>=10 forks:>=3 archived:false mirror:false template:false"
-LANGUAGES = ("Rust", "Go", "Python", "TypeScript", "JavaScript", "Dart")
-
-
-class SimulatedTime:
-    """The crawler's clock, by the simulated one."""
-
-    patience = timedelta(days=365)
-
-    def __init__(self, clock: FakeClock) -> None:
-        self._clock = clock
-
-    def now(self) -> datetime:
-        return datetime.fromtimestamp(self._clock.now(), UTC)
-
-    def imposed(self) -> datetime:
-        return self.now()
-
-    async def sleep(self, duration: timedelta) -> None:
-        await self._clock.sleep(duration.total_seconds())
 
 
 class Hub:
@@ -70,28 +50,8 @@ class Hub:
         self.settings = GitHubSettings(tokens=tuple(map(SecretStr, tokens)), languages=LANGUAGES, gate=GATE, **settings)
 
     def plugin(self) -> object:
-        time = SimulatedTime(self.clock)
         source = GitHubSource(self.settings, lambda *_: (), SimulatedTransport(self.github, self.clock))
-        plugin = types.SimpleNamespace(codelupe_settings=codelupe_crawler.codelupe_settings)
-
-        @hookimpl
-        def codelupe_repository_sources() -> Sequence[PagedSource]:
-            return [source]
-
-        @hookimpl
-        def codelupe_subscriptions(settings: CrawlerSettings) -> Sequence[Subscription]:
-            handlers: dict[str, Any] = {"crawl-request": Planner(settings, time), "crawl-slices": Asker(time)}
-            return [
-                Subscription(
-                    name=each.name, events=each.events, handler=handlers[each.name], emits=each.emits, timeout=None
-                )
-                for each in codelupe_crawler.codelupe_subscriptions(settings)
-                if each.name in handlers
-            ]
-
-        plugin.codelupe_repository_sources = codelupe_repository_sources
-        plugin.codelupe_subscriptions = codelupe_subscriptions
-        return plugin
+        return crawler_of(source, SimulatedTime(self.clock))
 
     async def verdict(self, database: Database) -> Verdict:
         found = [int(row["id"].removeprefix("github:")) for row in await database.fetch("select id from repositories")]
@@ -118,3 +78,77 @@ async def test_a_deep_crawl_finds_all_with_few_requests_and_within_all_limits(
     assert not verdict.violations
     assert verdict.recall >= least
     assert verdict.per_hundred <= most
+
+
+async def test_two_daemons_with_three_tokens_of_two_accounts_use_each_limit_to_the_full(
+    database: Database, make_daemon: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    tokens = {"token-a": "ann", "token-b": "ann", "token-c": "bob"}
+    hub = Hub(60_000, tokens, NONE)
+    await EventLog(database).publish(CrawlRequested(mode="deep"))
+    async with running(hub.clock), anyio.create_task_group() as daemons:
+        for name in ("one", "other"):
+            daemons.start_soon(make_daemon({"crawler": hub.plugin()}, state_dir=str(tmp_path / name)).run)
+    verdict = await hub.verdict(database)
+    assert not verdict.violations
+    assert verdict.recall >= 0.99
+    assert verdict.per_hundred <= 1.10
+    for account in ("ann", "bob"):
+        assert used_share(hub.github.users[account].times["search"]) >= 0.9
+
+
+def used_share(times: Sequence[float]) -> float:
+    """Of the 30 searches a minute, between the first and the last of them."""
+    return (len(times) - 1) / ((times[-1] - times[0]) / 60 * 30)
+
+
+async def test_killed_ten_times_a_crawl_finds_the_same_with_at_most_a_request_more_each_time(
+    database: Database, database_url: str, tmp_path: Path
+) -> None:
+    world = World(1, BEGAN, Shape(repositories=8_000))
+    await EventLog(database).publish(CrawlRequested(mode="deep"))
+    clock = ScaledClock.start(BEGAN, pace=40)
+    github = SimulatedGitHub(world, clock.now, {"token-a": "ann"}, NONE, seed=1)
+    judge = Judge(github, [f"language:{one} {GATE}" for one in LANGUAGES])
+    with serve(github, clock) as server:
+        arguments = [sys.executable, "-m", "tests.integration.github_daemon", database_url, str(tmp_path), server.url]
+        arguments += [clock.text(), "token-a"]
+        for kill in range(1, 11):
+            daemon = await anyio.open_process(arguments, stdout=None, stderr=None)
+            with anyio.fail_after(HANGS):
+                while github.requests.total() < 6 * kill and daemon.returncode is None:
+                    await anyio.sleep(0.005)
+            assert daemon.returncode is None
+            daemon.kill()
+            await daemon.wait()
+        with anyio.fail_after(3 * HANGS):
+            await anyio.run_process(arguments)
+    found = {row["id"] for row in await database.fetch("select id from repositories")}
+    verdict = judge.judge([int(each.removeprefix("github:")) for each in found])
+    assert verdict.recall >= 0.99
+    assert not verdict.violations
+    recorded = await database.fetchval("select sum(requests) from crawl_slices")
+    assert github.requests.total() - github.requests["core"] <= recorded + 10
+
+
+async def test_a_crawl_for_changes_asks_for_what_was_pushed_since_and_nothing_else_is_news(
+    run_until_idle: RunUntilIdle, database: Database
+) -> None:
+    hub = Hub(20_000, {"token-a": "ann"}, NONE)
+    plugins = {"crawler": hub.plugin()}
+    async with running(hub.clock):
+        before = await run_until_idle(plugins, events=[CrawlRequested(mode="deep")])
+        known = {row["id"] for row in await database.fetch("select id from repositories")}
+        asked = hub.github.requests.total()
+        hub.clock.move_on(86_400)
+        pushed = set()
+        for index in range(0, 20_000, 50):
+            hub.world.change(index, "pushed")
+            if (key := f"github:{hub.world.id[index]}") in known:
+                pushed.add(key)
+        events = (await run_until_idle(plugins, events=[CrawlRequested(mode="changes")]))[len(before) :]
+    told = {event.repository_id for event in events if isinstance(event, RepoDiscovered)}
+    assert pushed <= told
+    assert not hub.github.violations
+    assert hub.github.requests.total() - asked <= 1.5 * len(pushed) / 100 + 50
+    assert len(told - pushed) < 0.1 * len(pushed)

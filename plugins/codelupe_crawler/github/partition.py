@@ -27,6 +27,7 @@ _FULL = MOST_RESULTS - PAGE // 10
 _MORE = 1
 """So many more than counted are reckoned with, for a page of its own is much for one that came meanwhile."""
 _LARGEST = 2**31 - 1
+_MANY_YEARS = 5 * 365 * 86_400
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 _TIMES = re.compile(r"\b(created|pushed):(\S+?)\.\.(\S+)")
 _SIZES = re.compile(r"\bsize:(\d+)\.\.(\d+)")
@@ -61,12 +62,13 @@ def grouped(parts: Sequence[Part]) -> list[Part]:
     if sum(known) == 0 and len(known) == len(parts):
         return []
     is_coarse = sum(known) > _REGION
+    largest = _REGION if is_coarse else _FULL
     groups: list[Part] = []
     run: list[Part] = []
     for part in parts:
-        if part.total is None or part.total > _FULL:
+        if part.total is None or part.total > largest:
             groups += _closed(run, is_coarse=is_coarse)
-            groups.append(Part(part.query, None if part.total is None or part.total > MOST_RESULTS else part.total))
+            groups.append(Part(part.query, part.total if (part.total or _REGION) <= MOST_RESULTS else None))
             run = []
         else:
             run.append(part)
@@ -136,7 +138,7 @@ def _by_time(query: str, number: int) -> list[str]:
     if found is None:
         return [query]
     first, last = (int(datetime.strptime(text, _TIME).replace(tzinfo=UTC).timestamp()) for text in found.group(2, 3))
-    texts = [f"{found.group(1)}:{_time(low)}..{_time(high)}" for low, high in _equal_ranges(first, last, number)]
+    texts = [f"{found.group(1)}:{_time(low)}..{_time(high)}" for low, high in _time_ranges(first, last, number)]
     return [query[: found.start()] + text + query[found.end() :] for text in texts]
 
 
@@ -161,10 +163,12 @@ def _by_stars(query: str, number: int) -> list[str]:
     ]
 
 
-def _equal_ranges(first: int, last: int, number: int) -> list[tuple[int, int]]:
-    number = min(number, last - first + 1)
-    edges = [first + (last - first + 1) * step // number for step in range(number + 1)]
-    return [(low, high - 1) for low, high in pairwise(edges)]
+def _time_ranges(first: int, last: int, number: int) -> list[tuple[int, int]]:
+    """Disjoint ranges that cover it, equally wide; over many years later ones are narrower, as more came then."""
+    width = last - first + 1
+    power = 0.5 if width > _MANY_YEARS else 1.0
+    edges = {first + round(width * (step / number) ** power) for step in range(number)} | {first, last + 1}
+    return [(low, high - 1) for low, high in pairwise(sorted(edges))]
 
 
 def _growing_ranges(first: int, last: int, number: int) -> list[tuple[int, int]]:
