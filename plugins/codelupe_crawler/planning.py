@@ -121,7 +121,7 @@ class Planner:
                 modes.append(SourceMode.REFRESH)
         else:
             modes = [mode or full]
-        last = max((at for of, at in began.items() if of in (full, SourceMode.CHANGES)), default=None)
+        last = max((at for of, at in began.items() if of != SourceMode.REFRESH), default=None)
         since = None if last is None else last - _OVERLAP
         return [Want(mode=each, terms=terms, since=since, at=now) for each in modes]
 
