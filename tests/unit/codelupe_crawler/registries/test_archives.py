@@ -211,13 +211,21 @@ def test_a_sparse_file_is_left_out() -> None:
         return
 
 
-@pytest.mark.parametrize(
-    "archive",
-    [
-        b"", b"not an archive", b"PK", b"PK\3\4" + bytes(100), b"\x1f\x8b", gzip.compress(b"x" * 1000),
-        tar(*FILES)[:-200], zipped(FILES)[:-10], bz2.compress(b"x"), b"<html>\n",
-    ],
-)  # fmt: skip
+BROKEN = {
+    "empty": b"",
+    "text": b"not an archive",
+    "zip's mark": b"PK",
+    "zip's header": b"PK\3\4" + bytes(100),
+    "gzip's mark": b"\x1f\x8b",
+    "gzip of text": gzip.compress(b"x" * 1000),
+    "tar cut off": tar(*FILES)[:-200],
+    "zip cut off": zipped(FILES)[:-10],
+    "bzip2": bz2.compress(b"x"),
+    "HTML": b"<html>\n",
+}
+
+
+@pytest.mark.parametrize("archive", BROKEN.values(), ids=BROKEN)
 def test_what_is_no_whole_archive_is_refused(archive: bytes) -> None:
     with pytest.raises(ArchiveRefused, match="its archive is broken"):
         read(archive)
