@@ -56,7 +56,7 @@ def licence_of(metadata: PackageMetadata) -> str | None:
 
     License-Expression decides; else the older field License where it is clear; else classifiers that agree.
     """
-    stated = _canonical(metadata["License-Expression"]) or _read_field(metadata["License"])
+    stated = spdx_expression(metadata["License-Expression"]) or _read_field(metadata["License"])
     if stated is not None:
         return stated
     classifiers = [text for text in metadata.get_all("Classifier", []) if text.startswith("License :: ")]
@@ -69,10 +69,11 @@ def _read_field(text: str | None) -> str | None:
         return None
     words = text.lower().replace(",", " ").split()
     wording = " ".join(word for word in words if word not in {"the", "license", "licence"})
-    return _canonical(text) or _WORDINGS.get(wording)
+    return spdx_expression(text) or _WORDINGS.get(wording)
 
 
-def _canonical(expression: str | None) -> str | None:
+def spdx_expression(expression: str | None) -> str | None:
+    """The licence as SPDX writes it; None if it is none that SPDX knows."""
     try:
         return canonicalize_license_expression(expression) if expression else None
     except InvalidLicenseExpression:

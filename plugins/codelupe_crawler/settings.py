@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Literal
 
 from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from codelupe_crawler.registries.release import Package
 
 
 class CrawlerSettings(BaseModel):
@@ -48,6 +51,23 @@ class CrawlerSettings(BaseModel):
     remote_timeout: timedelta = Field(
         default=timedelta(seconds=30), gt=timedelta(0), description="How long a git URL may take to answer."
     )
+    packages: tuple[str, ...] = Field(
+        default=(),
+        description="Packages whose newest source release is taken as a repository, such as `pypi:flask` or"
+        " `npm:@scope/name`; pip and npm say where from.",
+    )
+    package_timeout: timedelta = Field(
+        default=timedelta(minutes=1), gt=timedelta(0), description="How long pip, npm or a package index may take."
+    )
+    opt_out: tuple[Path, ...] = Field(
+        default=(),
+        description="Files that list owners and repositories that are never stored.",
+    )
+
+    @field_validator("packages")
+    @classmethod
+    def _are_packages(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(str(Package.parse(text)) for text in texts))
 
     @field_validator("installed_for")
     @classmethod

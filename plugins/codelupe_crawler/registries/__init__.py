@@ -1,0 +1,1 @@
+"""The source ``packages``: source releases from package registries, none of whose code is ever run."""
