@@ -11,6 +11,7 @@ from codelupe import (
     Database,
     Directories,
     Job,
+    PagedSource,
     RepositorySource,
     StatusSection,
     Subscription,
@@ -19,6 +20,8 @@ from codelupe import (
 from codelupe_crawler.asking import Asker
 from codelupe_crawler.clock import SystemClock
 from codelupe_crawler.copies import FOLDER, forgotten_ids, remove_copies
+from codelupe_crawler.github.terms import TermMatcher, read_terms
+from codelupe_crawler.opt_out import OptOutList
 from codelupe_crawler.planning import Planner, Schedule
 from codelupe_crawler.settings import CrawlerSettings
 from codelupe_crawler.status import count_repositories, read_repositories
@@ -66,7 +69,7 @@ def codelupe_subscriptions(settings: CrawlerSettings) -> Iterable[Subscription]:
         Subscription(
             name="crawl-slices",
             events=(CrawlSlicesOpened,),
-            handler=Asker(SystemClock()),
+            handler=Asker(settings, SystemClock()),
             emits=(
                 RepoDiscovered,
                 RepoChanged,
@@ -85,14 +88,36 @@ def codelupe_subscriptions(settings: CrawlerSettings) -> Iterable[Subscription]:
 @hookimpl
 def codelupe_repository_sources(
     settings: CrawlerSettings, database: Database, directories: Directories
-) -> Iterable[RepositorySource]:
-    if not settings.installed_packages and not settings.sources:
-        return []
+) -> Iterable[RepositorySource | PagedSource]:
+    sources: list[RepositorySource | PagedSource] = []
+    if settings.github.enabled:
+        sources.append(_github(settings))
+    if settings.packages or settings.installed_packages or settings.sources:
+        sources += _from_files(settings, database, directories)
+    return sources
+
+
+def _github(settings: CrawlerSettings) -> PagedSource:
+    from codelupe_crawler.github.source import GitHubSource  # httpx2 takes long to import
+
+    return GitHubSource(settings.github, TermMatcher(read_terms(settings.terms)).matches)
+
+
+def _from_files(
+    settings: CrawlerSettings, database: Database, directories: Directories
+) -> Iterable[RepositorySource | PagedSource]:
     if shutil.which("git") is None:
         raise CodelupeError(
             "git is not in PATH, so local sources cannot be read",
             hint="Install it, for example with `apt-get install git`; the crawl goes on from there.",
         )
-    from codelupe_crawler.local import LocalSource  # GitPython takes long to import and fails without git
+    folder, forgotten = directories.state / FOLDER, partial(forgotten_ids, database)
+    if settings.installed_packages or settings.sources:
+        from codelupe_crawler.local import LocalSource  # GitPython takes long to import and fails without git
 
-    return [LocalSource(settings, directories.state / FOLDER, partial(forgotten_ids, database))]
+        yield LocalSource(settings, folder, forgotten)
+    if settings.packages:
+        from codelupe_crawler.registries.source import PackagesSource
+
+        opt_out, within = OptOutList(settings.opt_out), settings.package_timeout
+        yield PackagesSource(settings.packages, folder, within=within, forgotten=forgotten, opt_out=opt_out)

@@ -24,7 +24,8 @@ from codelupe import (
 )
 from codelupe_crawler.clock import Clock
 from codelupe_crawler.planning import rows_of
-from codelupe_crawler.recording import record, record_gone
+from codelupe_crawler.recording import Recorder, record_gone
+from codelupe_crawler.settings import CrawlerSettings
 from codelupe_crawler.source_context import CrawlContext
 from codelupe_events import CrawlCompleted, CrawlSliceCompleted, CrawlSlicesOpened
 
@@ -43,18 +44,20 @@ _GOES_ON = "goes on"
 class Asker:
     """Handles :class:`CrawlSlicesOpened`: asks on behalf of one account until no slice is left to be asked for."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, settings: CrawlerSettings, clock: Clock) -> None:
+        self._recorder = Recorder(settings)
         self._clock = clock
 
     async def __call__(self, event: CrawlSlicesOpened, context: HandlerContext) -> None:
         """The slices may be any of the source's: those of a crawl belong to no account until they are begun."""
+        await self._recorder.require_opt_out()
         source = next((each for each in context.sources if each.name == event.source), None)
         if source is None:
             context.log.warning("source_missing", source=event.source)
         elif isinstance(source, PagedSource):
-            await _Paging(source, event.account, context, self._clock).run(event)
+            await _Paging(source, event.account, context, self._recorder, self._clock).run(event)
         else:
-            await _Discovery(source, event.account, context, self._clock).run()
+            await _Discovery(source, event.account, context, self._recorder, self._clock).run()
         async with context.transaction() as connection:
             for row in await connection.fetch(SQL.complete_crawls, event.source):
                 context.emit(CrawlCompleted(source=event.source, **dict(row)))
@@ -63,10 +66,13 @@ class Asker:
 class _Paging:
     """One account at work."""
 
-    def __init__(self, source: PagedSource, account: str, context: HandlerContext, clock: Clock) -> None:
+    def __init__(
+        self, source: PagedSource, account: str, context: HandlerContext, recorder: Recorder, clock: Clock
+    ) -> None:
         self._source = source
         self._account = account
         self._context = context
+        self._recorder = recorder
         self._clock = clock
         self._accounts: Sequence[str] = ()
         self._longest_request = (clock.patience + _LONGEST_ANSWER).total_seconds()
@@ -127,7 +133,7 @@ class _Paging:
     async def _advance(self, taken: Any, page: Page) -> None:
         name = self._source.name
         async with self._context.step({"slice": taken["id"]}) as connection:
-            recorded = await record(connection, self._context, name, page.repositories, taken["began_at"])
+            recorded = await self._recorder.record(connection, self._context, name, page.repositories, taken)
             await record_gone(connection, self._context, name, page.gone)
             slice_after = _expect(
                 await connection.fetchrow(
@@ -167,10 +173,13 @@ class _Paging:
 class _Discovery:
     """A source that says everything at once, up to its end or its failure."""
 
-    def __init__(self, source: RepositorySource, account: str, context: HandlerContext, clock: Clock) -> None:
+    def __init__(
+        self, source: RepositorySource, account: str, context: HandlerContext, recorder: Recorder, clock: Clock
+    ) -> None:
         self._source = source
         self._account = account
         self._context = context
+        self._recorder = recorder
         self._clock = clock
         self._error: str | None = None
 
@@ -213,7 +222,7 @@ class _Discovery:
 
     async def _record(self, taken: Any, found: Sequence[Repository]) -> None:
         async with self._context.step({"slice": taken["id"]}) as connection:
-            recorded = await record(connection, self._context, self._source.name, found, taken["began_at"])
+            recorded = await self._recorder.record(connection, self._context, self._source.name, found, taken)
             _expect(
                 await connection.fetchrow(
                     SQL.advance_slice,

@@ -19,6 +19,7 @@ from codelupe import (
     load_queries,
 )
 from codelupe_crawler.clock import Clock
+from codelupe_crawler.github.terms import read_terms
 from codelupe_crawler.settings import CrawlerSettings
 from codelupe_crawler.source_context import CrawlContext
 from codelupe_events import CrawlRequested, CrawlSlicesOpened
@@ -105,7 +106,7 @@ class Planner:
         crawl_context = CrawlContext(source.name, context, self._clock)
         began = {row["mode"]: row["began_at"] for row in await context.database.fetch(SQL.last_crawls, source.name)}
         mode = SourceMode(event.mode) if event.mode else None
-        terms = event.terms or self._settings.all_terms()
+        terms = event.terms or read_terms(self._settings.terms)
         crawls = await _planned(source, self._wants(mode, terms, began), crawl_context)
         if not crawls:
             full = SourceMode.DEEP if mode is None else mode
@@ -114,7 +115,7 @@ class Planner:
 
     def _wants(self, mode: SourceMode | None, terms: tuple[str, ...], began: dict[str, datetime]) -> list[Want]:
         """What is due: everything once in a while, else what has changed, and a refresh of the rest."""
-        now, full = self._clock.now(), SourceMode(self._settings.mode)
+        now, full = self._clock.now(), self._settings.mode
         if mode is None and full in began and now - began[full] < self._settings.full_every:
             modes = [SourceMode.CHANGES]
             if SourceMode.REFRESH not in began or now - began[SourceMode.REFRESH] >= self._settings.refresh_every:

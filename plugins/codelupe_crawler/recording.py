@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from codelupe import CodelupeError, Connection, Gone, HandlerContext, Repository, RepositoryRule, load_queries, storable
+from codelupe import (
+    CodelupeError,
+    Connection,
+    Gone,
+    HandlerContext,
+    Repository,
+    RepositoryRule,
+    RetryLater,
+    SourceMode,
+    load_queries,
+    storable,
+)
+from codelupe_crawler.opt_out import OptOutList, OptOutUnreadable
+from codelupe_crawler.settings import CrawlerSettings
 from codelupe_events import RepoChanged, RepoDescribed, RepoDiscovered, RepoGone
 
 SQL = load_queries("codelupe_sql", "crawler")
@@ -29,34 +42,70 @@ class Recorded:
     changed: int
 
 
-async def record(
-    connection: Connection, context: HandlerContext, source: str, found: Sequence[Repository], at: datetime
+class Recorder:
+    """Records what a source said, but for what is not to be stored."""
+
+    def __init__(self, settings: CrawlerSettings) -> None:
+        self._opt_out = OptOutList(settings.opt_out)
+        self._keeps_to_terms = settings.mode == SourceMode.TERMS
+
+    async def require_opt_out(self) -> None:
+        """Make sure that it is known what must not be stored.
+
+        Raises:
+            RetryLater: it is not, for a list cannot be read.
+        """
+        try:
+            await self._opt_out.current()
+        except OptOutUnreadable as error:
+            raise RetryLater(f"{error.message} {error.hint}", after=timedelta(minutes=1), counts=False) from error
+
+    async def record(
+        self, connection: Connection, context: HandlerContext, source: str, found: Sequence[Repository], crawl: Any
+    ) -> Recorded:
+        """Write what was found and emit what is news; ``crawl`` has its ``mode`` and when it ``began_at``.
+
+        Passed over are forgotten repositories and those that opted out. Where the crawler keeps to terms, so are, of
+        all that has changed, unknown ones that have none of them.
+        """
+        fresh = {each.id: each for each in map(storable_repository, found)}
+        await connection.execute(SQL.lock_source, source)
+        known = {row["id"]: row for row in await connection.fetch(SQL.known_repositories, list(fresh))}
+        unwanted = {row["id"] for row in await connection.fetch(SQL.forgotten_among, _addresses(fresh.values()))}
+        opt_out = await self._opt_out.current()
+        unwanted |= {key for key, each in fresh.items() if opt_out.is_listed(each.full_name, each.url)}
+        if self._keeps_to_terms and crawl["mode"] == SourceMode.CHANGES:
+            unwanted |= {key for key, each in fresh.items() if key not in known and not each.terms}
+        wanted = [each for key, each in fresh.items() if key not in unwanted]
+        written = await _write(connection, context, wanted, known, crawl["began_at"])
+        return replace(written, ids=[each.external_id for each in fresh.values()])
+
+
+async def _write(
+    connection: Connection,
+    context: HandlerContext,
+    repositories: Sequence[Repository],
+    known: Mapping[str, Any],
+    at: datetime,
 ) -> Recorded:
-    """Write what was found, seen at that time, and emit what is news. Forgotten repositories are passed over."""
-    fresh = {each.id: each for each in map(storable_repository, found)}
-    await connection.execute(SQL.lock_source, source)
-    passed_over = {row["id"] for row in await connection.fetch(SQL.forgotten_among, _addresses(fresh.values()))}
-    known = {row["id"]: row for row in await connection.fetch(SQL.known_repositories, list(fresh))}
     rules = context.repository_rules
     news: dict[str, RepoDescribed] = {}
     rows = []
-    for key, repository in fresh.items():
-        if key in passed_over:
-            continue
-        before = known.get(key)
+    for repository in repositories:
+        before = known.get(repository.id)
         described = repository if before is None else completed(repository, before)
         kind = news_of(described, before, rules)
         if kind is None:
             described = replace(described, **{name: before[name] for name in _COUNTS}) if before else described
         else:
-            news[key] = described.to_event(kind)
+            news[repository.id] = described.to_event(kind)
         rows.append(described.to_row() | {"seen_at": at})
     new = [key for key, event in news.items() if isinstance(event, RepoDiscovered)]
     if rows:
         await connection.execute(SQL.write_repositories, rows, new)
     for event in news.values():
         context.emit(event)
-    return Recorded(ids=[each.external_id for each in fresh.values()], new=len(new), changed=len(news) - len(new))
+    return Recorded(ids=[], new=len(new), changed=len(news) - len(new))
 
 
 async def record_gone(connection: Connection, context: HandlerContext, source: str, gone: Iterable[Gone]) -> None:

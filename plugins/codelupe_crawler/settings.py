@@ -9,6 +9,8 @@ from typing import Literal
 from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from codelupe import SourceMode
+from codelupe_crawler.github.settings import GitHubSettings
 from codelupe_crawler.registries.release import Package
 
 
@@ -20,12 +22,14 @@ class CrawlerSettings(BaseModel):
     every: timedelta = Field(
         default=timedelta(hours=1), gt=timedelta(0), description="Time between two crawls, in seconds or as `PT1H`."
     )
-    mode: Literal["terms", "deep"] = Field(
-        default="terms",
+    mode: Literal[SourceMode.TERMS, SourceMode.DEEP] = Field(
+        default=SourceMode.TERMS,
         description="What a crawl of a source that can be searched looks for: what the search terms find, or everything"
         " that passes its gate.",
     )
-    terms: tuple[str, ...] = Field(default=(), description="Search terms in place of those that come with CodeLupe.")
+    terms: Path | None = Field(
+        default=None, description="File with the search terms, one a line; those that come with CodeLupe if unset."
+    )
     full_every: timedelta = Field(
         default=timedelta(days=30),
         gt=timedelta(0),
@@ -36,6 +40,7 @@ class CrawlerSettings(BaseModel):
         gt=timedelta(0),
         description="Time between two rounds that ask what has become of the repositories known longest.",
     )
+    github: GitHubSettings = Field(default=GitHubSettings(), description="The source `github`.")
     installed_packages: bool = Field(
         default=False, description="Take the packages installed in CodeLupe's own Python environment as repositories."
     )
@@ -78,7 +83,3 @@ class CrawlerSettings(BaseModel):
             except InvalidRequirement as error:
                 raise ValueError(f"{text!r} is not a requirement: {error}") from None
         return texts
-
-    def all_terms(self) -> tuple[str, ...]:
-        """Those to look for."""
-        return self.terms

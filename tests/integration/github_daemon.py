@@ -67,7 +67,7 @@ def crawler_of(source: PagedSource, clock: Clock) -> object:
 
     @hookimpl
     def codelupe_subscriptions(settings: CrawlerSettings) -> Sequence[Subscription]:
-        handlers: dict[str, Any] = {"crawl-request": Planner(settings, clock), "crawl-slices": Asker(clock)}
+        handlers: dict[str, Any] = {"crawl-request": Planner(settings, clock), "crawl-slices": Asker(settings, clock)}
         return [
             Subscription(
                 name=each.name, events=each.events, handler=handlers[each.name], emits=each.emits, timeout=None

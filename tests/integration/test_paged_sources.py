@@ -22,6 +22,7 @@ from codelupe import (
     RetryLater,
     Slice,
     SourceContext,
+    SourceMode,
     SourceSession,
     Want,
     hookimpl,
@@ -62,7 +63,7 @@ class Catalogue:
         return self.names
 
     async def plan(self, want: Want, context: SourceContext) -> Sequence[Slice]:
-        return [Slice(query=query) for query in self.slices]
+        return [] if want.mode == SourceMode.REFRESH else [Slice(query=query) for query in self.slices]
 
     @asynccontextmanager
     async def open(self, account: str, context: SourceContext) -> AsyncIterator[SourceSession]:

@@ -17,7 +17,7 @@ class GitHubSettings(BaseModel):
         " GitHub answers a third as often and cannot count in advance.",
     )
     contact: str = Field(
-        default="", description="An address in the User-Agent, by which GitHub can reach whoever runs this."
+        default="", description="An address in the User-Agent, by which GitHub can reach the operator."
     )
     languages: tuple[str, ...] = Field(
         default=("Rust", "Go", "Python", "TypeScript", "JavaScript", "Dart"),
