@@ -10,6 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlencode
 
+from tests.simulated_github.clock import ManualClock
 from tests.simulated_github.github import Answer, Request, SimulatedGitHub
 
 GATE = "stars:>=10 forks:>=3 archived:false mirror:false template:false"
@@ -21,21 +22,11 @@ _MOST_TRIES = 3
 
 
 @dataclass
-class Clock:
-    """Time that passes when it is told to."""
-
-    time: float
-
-    def now(self) -> float:
-        return self.time
-
-
-@dataclass
 class Bisection:
     """Asks for one page after another, for one account."""
 
     github: SimulatedGitHub
-    clock: Clock
+    clock: ManualClock
     token: str
     seen: set[int] = field(default_factory=set)
 
