@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from graphql import BreakingChange, build_schema, find_breaking_changes
 from graphql.utilities import BreakingChangeType
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from benchmarks.quality.registries import FetchError, Package, fetch, read
 from tests.made_once import made_once, shared_temporary_folder
@@ -156,7 +156,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
     folder = made_once(shared_temporary_folder(tmp_path_factory) / "recordings", download)
     found = [one for exchange in exchanges(next(folder.glob("*.tar.gz"))) for one in repositories_in(exchange)]
-    assert len(found) > 1_000
+    assert len(found) > 500
     return found
 
 
@@ -171,7 +171,7 @@ def exchanges(archive: Path) -> Iterator[Any]:
 
 
 def body_of(body: Mapping[str, str]) -> Any:
-    raw = body["string"].encode() if "string" in body else base64.b64decode(body["base64_string"])
+    raw = base64.b64decode(body["base64_string"]) if "base64_string" in body else body["string"].encode()
     try:
         return json.loads(gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw)
     except ValueError:
