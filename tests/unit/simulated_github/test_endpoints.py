@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.simulated_github.client import Client, content, simulated
+from tests.simulated_github.faults import Faults
 from tests.simulated_github.world import Change
 
 COUNT = 'search(query: "language:Go stars:>=10", type: REPOSITORY)'
@@ -187,3 +188,13 @@ def test_what_graphql_refuses_it_refuses_at_http_200(asked: str, said: str) -> N
     answer = simulated().graphql(asked)
     assert answer.status == 200
     assert said in content(answer)["errors"][0]["message"]
+
+
+def test_graphql_pages_lack_items_and_hold_nulls_as_those_of_rest_do() -> None:
+    """cartography#2008."""
+    client = simulated(Faults(lacking=1.0, nulls=1.0))
+    asked = '{ search(query: "stars:30", type: REPOSITORY, first: 100) { repositoryCount nodes { __typename } } }'
+    first, second = (content(client.graphql(asked))["data"]["search"] for _ in range(2))
+    assert first["nodes"].count(None) == 1
+    assert len(first["nodes"]) < first["repositoryCount"] == len(second["nodes"])
+    assert None not in second["nodes"]

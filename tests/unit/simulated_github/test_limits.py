@@ -248,3 +248,19 @@ def test_more_than_900_requests_in_a_minute_meet_a_secondary_limit() -> None:
     assert {client.get("/user").status for _ in range(900)} == {200}
     assert client.get("/user").status == 403
     assert breaches(client) == ["more requests in a minute than the secondary limit allows"]
+
+
+def test_how_much_of_a_limit_was_used_while_none_was_in_the_way() -> None:
+    client = simulated()
+    for _ in range(60):
+        client.search("stars:>=10", per_page=1)
+    ann = client.github.users["ann"]
+    assert ann.usage("search") == pytest.approx(1.0)
+    ann.block(client.clock.time, 60)
+    client.clock.time += 60
+    client.search("stars:>=10", per_page=1)
+    assert ann.usage("search") == pytest.approx(1.0)
+    client.clock.time += 30
+    client.search("stars:>=10", per_page=1)
+    assert ann.usage("search") < 0.85
+    assert breaches(client) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from tests.simulated_github.client import BEGAN, SMALL
 from tests.simulated_github.world import LONGEST_RUN, ODD_TEXTS, Shape, World
@@ -111,3 +112,24 @@ def test_in_a_day_two_in_a_hundred_are_pushed_to_and_some_vanish() -> None:
     world.advance(BEGAN + LONGEST_RUN)
     assert {"deleted", "private"} <= set(world.reason.values())
     assert world.created[~world.gone].max() > BEGAN, "some are created during the crawl"
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        Shape(repositories=5_000, language_shares=(0, 0, 0, 1)),
+        Shape(repositories=5_000, growth=9, bursts=0.5, largest_burst=4_000),
+        Shape(repositories=5_000, growth=0, bursts=0, largest_burst=0, tail=0.4, invisible=0.2, counted=0.2),
+        Shape(repositories=5_000, odd_names=1, changes_per_day=3),
+        Shape(repositories=40),
+    ],
+)
+def test_other_shapes_of_the_same_world(shape: Shape) -> None:
+    world = World(7, BEGAN, shape)
+    assert list(world.created) == sorted(world.created)
+    assert len(set(world.id)) == len({world.name_of(index) for index in range(shape.repositories)}) == len(world.id)
+    world.advance(BEGAN + LONGEST_RUN)
+    alive = [
+        index for index in range(shape.repositories) if not world.gone[index] and world.created[index] <= world.now
+    ]
+    assert all(world.find(world.name_of(index)) == (index, False) for index in alive)
