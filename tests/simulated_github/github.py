@@ -255,8 +255,10 @@ class _Handling:
                 return self._block(seconds, {"status": "429"} if fault == "too many" else {})
 
     def _bare_block(self) -> Answer:
-        """403, and only the body says that it is a secondary limit (hub4j#2009, #1805)."""
+        """Only the body says that it is a secondary limit, at 403 (hub4j#2009, #1805) or, by GraphQL, at 200."""
         draw = self._random
+        if self._kind == "graphql" and draw.random() < 0.5:
+            return self._json(200, {"errors": [{"type": "RATE_LIMITED", "message": _SECONDARY[0]}]})
         text = _SECONDARY[int(draw.integers(len(_SECONDARY)))]
         body = {"message": text, "documentation_url": _SECONDARY_PAGES[int(draw.integers(len(_SECONDARY_PAGES)))]}
         answer = self._json(403, body)

@@ -6,10 +6,12 @@ import base64
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ GRAPHQL = Package("npm", "@octokit/graphql-schema", "15.26.1")
 RECORDINGS = "github3.py==4.0.1"
 FETCHED_S = 300
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(2 * FETCHED_S)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2 * FETCHED_S), pytest.mark.xdist_group("published")]
 
 
 def unavailable(reason: object) -> None:
@@ -143,9 +145,17 @@ def test_the_schema_is_a_part_of_github_s(tmp_path_factory: pytest.TempPathFacto
 # --- recordings of the real API ---
 
 
+@dataclass(frozen=True)
+class Recorded:
+    """Of one answer."""
+
+    headers: Mapping[str, str]
+    content: Any
+
+
 @pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """Repositories that github3.py's tests recorded."""
+def answers(tmp_path_factory: pytest.TempPathFactory) -> list[Recorded]:
+    """What github3.py's tests recorded."""
 
     def download(folder: Path) -> None:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "github3.py"]
@@ -155,27 +165,39 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
             unavailable(f"{RECORDINGS} cannot be fetched: {done.stderr.strip().splitlines()[-1]}")
 
     folder = made_once(shared_temporary_folder(tmp_path_factory) / "recordings", download)
-    found = [one for exchange in exchanges(next(folder.glob("*.tar.gz"))) for one in repositories_in(exchange)]
-    assert len(found) > 500
-    return found
+    return list(read_recordings(next(folder.glob("*.tar.gz"))))
 
 
-def exchanges(archive: Path) -> Iterator[Any]:
-    """The bodies of all recorded answers that are JSON."""
+def read_recordings(archive: Path) -> Iterator[Recorded]:
     with tarfile.open(archive) as tar:
         for member in tar:
             file = tar.extractfile(member) if "/cassettes/" in member.name and member.isfile() else None
             if file is not None:
                 for exchange in json.load(file)["http_interactions"]:
-                    yield body_of(exchange["response"]["body"])
+                    response = exchange["response"]
+                    headers = {name.lower(): first(value) for name, value in response["headers"].items()}
+                    yield Recorded(headers, content_of(response["body"]))
 
 
-def body_of(body: Mapping[str, str]) -> Any:
+def first(value: str | list[str]) -> str:
+    return value if isinstance(value, str) else value[0]
+
+
+def content_of(body: Mapping[str, str]) -> Any:
+    """None if it is no JSON."""
     raw = base64.b64decode(body["base64_string"]) if "base64_string" in body else body["string"].encode()
     try:
         return json.loads(gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw)
     except ValueError:
         return None
+
+
+@pytest.fixture(scope="module")
+def repositories(answers: list[Recorded]) -> list[dict[str, Any]]:
+    """Those that were recorded whole."""
+    found = [one for answer in answers for one in repositories_in(answer.content)]
+    assert len(found) > 500
+    return found
 
 
 def repositories_in(answer: Any) -> Iterator[dict[str, Any]]:
@@ -193,20 +215,36 @@ def items(client: Client) -> list[dict[str, Any]]:
     return found
 
 
-def test_items_have_what_all_recorded_repositories_have(recorded: list[dict[str, Any]]) -> None:
-    always = set.intersection(*(set(one) for one in recorded))
+def test_items_have_what_all_recorded_repositories_have(repositories: list[dict[str, Any]]) -> None:
+    always = set.intersection(*(set(one) for one in repositories))
+    of_owners = set.intersection(*(set(one["owner"]) for one in repositories))
     assert len(always) > 60
     for item in items(simulated()):
         assert always - set(item) == set()
-        owners = set.intersection(*(set(one["owner"]) for one in recorded))
-        assert owners - set(item["owner"]) == set()
+        assert of_owners - set(item["owner"]) == set()
 
 
-def test_values_are_of_the_types_that_were_recorded(recorded: list[dict[str, Any]]) -> None:
+def test_values_are_of_the_types_that_were_recorded(repositories: list[dict[str, Any]]) -> None:
     types: dict[str, set[type]] = {}
-    for one in recorded:
+    for one in repositories:
         for name, value in one.items():
             types.setdefault(name, set()).add(type(value))
     for item in items(simulated()):
         for name in item.keys() & types.keys():
             assert type(item[name]) in types[name] | {type(None)}, name
+
+
+def test_headers_are_named_and_written_as_those_that_were_recorded(answers: list[Recorded]) -> None:
+    client = simulated()
+    ours = client.get("/search/repositories", q="stars:>=10").headers
+    for name, value in ours.items():
+        written = {pattern(answer.headers[name]) for answer in answers if name in answer.headers}
+        assert written, name
+        if name in ("link", "date") or name.startswith("x-ratelimit"):
+            assert pattern(value) in written, name
+
+
+def pattern(value: str) -> str:
+    """Words and figures by their kind, so that two values of the same form are equal."""
+    links = re.findall(r"<[^>]+>; rel=", value)
+    return "links" if links else re.sub(r"[A-Z][a-z]{2}", "Abc", re.sub(r"\d+", "1", value)).replace("core", "search")

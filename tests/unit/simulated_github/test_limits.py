@@ -218,7 +218,10 @@ def test_graphql_tells_secondary_limits_at_http_200_or_403() -> None:
     client.pause = 61
     answers = [client.graphql(CHEAP) for _ in range(40)]
     assert {one.status for one in answers} == {200, 403, 429}
-    assert all("errors" in content(one) for one in answers if one.status == 200)
+    at_200 = [one for one in answers if one.status == 200]
+    assert all("secondary" in content(one)["errors"][0]["message"] for one in at_200)
+    assert {"retry-after" in one.headers for one in at_200} == {True, False}
+    assert all(int(one.headers["x-ratelimit-remaining"]) > 0 for one in at_200)
     assert breaches(client) == []
 
 

@@ -72,6 +72,8 @@ def test_ranges_include_both_ends_so_halves_that_share_a_second_count_it_twice(w
 def test_two_ways_to_write_the_same_range(world: World, one: str, same: str) -> None:
     exclude = " -stars:<10" if one.startswith("-") else ""
     assert count(world, one + exclude) == count(world, same + exclude) > 0
+    if not exclude:
+        assert parse(one).ranges == parse(same).ranges
 
 
 def test_forks_are_left_out_unless_they_are_asked_for(world: World) -> None:
