@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode
 
+from tests.simulated_github.clock import ManualClock
 from tests.simulated_github.github import Answer, Request, SimulatedGitHub
 
 GATE = "stars:>=10 forks:>=3 archived:false mirror:false template:false"
@@ -21,21 +23,11 @@ _MOST_TRIES = 3
 
 
 @dataclass
-class Clock:
-    """Time that passes when it is told to."""
-
-    time: float
-
-    def now(self) -> float:
-        return self.time
-
-
-@dataclass
 class Bisection:
     """Asks for one page after another, for one account."""
 
     github: SimulatedGitHub
-    clock: Clock
+    clock: ManualClock
     token: str
     seen: set[int] = field(default_factory=set)
 
@@ -85,11 +77,21 @@ class Bisection:
             self.clock.time += exchange.seconds
             self.github.close(exchange)
             self.clock.time = max(self.clock.time, began + _SPACING)
-            answer = exchange.answer
-            self.clock.time += _wait(answer)
-            if answer.status == 200 and not answer.cut:
-                content: dict[str, Any] = json.loads(answer.body)
-                return content
+            self.clock.time += _wait(exchange.answer)
+            page = _read(exchange.answer)
+            if page is not None:
+                return page
+
+
+def _read(answer: Answer) -> dict[str, Any] | None:
+    """The page, if the answer is one."""
+    if answer.status != HTTPStatus.OK or answer.cut:
+        return None
+    try:
+        content = json.loads(answer.body)
+    except ValueError:
+        return None
+    return content if "items" in content else None
 
 
 def _wait(answer: Answer) -> float:

@@ -23,6 +23,16 @@ class Clock(Protocol):
     async def sleep(self, seconds: float) -> None: ...
 
 
+@dataclass
+class ManualClock:
+    """Stands still until it is moved on."""
+
+    time: float
+
+    def now(self) -> float:
+        return self.time
+
+
 class FakeClock:
     """Goes on to the first wake-up as soon as each task that made a request sleeps, so that waiting costs nothing.
 

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
-from hashlib import blake2b
 from typing import Any, Literal
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 from zlib import crc32
@@ -19,9 +18,10 @@ from tests.simulated_github import graphql
 from tests.simulated_github.faults import NONE, Fault, Faults
 from tests.simulated_github.graphql import Asked, Context, approximate
 from tests.simulated_github.limits import SHORTEST_WAIT, Account, Kind, Refusal, Violation, Window
+from tests.simulated_github.pages import Pages
 from tests.simulated_github.search import MOST_RESULTS, UnprocessableError, in_order, parse, search
 from tests.simulated_github.shapes import as_item, as_public_user, as_repository
-from tests.simulated_github.world import Indices, World
+from tests.simulated_github.world import World
 
 LARGEST_PAGE = 100
 API_VERSIONS = ("2022-11-28", "2026-03-10")
@@ -82,7 +82,7 @@ class SimulatedGitHub:
     """Multiplies how long an answer takes: about half a second for a search."""
 
     def __post_init__(self) -> None:
-        self._asked = Counter[str]()
+        self.pages = Pages(self.seed)
         self.unauthorised = Counter[str]()
         """Requests by each token that is not, or no more, good."""
         self.users = {login: Account.named(login) for login in sorted({"", *self.accounts.values()})}
@@ -121,11 +121,6 @@ class SimulatedGitHub:
     def close(self, exchange: Exchange) -> None:
         if exchange.account is not None:
             exchange.account.end()
-
-    def first_time(self, what: str) -> bool:
-        """Whether this is asked for the first time."""
-        self._asked[what] += 1
-        return self._asked[what] == 1
 
     def server_time(self) -> float:
         return self.clock() + self.faults.clock_skew
@@ -252,16 +247,18 @@ class _Handling:
                     return Answer(200, {"content-type": "text/html"}, _HTML)
                 return self._json(200, {"message": "Server Error"})
             case "bare secondary":
-                self._account.blocked_until = self._now + SHORTEST_WAIT
+                self._account.block(self._now, SHORTEST_WAIT)
                 return self._bare_block()
             case _:
                 seconds = int(draw.integers(5, 60))
-                self._account.blocked_until = self._now + seconds
+                self._account.block(self._now, seconds)
                 return self._block(seconds, {"status": "429"} if fault == "too many" else {})
 
     def _bare_block(self) -> Answer:
-        """403, and only the body says that it is a secondary limit (hub4j#2009, #1805)."""
+        """Only the body says that it is a secondary limit, at 403 (hub4j#2009, #1805) or, by GraphQL, at 200."""
         draw = self._random
+        if self._kind == "graphql" and draw.random() < 0.5:
+            return self._json(200, {"errors": [{"type": "RATE_LIMITED", "message": _SECONDARY[0]}]})
         text = _SECONDARY[int(draw.integers(len(_SECONDARY)))]
         body = {"message": text, "documentation_url": _SECONDARY_PAGES[int(draw.integers(len(_SECONDARY_PAGES)))]}
         answer = self._json(403, body)
@@ -286,7 +283,8 @@ class _Handling:
         method, path = self._request.method, self._path
         if self._asked is not None:
             login, window = self._account.login, self._window
-            context = Context(self._world, self._random, self._faults, login, window, self._asked.cost)
+            pages = self._github.pages
+            context = Context(self._world, self._random, self._faults, pages, login, window, self._asked.cost)
             return self._json(200, graphql.answer(self._asked, context))
         if method != "GET":
             return self._not_found()
@@ -358,10 +356,11 @@ class _Handling:
             total = len(indices)
         shuffles = self._faults.shuffles_ties
         ordered = in_order(self._world, indices, sort or query.sort, self._random, shuffles=shuffles)[:MOST_RESULTS]
+        shown = self._github.pages.cut(text, ordered, page, size, self._faults, self._random)
         content = {
             "total_count": approximate(total, self._random),
             "incomplete_results": is_incomplete,
-            "items": self._items(text, ordered, page, size),
+            "items": [None if index is None else as_item(self._world, index) for index in shown],
         }
         return self._json(200, content, {"cache-control": "no-cache", **self._links(page, size, len(ordered))})
 
@@ -375,30 +374,6 @@ class _Handling:
         if sort not in (None, "stars", "forks", "updated", "help-wanted-issues") or order not in ("asc", "desc"):
             raise UnprocessableError("Validation Failed")
         return None if sort in (None, "help-wanted-issues") else f"{sort}-{order}"
-
-    def _items(self, text: str, ordered: Indices, page: int, size: int) -> list[dict[str, Any] | None]:
-        """What a page lacks or repeats the first time, and a ``null`` that stands for an item."""
-        shown = ordered[(page - 1) * size : page * size]
-        nulls: set[int] = set()
-        if len(shown) and self._github.first_time(f"{text} {page} {size}"):
-            shown = self._marred(text, ordered, shown, page, size)
-            if len(shown) and self._random.random() < self._faults.nulls:
-                nulls.add(min(57, len(shown) - 1) if self._random.random() < 0.5 else 0)
-        return [None if at in nulls else as_item(self._world, int(index)) for at, index in enumerate(shown)]
-
-    def _marred(self, text: str, ordered: Indices, shown: Indices, page: int, size: int) -> Indices:
-        digest = int.from_bytes(blake2b(text.encode(), digest_size=8).digest())
-        draw = np.random.default_rng([self._github.seed, digest])
-        lacks, repeats = draw.random() < self._faults.lacking, draw.random() < self._faults.repeating
-        pages = -(-len(ordered) // size)
-        if page != 1 + int(draw.integers(pages)):
-            return shown
-        some = min(len(shown), int(draw.integers(1, 4)))
-        if lacks:
-            shown = np.delete(shown, draw.choice(len(shown), some, replace=False))
-        if repeats and page > 1 and len(shown) > some:
-            shown = np.concatenate([shown[:-some], ordered[:some]])
-        return shown
 
     def _links(self, page: int, size: int, shown: int) -> dict[str, str]:
         last = max(1, -(-shown // size))

@@ -28,6 +28,7 @@ from graphql import (
 
 from tests.simulated_github.faults import Faults
 from tests.simulated_github.limits import Window
+from tests.simulated_github.pages import Pages
 from tests.simulated_github.search import MOST_RESULTS, Found, UnprocessableError, in_order, search
 from tests.simulated_github.search import parse as parse_search
 from tests.simulated_github.shapes import as_node, as_user_node, number_of
@@ -99,6 +100,7 @@ class Context:
     world: World
     random: np.random.Generator
     faults: Faults
+    pages: Pages
     login: str
     window: Window
     cost: int
@@ -182,16 +184,18 @@ def _page_of(context: Context, found: Found, sort: str | None, asked: Mapping[st
         raise _refuse("MISSING_PAGINATION_BOUNDARIES", "You must provide a `first` value of 1 to 100 for `search`.")
     begin = int(after.removeprefix("cursor:")) if after else 0
     ordered = in_order(context.world, found.shown, sort, context.random, shuffles=context.faults.shuffles_ties)
-    shown = ordered[:MOST_RESULTS][begin : begin + size]
-    nodes = [as_node(context.world, int(index)) for index in shown]
-    cursors = [f"cursor:{begin + at + 1}" for at in range(len(nodes))]
+    ordered = ordered[:MOST_RESULTS]
+    page = 1 + begin // size
+    shown = context.pages.cut(asked["query"], ordered, page, size, context.faults, context.random)
+    nodes = [None if index is None else as_node(context.world, index) for index in shown]
+    ends = min(begin + size, len(ordered))
     return {
         "nodes": nodes,
-        "edges": [{"cursor": cursor, "node": node} for cursor, node in zip(cursors, nodes, strict=True)],
+        "edges": [{"cursor": f"cursor:{begin + at + 1}", "node": node} for at, node in enumerate(nodes)],
         "pageInfo": {
-            "startCursor": cursors[0] if cursors else None,
-            "endCursor": cursors[-1] if cursors else None,
-            "hasNextPage": begin + len(nodes) < min(len(ordered), MOST_RESULTS),
+            "startCursor": f"cursor:{begin + 1}" if nodes else None,
+            "endCursor": f"cursor:{ends}" if nodes else None,
+            "hasNextPage": ends < len(ordered),
             "hasPreviousPage": begin > 0,
         },
     }

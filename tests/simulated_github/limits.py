@@ -60,6 +60,8 @@ class Account:
     """Of a minute; true is GraphQL."""
     blocked_until: float = 0.0
     """No request may come until then, whatever its kind: a secondary limit."""
+    blocked_seconds: float = 0.0
+    """In all."""
     in_flight: int = 0
     times: dict[Kind, list[float]] = field(default_factory=dict)
     """When a request of each kind came."""
@@ -93,7 +95,7 @@ class Account:
         self.in_flight += 1
         points.used += 1
         if points.used > points.limit and now >= self.blocked_until:
-            self.blocked_until = now + SHORTEST_WAIT
+            self.block(now, SHORTEST_WAIT)
         if now < self.blocked_until:
             return "secondary"
         if cost and window.remaining == 0:
@@ -110,6 +112,20 @@ class Account:
             "beyond the primary limit": bool(cost) and window.remaining == 0 and not may_ask,
         }
         return [what for what, is_broken in breaches.items() if is_broken]
+
+    def block(self, now: float, seconds: float) -> None:
+        """A secondary limit begins."""
+        self.blocked_seconds += max(0.0, now + seconds - max(now, self.blocked_until))
+        self.blocked_until = max(self.blocked_until, now + seconds)
+
+    def usage(self, kind: Kind) -> float:
+        """Requests from the first to the last, as a share of what the primary limit allowed in this time.
+
+        The time of secondary limits does not count.
+        """
+        times, window = self.times[kind], self.windows[kind]
+        seconds = times[-1] - times[0] - self.blocked_seconds
+        return (len(times) - 1) * window.seconds / (window.limit * seconds)
 
     def end(self) -> None:
         self.in_flight -= 1

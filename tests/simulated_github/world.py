@@ -185,7 +185,6 @@ class World:
         if self._by_name.get(former.casefold()) == index:
             del self._by_name[former.casefold()]
         self._redirects[former.casefold()] = index
-        self._redirects.pop(name.casefold(), None)
         self._by_name[name.casefold()] = index
         self.names[index] = name
 
