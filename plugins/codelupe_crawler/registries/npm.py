@@ -65,8 +65,10 @@ class Npm:
     async def newest(self, name: str) -> Release:
         """See :class:`~codelupe_crawler.registries.release.Registry`."""
         found = await self._npm("view", name, *_FIELDS)
-        if not isinstance(found, dict):
+        if found is None:
             raise Withdrawn("no version of it is the latest")
+        if not isinstance(found, dict):
+            raise RegistryFailed("npm printed what describes no package")
         self._is_answering = True
         version, times, dist = found.get("version"), _table(found.get("time")), _table(found.get("dist"))
         if not isinstance(version, str) or not _VERSION.fullmatch(version):
