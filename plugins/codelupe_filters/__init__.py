@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from codelupe import FileRule, RepositoryRule, StatusSection, Subscription, hookimpl
-from codelupe_events import FilesExtracted, RepoAccepted, RepoCloned, RepoDiscovered, RepoRejected
+from codelupe_events import FilesExtracted, RepoAccepted, RepoChanged, RepoCloned, RepoDiscovered, RepoRejected
 from codelupe_filters.extract import ExtractFiles
 from codelupe_filters.file_rules import file_rules
 from codelupe_filters.repositories import JudgeRepositories
@@ -39,9 +39,9 @@ def codelupe_subscriptions(settings: FiltersSettings) -> list[Subscription]:
     return [
         Subscription(
             name="repository-rules",
-            events=(RepoDiscovered,),
+            events=(RepoDiscovered, RepoChanged),
             emits=(RepoAccepted, RepoRejected),
-            handler=JudgeRepositories(settings.min_score),
+            handler=JudgeRepositories(settings),
             concurrency=8,
         ),
         Subscription(

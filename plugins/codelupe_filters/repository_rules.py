@@ -1,4 +1,4 @@
-"""The rules that turn a repository down before it is cloned.
+"""The rules that turn a repository down before it is cloned: a criterion that is required, and the lowest score.
 
 Stars and forks are the usual gate, yet OpenCoder (sections 6.1 and 6.3) found that a gate on stars makes the trained
 model worse: stars say more about fame than about code. Set ``min_stars = 0`` to leave the choice to the file scores.
@@ -6,123 +6,51 @@ model worse: stars say more about fame than about code. Set ``min_stars = 0`` to
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from codelupe import Repository, RepositoryRule
 from codelupe_events import Reason
+from codelupe_filters.criteria import CRITERIA, Seen
+from codelupe_filters.repository_score import repository_score
 from codelupe_filters.settings import FiltersSettings
-
-_WORD = re.compile(r"[^\W_]+")
 
 
 def repository_rules(settings: FiltersSettings) -> list[RepositoryRule]:
-    """This plugin's rules as the settings want them."""
-    rules: list[RepositoryRule] = [
-        MinStars(settings.min_stars),
-        MinForks(settings.min_forks),
-        TargetLanguage(frozenset(language.casefold() for language in settings.languages)),
-        NoTeaching(frozenset(word.casefold() for word in settings.excluded_words)),
-        MaxSize(settings.max_size_kib),
-    ]
-    if not settings.accept_forks:
-        rules.append(NoForks())
-    if not settings.accept_archived:
-        rules.append(NoArchived())
-    return rules
+    """This plugin's rules as the settings want them; together with other plugins' they are the whole verdict."""
+    required = [name for name, criterion in settings.criteria.each() if criterion.required]
+    return [*(RequiredCriterion(name, settings) for name in required), MinScore(settings)]
+
+
+@dataclass
+class RequiredCriterion:
+    """A criterion that a repository must meet."""
+
+    name: str
+    settings: FiltersSettings = field(repr=False)
+
+    def look(self, repository: Repository) -> Seen:
+        """What it sees, whether it is met or not."""
+        return CRITERIA[self.name](repository, self.settings)
+
+    def check(self, repository: Repository) -> Reason | None:
+        return _objection(self.name, self.look(repository))
 
 
 @dataclass(frozen=True)
-class MinStars:
-    """At least so many stars."""
+class MinScore:
+    """The lowest score, which the criteria that have a weight make."""
 
-    least: int
-    name = "min-stars"
+    settings: FiltersSettings = field(repr=False)
+    name = "min-score"
 
-    def check(self, repository: Repository) -> Reason | None:
-        if repository.stars >= self.least:
-            return None
-        return Reason(rule=self.name, detail=f"{repository.stars} stars, at least {self.least} are asked for")
-
-
-@dataclass(frozen=True)
-class MinForks:
-    """At least so many forks."""
-
-    least: int
-    name = "min-forks"
+    def look(self, repository: Repository) -> Seen:
+        """The score, and whether it is enough."""
+        score, least = repository_score(repository, self.settings), self.settings.min_score
+        return Seen(f"score {score:g}, at least {least:g} is asked for", met=score >= least, share=score / 100)
 
     def check(self, repository: Repository) -> Reason | None:
-        if repository.forks >= self.least:
-            return None
-        return Reason(rule=self.name, detail=f"{repository.forks} forks, at least {self.least} are asked for")
+        return _objection(self.name, self.look(repository))
 
 
-@dataclass(frozen=True)
-class TargetLanguage:
-    """Its main language is one of those wanted. An unknown language passes: the files will tell."""
-
-    languages: frozenset[str]
-    name = "language"
-
-    def check(self, repository: Repository) -> Reason | None:
-        if repository.language is None or repository.language.casefold() in self.languages:
-            return None
-        return Reason(rule=self.name, detail=f"{repository.language} is not among the languages wanted")
-
-
-@dataclass(frozen=True)
-class NoTeaching:
-    """Tutorials, demos and the like are told by whole words of the name, the topics and the description."""
-
-    words: frozenset[str]
-    name = "teaching"
-
-    def check(self, repository: Repository) -> Reason | None:
-        places = {
-            "name": [repository.full_name],
-            "topics": repository.topics,
-            "description": [repository.description or ""],
-        }
-        for place, texts in places.items():
-            if word := self._first_word(texts):
-                return Reason(rule=self.name, detail=f"the {place} has the word {word!r}")
-        return None
-
-    def _first_word(self, texts: Iterable[str]) -> str | None:
-        words = (word for text in texts for word in _WORD.findall(text.casefold()))
-        return next((word for word in words if word in self.words), None)
-
-
-@dataclass(frozen=True)
-class MaxSize:
-    """Not larger than so many KiB; 0 means that the source does not know, and passes."""
-
-    most_kib: int
-    name = "max-size"
-
-    def check(self, repository: Repository) -> Reason | None:
-        if repository.size_kib <= self.most_kib:
-            return None
-        return Reason(rule=self.name, detail=f"{repository.size_kib} KiB, at most {self.most_kib} are allowed")
-
-
-@dataclass(frozen=True)
-class NoForks:
-    """A fork repeats its parent's files."""
-
-    name = "fork"
-
-    def check(self, repository: Repository) -> Reason | None:
-        return Reason(rule=self.name, detail="it is a fork of another repository") if repository.is_fork else None
-
-
-@dataclass(frozen=True)
-class NoArchived:
-    """An archived repository is no longer kept up."""
-
-    name = "archived"
-
-    def check(self, repository: Repository) -> Reason | None:
-        return Reason(rule=self.name, detail="it is archived") if repository.is_archived else None
+def _objection(rule: str, seen: Seen) -> Reason | None:
+    return None if seen.met else Reason(rule=rule, detail=seen.detail)

@@ -1,5 +1,7 @@
 """How promising a repository looks from its metadata alone, 0 to 100.
 
+The score is the mean of how well each criterion is met, by the weights in the settings. By default:
+
 ========================  ======  ==================================================================
 what                      points  in full for
 ========================  ======  ==================================================================
@@ -7,7 +9,7 @@ stars                     40      10,000 (logarithmic: 10 give 10, 100 give 20, 
 forks                     20      1,000 (logarithmic: 3 give 4, 30 give 10)
 description               10      any
 topics                    10      three
-licence                   10      any that the source names
+licence                   10      any that the source names by an SPDX expression
 recency                   10      a push in the last year, falling in a straight line to 0 after five
 ========================  ======  ==================================================================
 
@@ -17,34 +19,34 @@ points are CodeLupe's own convention; they have not been measured against the qu
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-from math import log10
+from dataclasses import dataclass
 
 from codelupe import Repository
-
-_FRESH = timedelta(days=365)
-_STALE = timedelta(days=5 * 365)
-
-
-def repository_score(repository: Repository, at: datetime) -> float:
-    """The score at a moment, from 0 to 100; see the module's table."""
-    return round(
-        40 * _magnitude(repository.stars, 10_000)
-        + 20 * _magnitude(repository.forks, 1_000)
-        + 10 * bool(repository.description)
-        + 10 * min(1, len(repository.topics) / 3)
-        + 10 * bool(repository.licence)
-        + 10 * _recency(repository.pushed_at, at),
-        1,
-    )
+from codelupe_filters.criteria import CRITERIA, Seen
+from codelupe_filters.settings import FiltersSettings
 
 
-def _magnitude(count: int, full: int) -> float:
-    """The logarithm of a count as a share of the logarithm of ``full``."""
-    return min(1.0, log10(1 + max(0, count)) / log10(full))
+@dataclass(frozen=True)
+class Points:
+    """What a criterion gives of a score, of at most how many points, and what it saw."""
+
+    criterion: str
+    seen: Seen
+    points: float
+    most: float
 
 
-def _recency(pushed_at: datetime | None, at: datetime) -> float:
-    if pushed_at is None:
-        return 0.0
-    return min(1.0, max(0.0, (_STALE - (at - pushed_at)) / (_STALE - _FRESH)))
+def repository_points(repository: Repository, settings: FiltersSettings) -> list[Points]:
+    """What each criterion that has a weight gives; the most that they can give is 100 together."""
+    weights = {name: criterion.weight for name, criterion in settings.criteria.each() if criterion.weight}
+    total = sum(weights.values())
+    found = []
+    for name, weight in weights.items():
+        seen, most = CRITERIA[name](repository, settings), 100 * weight / total
+        found.append(Points(criterion=name, seen=seen, points=seen.share * most, most=most))
+    return found
+
+
+def repository_score(repository: Repository, settings: FiltersSettings) -> float:
+    """The score as of today, from 0 to 100; see the module's table."""
+    return round(sum(each.points for each in repository_points(repository, settings)), 1)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from codelupe_filters.licences import PERMISSIVE
 
@@ -15,15 +16,103 @@ TEACHING_WORDS = (
     "demo",
     "demos",
     "course",
+    "courses",
     "coursework",
     "homework",
+    "homeworks",
+    "assignment",
+    "assignments",
     "bootcamp",
+    "bootcamps",
     "workshop",
+    "workshops",
+    "exercise",
     "exercises",
     "cheatsheet",
+    "cheatsheets",
     "awesome",
     "leetcode",
 )
+
+
+class Criterion(BaseModel):
+    """One thing that repositories are judged by."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    required: bool = Field(default=True, description="Whether a repository that does not meet it is turned down.")
+    weight: float = Field(default=0, ge=0, allow_inf_nan=False, description="Its share in the score.")
+    reason: str = Field(min_length=1, description="Why it is asked for, as `codelupe repos explain` tells.")
+
+
+def _required(weight: float, reason: str, meaning: str) -> Any:
+    return Field(default=Criterion(weight=weight, reason=reason), description=meaning)
+
+
+def _counted(weight: float, reason: str, meaning: str) -> Any:
+    return Field(default=Criterion(required=False, weight=weight, reason=reason), description=meaning)
+
+
+class Criteria(BaseModel):
+    """What repositories are judged by.
+
+    Each criterion is a table. `required`: whether a repository that does not meet it is turned down. `weight`: its
+    share in the score, 0 or more; the score is the mean of how well each is met, by weight, from 0 to 100. `reason`:
+    why it is asked for, as `codelupe repos explain` tells. What is left out stays as it is by default. A criterion that
+    is not required and has no weight is switched off.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    min_stars: Criterion = _required(40, "stars say that others have found it of use", "It has `min_stars` stars.")
+    min_forks: Criterion = _required(20, "forks say that others have worked with it", "It has `min_forks` forks.")
+    language: Criterion = _required(
+        0, "files in other languages are not learned from", "Its main language is one of `languages`, or is unknown."
+    )
+    teaching: Criterion = _required(
+        0, "code to teach or to show something is simpler than code in use", "It has none of the `excluded_words`."
+    )
+    max_size: Criterion = _required(
+        0, "what is so large is mostly data", "It has at most `max_size_kib`, or its size is unknown."
+    )
+    fork: Criterion = _required(0, "a fork has its parent's files", "It is no fork of another repository.")
+    mirror: Criterion = _required(0, "a mirror has the files of what it mirrors", "It is no mirror of another one.")
+    template: Criterion = _required(
+        0, "a template's files are in all that was made from it", "It is no template for others."
+    )
+    archived: Criterion = _required(0, "what is archived is not kept up any more", "It is not archived.")
+    disabled: Criterion = _required(0, "what its host has disabled cannot be cloned", "It is not disabled.")
+    description: Criterion = _counted(10, "who describes it means it for others", "It has a description.")
+    topics: Criterion = _counted(10, "topics say that it is meant to be found", "It has topics; three are enough.")
+    licence: Criterion = _counted(10, "without a licence its files may not be used", "It states a licence (SPDX).")
+    recency: Criterion = _counted(
+        10,
+        "code that is worked on follows today's practice",
+        "It was pushed to: in full up to a year ago, 0 after five.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_what_is_left_out(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        return {name: cls._completed(name, values) for name, values in given.items()}
+
+    @classmethod
+    def _completed(cls, name: str, values: Any) -> Any:
+        if not isinstance(values, Mapping) or name not in cls.model_fields:
+            return values
+        return cls.model_fields[name].default.model_dump() | dict(values)
+
+    @model_validator(mode="after")
+    def _has_a_score(self) -> Self:
+        if not any(criterion.weight for _, criterion in self.each()):
+            raise ValueError("no criterion has a weight, so there is no score; give one, and set min_score to 0")
+        return self
+
+    def each(self) -> list[tuple[str, Criterion]]:
+        """All of them by name, in their order."""
+        return [(name.replace("_", "-"), getattr(self, name)) for name in type(self).model_fields]
 
 
 class FiltersSettings(BaseModel):
@@ -43,12 +132,12 @@ class FiltersSettings(BaseModel):
     max_size_kib: int = Field(
         default=1024 * 1024, ge=1, description="Largest repository, in KiB as its source states it."
     )
-    accept_forks: bool = Field(default=False, description="Whether a fork of another repository is accepted.")
-    accept_archived: bool = Field(default=True, description="Whether an archived repository is accepted.")
     excluded_words: tuple[str, ...] = Field(
         default=TEACHING_WORDS,
-        description="Words that mark teaching material when a name, a topic or a description has one.",
+        description="Words and phrases that mark teaching material when a name, a topic or a description has one:"
+        " `cheat sheet` is in `CheatSheet` and `my_cheat-sheet`, `demo` is not in `democracy`.",
     )
+    criteria: Criteria = Field(default_factory=Criteria, description="What repositories are judged by.")
 
     licences: tuple[str, ...] = Field(
         default=PERMISSIVE,

@@ -9,7 +9,7 @@ from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, TypeGuard, Union, get_args, get_origin
 
 from pydantic import BaseModel, ByteSize, SecretStr
 from pydantic.fields import FieldInfo
@@ -72,9 +72,13 @@ def _settings_table(model: type[BaseModel], at: str) -> str:
 
 
 def _model_below(info: FieldInfo) -> type[BaseModel] | None:
-    """The model of a setting that is a table of settings itself."""
-    kind = info.annotation
-    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+    """The model of a setting that is a table with a section of its own: one whose defaults are the model's."""
+    kind = None if isinstance(info.default, BaseModel) else info.annotation
+    return kind if _is_model(kind) else None
+
+
+def _is_model(kind: Any) -> TypeGuard[type[BaseModel]]:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def _type(info: FieldInfo) -> str:
@@ -101,6 +105,8 @@ def _in_words(annotation: Any) -> str:
         return f"list of {_in_words(arguments[0])}"
     if origin is dict:
         return f"table of {_in_words(arguments[1])}"
+    if _is_model(annotation):
+        return f"table of {', '.join(f'`{name}`' for name in annotation.model_fields)}"
     return _WORDS[annotation]
 
 
@@ -113,6 +119,8 @@ def _default(info: FieldInfo) -> str:
             shown: Any = size.human_readable()
         case frozenset() as members:
             shown = sorted(members)
+        case BaseModel() as fields:
+            return f"`{{ {', '.join(f'{name} = {json.dumps(value)}' for name, value in fields)} }}`"
         case value:
             shown = to_jsonable_python(value)
     return f"`{json.dumps(shown, ensure_ascii=False)}`"

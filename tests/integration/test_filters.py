@@ -95,20 +95,6 @@ async def test_a_repository_is_accepted_or_rejected_with_all_reasons(
     assert [reason["rule"] for reason in rows["test:demo"]["reasons"]] == rules
 
 
-async def test_a_repository_is_judged_anew_at_a_new_revision(run_until_idle: RunUntilIdle, database: Database) -> None:
-    await run_until_idle(FILTERS, OPEN, [discovered("r")])
-    await database.execute("update repositories set state = 'scored'")
-    await run_until_idle(FILTERS, OPEN, [discovered("r", description="again")])
-    assert await database.fetchval("select state from repositories") == "scored"
-    await run_until_idle(FILTERS, OPEN, [discovered("r", revision="2", full_name="owner/renamed")])
-    row = await database.fetchrow("select state, revision, full_name from repositories")
-    assert row is not None
-    assert tuple(row) == ("accepted", "2", "owner/renamed")
-    events = await run_until_idle(FILTERS, OPEN, [discovered("r", revision="2", is_fork=True)])
-    assert await database.fetchval("select state from repositories") == "rejected"
-    assert [len(of_type(events, kind)) for kind in (RepoAccepted, RepoRejected)] == [3, 1]
-
-
 async def test_rules_of_other_plugins_are_asked_too(
     run_until_idle: RunUntilIdle, database: Database, clones: Path
 ) -> None:

@@ -4,13 +4,25 @@
 -- Whether a repository with this id, name and address must not come back.
 select is_forgotten($1, $2, $3)
 
+-- name: lock_verdict
+-- One row if the repository is known: how far it has come, and what was last said about it.
+select state, revision, verdict, judged_revision, judged_position from repositories where id = $1 for update
+
 -- name: record_verdict
--- The decision ($3, accepted or rejected; $4 the score, $5 the reasons) about a repository ($1) at a revision ($2), unless
--- its source has a newer one by now. One that has come further at this revision stays there when it is accepted again.
+-- The decision ($2, accepted or rejected) about a repository ($1) at a revision ($3) because of the event at a position
+-- ($4), the score ($5) and the reasons ($6). One that is accepted again is where it had come to before.
 update repositories set
-    score = $4, reasons = $5,
-    state = case when $3 = 'accepted' and state in ('cloned', 'empty', 'extracted', 'scored') then state else $3 end
-where id = $1 and revision = $2
+    verdict = $2, judged_revision = $3, judged_position = $4, score = $5, reasons = $6,
+    state = case
+        when $2 = 'rejected' then 'rejected'
+        when state in ('cloned', 'empty', 'extracted', 'scored') then state
+        when state = 'rejected' then coalesce(reached, 'accepted')
+        else 'accepted' end,
+    reached = case
+        when $2 = 'accepted' then null
+        when state in ('cloned', 'empty', 'extracted', 'scored') then state
+        when state = 'rejected' then reached end
+where id = $1
 
 -- name: read_repository
 -- One row if the repository is known: what its source says of the licence, and the key for placeholders.
