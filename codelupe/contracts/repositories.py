@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -60,6 +60,13 @@ class Repository:
         description = msgspec.structs.asdict(event)
         external_id = description.pop("repository_id").removeprefix(f"{event.source}:")
         return cls(external_id=external_id, **description)
+
+    @classmethod
+    def from_row(cls, row: Any) -> Repository:
+        """The repository that a row of the table, a mapping of its columns, describes."""
+        description = {each.name: row[each.name] for each in fields(cls) if each.name != "external_id"}
+        lists = {name: tuple(value) for name, value in description.items() if isinstance(value, list)}
+        return cls(external_id=row["id"].removeprefix(f"{row['source']}:"), **description | lists)
 
     def to_event(self, kind: type[D]) -> D:
         """The event of this kind that describes it.

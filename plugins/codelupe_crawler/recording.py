@@ -131,7 +131,7 @@ def news_of(fresh: Repository, known: Any | None, rules: Sequence[RepositoryRule
     """
     if known is None or known["state"] == "gone" or known["revision"] != fresh.revision:
         return RepoDiscovered
-    before = from_row(known)
+    before = Repository.from_row(known)
     names = [each.name for each in fields(Repository)]
     if any(getattr(fresh, name) != getattr(before, name) for name in names if name not in _NO_NEWS):
         return RepoChanged
@@ -147,13 +147,6 @@ def completed(fresh: Repository, known: Any) -> Repository:
     """The description with what is known already and was not said this time."""
     unsaid = {name: known[name] for name in _OFTEN_UNSAID if getattr(fresh, name) is None}
     return replace(fresh, terms=tuple(sorted({*fresh.terms, *known["terms"]})), **unsaid)
-
-
-def from_row(row: Any) -> Repository:
-    """The description that a row of the table holds."""
-    values = {each.name: row[each.name] for each in fields(Repository) if each.name != "external_id"}
-    values |= {"topics": tuple(row["topics"]), "terms": tuple(row["terms"])}
-    return Repository(external_id=row["id"].removeprefix(f"{row['source']}:"), **values)
 
 
 def storable_repository(repository: Repository) -> Repository:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from codelupe import FileRule, RepositoryRule, StatusSection, Subscription, hookimpl
 from codelupe_events import FilesExtracted, RepoAccepted, RepoChanged, RepoCloned, RepoDiscovered, RepoRejected
@@ -12,6 +13,16 @@ from codelupe_filters.repositories import JudgeRepositories
 from codelupe_filters.repository_rules import repository_rules
 from codelupe_filters.settings import FiltersSettings
 from codelupe_filters.status import count_files, read_files
+
+if TYPE_CHECKING:
+    import typer
+
+
+@hookimpl
+def codelupe_commands() -> typer.Typer:
+    from codelupe_filters.commands import app
+
+    return app
 
 
 @hookimpl

@@ -39,7 +39,7 @@ def min_forks(repository: Repository, settings: FiltersSettings) -> Seen:
 
 
 def language(repository: Repository, settings: FiltersSettings) -> Seen:
-    if repository.language is None:
+    if not repository.language:
         return Seen("the language is not known: the files will tell", met=True, share=0)
     if repository.language.casefold() in map(str.casefold, settings.languages):
         return Seen(f"{repository.language} is among the languages wanted", met=True, share=1)

@@ -62,7 +62,7 @@ def _parts(text: str) -> Iterator[str]:
 
 
 def _begins_part(before: str, letter: str, after: str) -> bool:
-    """Whether a new part of a word begins, as in ``fooBar``, ``HTTPServer``, ``week3``, ``3rd`` and among Han letters."""
+    """Whether a new part of a word begins, as in ``fooBar``, ``HTTPServer``, ``week3``, ``3rd`` and among Han."""
     if _WITHOUT_SPACES.match(letter) or _WITHOUT_SPACES.match(before):
         return True
     if letter.isupper():

@@ -567,7 +567,8 @@ async def test_handling_a_clone_again_changes_nothing(
     first = await extract(run_until_idle, "r", repository)
     before = await database.fetch("select * from processed_files order by id")
     await database.execute("update repositories set state = 'scored'")
-    second = await extract(run_until_idle, "r", repository)
+    events = await run_until_idle(FILTERS, OPEN, [cloned("r", repository.head.commit.hexsha)])
+    [_, second] = of_type(events, FilesExtracted)
     assert await database.fetch("select * from processed_files order by id") == before
     assert await database.fetchval("select state from repositories") == "scored"
     assert msgspec.structs.replace(second, seconds=0) == msgspec.structs.replace(first, seconds=0)

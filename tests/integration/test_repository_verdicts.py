@@ -8,12 +8,14 @@ from typing import Any, Protocol, TypeVar
 
 import pytest
 
+import codelupe_crawler
 import codelupe_downloader
 import codelupe_filters
 from codelupe import Database, Repository, load_queries
 from codelupe.daemon import Daemon
 from codelupe.log import EventLog
 from codelupe_events import (
+    CrawlRequested,
     Event,
     RepoAccepted,
     RepoChanged,
@@ -23,14 +25,16 @@ from codelupe_events import (
     RepoGone,
     RepoRejected,
 )
+from tests.conftest import RunUntilIdle
 from tests.git_server import make_repository
 from tests.integration.stored_files import add_repository
 from tests.integration.test_cli import Shell
+from tests.integration.test_crawler import Shop, offering
 
 pytestmark = pytest.mark.anyio
 
 E = TypeVar("E", bound=Event)
-CRAWLS = load_queries("tests.integration", "descriptions")
+CRAWLER = load_queries("codelupe_sql", "crawler")
 FILTERS: dict[str, object] = {"filters": codelupe_filters}
 PIPELINE = FILTERS | {"downloader": codelupe_downloader}
 NO_LIMITS = {"filters": {"min_stars": 10, "min_forks": 0, "min_score": 0}}
@@ -67,10 +71,10 @@ def crawled(make_daemon: Callable[..., Daemon], database: Database) -> Crawled:
 
 async def record(database: Database, event: RepoDescribed | RepoGone) -> None:
     if isinstance(event, RepoGone):
-        await database.execute(CRAWLS.mark_gone, event.repository_id)
+        await database.execute(CRAWLER.mark_gone, [event.repository_id])
     else:
         new = [event.repository_id] if isinstance(event, RepoDiscovered) else []
-        await database.execute(CRAWLS.write_description, [Repository.from_event(event).to_row()], new)
+        await database.execute(CRAWLER.write_repositories, [Repository.from_event(event).to_row()], new)
 
 
 def described(kind: type[E], name: str = "owner/r", **values: Any) -> E:
@@ -115,6 +119,32 @@ async def test_rising_stars_and_a_new_owner_turn_the_verdict_and_clone_once(
     assert len([event for event in events if isinstance(event, RepoCloned)]) == 1
     score = await database.fetchval("select score from repositories")
     assert score > accepted.score
+
+
+async def test_crawls_that_see_a_repository_rise_move_and_end_clone_it_once(
+    run_until_idle: RunUntilIdle, tmp_path: Path
+) -> None:
+    make_repository(tmp_path / "origin", {"a.py": b"x = 1\n"})
+    url = (tmp_path / "origin").as_uri()
+    shop = Shop("shop")
+    plugins = PIPELINE | {"crawler": codelupe_crawler, "shop": offering(shop)}
+
+    async def crawl(name: str, stars: int, **values: Any) -> list[str]:
+        """The types of the events about the repository, and what it is called in the last verdict."""
+        shop.repositories = [
+            Repository(source="shop", external_id="1", full_name=name, url=url, revision="r", stars=stars, **values)
+        ]
+        events = await run_until_idle(plugins, NO_LIMITS, [CrawlRequested()])
+        return [type(event).__name__ for event in events if event.stream() == "repo/shop:1"]
+
+    first = await crawl("old/r", 9)
+    assert first == ["RepoDiscovered", "RepoRejected"]
+    cloned = ["RepoChanged", "RepoAccepted", "RepoCloned", "FilesExtracted"]
+    assert (risen := await crawl("new/r", 500)) == [*first, *cloned]
+    assert await crawl("new/r", 501) == risen  # no news
+    assert (more := await crawl("new/r", 5000)) == [*risen, "RepoChanged"]
+    assert (archived := await crawl("new/r", 5000, is_archived=True)) == [*more, "RepoChanged", "RepoRejected"]
+    assert await crawl("new/r", 5001, is_archived=True) == archived
 
 
 async def test_archiving_rejects_once_and_its_end_accepts_once(crawled: Crawled, database: Database) -> None:

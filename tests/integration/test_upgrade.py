@@ -92,6 +92,12 @@ async def test_dead_letters_keep_all_that_is_known_of_them(upgraded: Database) -
     assert (letter.error, letter.traceback) == ("OSError: No space left on device", "Traceback")
 
 
+async def test_what_was_decided_about_a_repository_stands(upgraded: Database) -> None:
+    row = await upgraded.fetchrow("select state, verdict, judged_revision, judged_position from repositories")
+    assert row is not None
+    assert tuple(row) == ("scored", "accepted", "1", 0)
+
+
 async def test_what_was_under_way_is_finished_from_where_it_stood(
     upgraded: Database, old_url: str, make_daemon: Callable[..., Daemon]
 ) -> None:

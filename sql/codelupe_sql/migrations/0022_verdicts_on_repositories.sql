@@ -11,3 +11,22 @@ alter table repositories
 update repositories set
     verdict = case state when 'rejected' then 'rejected' else 'accepted' end, judged_revision = revision
 where state in ('accepted', 'rejected', 'cloned', 'empty', 'extracted', 'scored');
+
+-- What a repository has come to, for people: a verdict that came while another stage was at work counts.
+create function state_of(repository repositories) returns text language sql immutable as $$
+    select case when repository.verdict = 'rejected' and repository.state in ('cloned', 'empty', 'extracted', 'scored')
+                then 'rejected' else repository.state end
+$$;
+
+-- Its place among others in an order: the largest, the best or the newest comes first, what is unknown last.
+create function rank_of(repository repositories, sort text) returns float8 language sql stable as $$
+    select coalesce(-case sort
+        when 'stars' then repository.stars
+        when 'forks' then repository.forks
+        when 'size' then repository.size_kib
+        when 'score' then repository.score
+        when 'pushed' then extract(epoch from repository.pushed_at)
+        when 'discovered' then extract(epoch from repository.discovered_at)
+        when 'name' then 0
+    end::float8, 'infinity')
+$$;

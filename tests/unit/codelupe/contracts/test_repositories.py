@@ -100,3 +100,4 @@ async def test_moved_metadata_replaces_every_field_and_leaves_what_was_decided(d
     assert stored is not None
     assert {name: stored[name] for name in FULL.to_row()} == FULL.to_row() | LISTS
     assert (stored["state"], stored["score"], stored["reasons"], stored["path"]) == ("scored", 3, [1], "clone")
+    assert Repository.from_row(stored) == FULL
