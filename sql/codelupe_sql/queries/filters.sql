@@ -6,7 +6,7 @@ select is_forgotten($1, $2, $3)
 
 -- name: lock_verdict
 -- One row if the repository is known: how far it has come, and what was last said about it.
-select state, revision, verdict, judged_revision, judged_position from repositories where id = $1 for update
+select state, revision, verdict, judged_revision, judged_position from repositories where id = $1 for no key update
 
 -- name: record_verdict
 -- The decision ($2, accepted or rejected) about a repository ($1) at a revision ($3) because of the event at a position
