@@ -72,9 +72,9 @@ def _settings_table(model: type[BaseModel], at: str) -> str:
 
 
 def _model_below(info: FieldInfo) -> type[BaseModel] | None:
-    """The model of a setting that is a table with a section of its own: one whose defaults are the model's."""
-    kind = None if isinstance(info.default, BaseModel) else info.annotation
-    return kind if _is_model(kind) else None
+    """The model of a setting that is a table with a section of its own: one whose every field has a default."""
+    kind = info.annotation
+    return kind if _is_model(kind) and not any(each.is_required() for each in kind.model_fields.values()) else None
 
 
 def _is_model(kind: Any) -> TypeGuard[type[BaseModel]]:
