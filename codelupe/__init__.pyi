@@ -28,7 +28,7 @@ from .postgres.queries import Queries, load_queries
 from .postgres.spool import Spool, encode_row
 from .postgres.text import storable
 from .storage.atomic import AtomicFile, atomic_folder, move_into_place, remove_tree, sync_folder, write_file, write_link
-from .storage.locks import FileLock, open_lock
+from .storage.locks import FileLock, open_folder_lock, open_lock
 from .work.context import BatchContext, HandlerContext, JobContext
 from .work.retry import RetryPolicy
 from .work.subscriptions import BatchSubscription, Job, Service, Subscription
@@ -91,6 +91,7 @@ __all__ = [
     "listing",
     "load_queries",
     "move_into_place",
+    "open_folder_lock",
     "open_lock",
     "remove_tree",
     "storable",
