@@ -1,4 +1,4 @@
-"""Git, started by GitPython with nothing of the user's configuration, without asking a question, and ended for sure."""
+"""Git, started with nothing of the user's configuration, without asking a question, and ended for sure."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import resource
 import signal
 import subprocess
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import IO, NamedTuple, cast
 
 import anyio
 import anyio.to_thread
-from git import Git
+
+from codelupe_git.credentials import Credential, lent
 
 MARK = "CODELUPE_GIT"
 """The variable by which :func:`end_processes` knows what a process of git works on."""
@@ -31,9 +32,18 @@ _ENVIRONMENT = {
     "GIT_NO_LAZY_FETCH": "1",
     "GIT_SSH_COMMAND": "ssh -oBatchMode=yes -oControlPath=none",
     "GIT_TERMINAL_PROMPT": "0",
+    "GIT_TRACE_CURL_NO_DATA": "1",
+    "LANGUAGE": "C",
+    "LC_ALL": "C",
 }
+_KEPT = {
+    *("PATH", "LD_LIBRARY_PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "SSH_AUTH_SOCK", "SSL_CERT_FILE", "SSL_CERT_DIR"),
+    *("http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"),
+}
+"""What git inherits of this process's environment; the rest may hold tokens that are none of its business."""
 _MESSAGE_BYTES = 4096
 """How much of git's last words is kept; a server may send as many as it likes."""
+_TRACE_BYTES = 64 << 10
 _PAUSE_SECONDS = 0.01
 _PATIENCE = 100
 """How often, after pauses, to look whether killed processes are gone; the kernel takes a moment to bury them."""
@@ -45,36 +55,72 @@ class Ended(NamedTuple):
     status: int
     output: str
     message: str
+    headers: str = ""
+    """What git traced of its talk by HTTP, if it failed."""
 
 
-async def run(*arguments: str, protocols: Iterable[str], mark: str) -> Ended:
+async def run(*arguments: str, protocols: Iterable[str], mark: str, credential: Credential | None = None) -> Ended:
     """Run git to its end. Cancelled or not, no process of git is left, nor what it has started.
 
-    It fetches by these ``protocols`` only. Whatever has the same ``mark`` ends with it when it is cancelled.
+    It fetches by these ``protocols`` only, and shows the ``credential`` to none but the host that this is for. Whatever
+    has the same ``mark`` ends with it when it is cancelled.
     """
-    process = start(*arguments, protocols=protocols, mark=mark)
-    try:
-        output, message = await anyio.to_thread.run_sync(_read_to_end, process, abandon_on_cancel=True)
-    finally:
-        with anyio.CancelScope(shield=True):
-            await _end(process, mark)
-    return Ended(process.returncode, output, message)
+    with lent(credential) as (options, descriptors), _trace() as trace:
+        process = start(*options, *arguments, protocols=protocols, mark=mark, descriptors=descriptors, trace=trace)
+        try:
+            output, message = await anyio.to_thread.run_sync(_read_to_end, process, abandon_on_cancel=True)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await _end(process, mark)
+        if credential is not None:
+            message = credential.hidden_in(message)
+        return Ended(process.returncode, output, message, _read_trace(trace) if process.returncode else "")
 
 
 def start(
-    *arguments: str, protocols: Iterable[str] = (), mark: str = "", stdin: int | None = None
+    *arguments: str,
+    protocols: Iterable[str] = (),
+    mark: str = "",
+    stdin: int = subprocess.DEVNULL,
+    descriptors: Collection[int] = (),
+    trace: int | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start git in a process group of its own, without any ``GIT_…`` variable of this process."""
-    foreign = [part for name in os.environ if name.startswith("GIT_") for part in ("-u", name)]
-    own = {**_ENVIRONMENT, "GIT_ALLOW_PROTOCOL": ":".join(sorted(protocols)), MARK: mark}
-    settings = [f"{name}={value}" for name, value in own.items()]
-    command = ["env", *foreign, *settings, Git.GIT_PYTHON_GIT_EXECUTABLE or "git", *arguments]
-    started = Git().execute(command, istream=stdin, as_process=True, start_new_session=True)
-    popen, started.proc = started.proc, None  # from here on it is ours to end
-    process = cast("subprocess.Popen[bytes]", popen)
+    """Start git in a process group of its own, with little of this process's environment.
+
+    It inherits the ``descriptors``, and writes to ``trace`` what it says and hears by HTTP, secrets left out.
+    """
+    environment = {name: value for name, value in os.environ.items() if name in _KEPT}
+    environment |= _ENVIRONMENT | {"GIT_ALLOW_PROTOCOL": ":".join(sorted(protocols)), MARK: mark}
+    if trace is not None:
+        environment["GIT_TRACE_CURL"] = f"/proc/self/fd/{trace}"
+        descriptors = [*descriptors, trace]
+    process = subprocess.Popen(
+        ["git", *arguments],
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        pass_fds=descriptors,
+        start_new_session=True,
+    )
     with suppress(ProcessLookupError):
         resource.prlimit(process.pid, resource.RLIMIT_DATA, (_MEMORY_BYTES, _MEMORY_BYTES))
     return process
+
+
+@contextmanager
+def _trace() -> Iterator[int]:
+    """Memory to be written to, without a name."""
+    descriptor = os.memfd_create("codelupe")
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _read_trace(descriptor: int) -> str:
+    size = os.fstat(descriptor).st_size
+    return os.pread(descriptor, _TRACE_BYTES, max(0, size - _TRACE_BYTES)).decode(errors="replace")
 
 
 def end_processes(mark: str) -> None:
