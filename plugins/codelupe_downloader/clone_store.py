@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
 
-from codelupe import move_into_place, remove_tree, sync_folder
+from codelupe import move_into_place, open_folder_lock, remove_tree, sync_folder
+from codelupe_git.clones import NOTE, Clone, clones_of, folder_name, places_of, read_note, to_be_moved
 from codelupe_git.process import end_processes
 
-_NOTE = Path(".git", "codelupe.json")
-_NAME_CHARACTERS = 100
-
-
-class Clone(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known about a finished clone; it is written into the clone before that gets its name."""
-
-    repository_id: str
-    key: str
-    """The idempotency key of the handling that made it."""
-    commit: str
-    size_bytes: int
-    seconds: float
+__all__ = ["Clone", "CloneStore", "folder_name", "read_note"]
 
 
 class CloneStore:
@@ -32,9 +22,9 @@ class CloneStore:
     def __init__(self, root: Path, repository_id: str, full_name: str) -> None:
         self.root = root
         self._repository_id = repository_id
-        place = root / folder_name(full_name)
-        distinction = hashlib.sha256(repository_id.encode()).hexdigest()[:8]
-        self._places = [place, place.with_name(f"{place.name}~{distinction}")]
+        self._places = places_of(root, repository_id, full_name)
+        self.place = self._places[0]
+        """Where it belongs, unless another repository of the same name lies there."""
 
     def find(self, key: str) -> tuple[Path, Clone] | None:
         """The clone that an earlier attempt of the same handling has finished."""
@@ -42,6 +32,13 @@ class CloneStore:
             clone = read_note(place)
             if clone is not None and clone.key == key:
                 sync_folder(place.parent)
+                return place, clone
+        return None
+
+    def current(self, path: str | None) -> tuple[Path, Clone] | None:
+        """The clone that the repository has by now, where it was last seen or under its present name."""
+        for place in [*([self.root / path] if path else []), *self._places]:
+            if self._is_ours(place) and (clone := read_note(place)):
                 return place, clone
         return None
 
@@ -65,10 +62,30 @@ class CloneStore:
         Raises:
             OSError: also when another repository took the place at this very moment.
         """
-        (working / _NOTE).write_bytes(msgspec.json.encode(clone))
-        place = next((each for each in self._places if self._is_ours(each) or not each.exists()), self._places[-1])
+        (working / NOTE).write_bytes(msgspec.json.encode(clone))
+        place = self._free_place()
         move_into_place(working, place, replace=self._is_ours(place))
         return place
+
+    def occupant(self) -> Clone | None:
+        """The clone of another repository that lies where this one's belongs."""
+        clone = read_note(self.place)
+        return clone if clone is not None and clone.repository_id != self._repository_id else None
+
+    def move(self, place: Path, *, out_of: Path | None = None) -> Path | None:
+        """Put the repository's clone where it belongs, but not ``out_of`` that place into the same; where it is then.
+
+        None if it is in use, or is not at ``place`` any more.
+        """
+        with open_folder_lock(self.root) as names, to_be_moved(place) as is_free:
+            names.acquire()
+            if not is_free or not self._is_ours(place):
+                return None
+            wanted = [each for each in self._places if each != out_of]
+            target = next((each for each in wanted if each == place or not each.exists()), place)
+            if target != place:
+                move_into_place(place, target)
+            return target
 
     def leave(self, previous: Path) -> None:
         """Remove the clone that the repository has had under an earlier name."""
@@ -77,29 +94,70 @@ class CloneStore:
 
     def remove(self) -> list[Path]:
         """Remove every clone of the repository, under whatever name it had; returns where they were."""
-        ours = [note.parent.parent for note in self.root.glob(f"*/*/{_NOTE}") if self._is_ours(note.parent.parent)]
+        ours = clones_of(self.root, self._repository_id)
         for place in ours:
             remove_tree(place)
         return ours
+
+    def _free_place(self) -> Path:
+        return next((each for each in self._places if self._is_ours(each) or not each.exists()), self._places[-1])
 
     def _is_ours(self, place: Path) -> bool:
         clone = read_note(place)
         return clone is not None and clone.repository_id == self._repository_id
 
 
-def read_note(place: Path) -> Clone | None:
-    """What the clone at a place says about itself; None if there is none, or one that is not of our making."""
+@contextmanager
+def held(working: Path) -> Iterator[None]:
+    """Make the folder, and keep it from being taken for a left-over."""
+    with ExitStack() as stack:
+        while not _make_and_hold(working, stack):
+            stack.close()
+        yield
+
+
+def _make_and_hold(working: Path, stack: ExitStack) -> bool:
+    """False if it was taken for a left-over at this very moment."""
+    working.mkdir(exist_ok=True)
     try:
-        return msgspec.json.decode((place / _NOTE).read_bytes(), type=Clone)
-    except (OSError, msgspec.DecodeError):
-        return None
+        lock = stack.enter_context(open_folder_lock(working))
+    except FileNotFoundError:
+        return False
+    return lock.try_acquire() and lock.is_of(working)
 
 
-def folder_name(full_name: str) -> Path:
-    """``owner/repo`` with nothing in it that a path, a shell or a terminal could trip over."""
-    owner, _, repo = full_name.rpartition("/")
-    return Path(_safe(owner), _safe(repo))
+def clear(working: Path) -> None:
+    """Empty the folder."""
+    for child in working.iterdir():
+        remove_tree(child)
 
 
-def _safe(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._+-]+", "_", name).lstrip(".-")[:_NAME_CHARACTERS] or "_"
+def remove_left_overs(root: Path) -> list[str]:
+    """Remove what processes that have ended were cloning, and end their git; returns what it was called."""
+    removed = []
+    for left in [path for path in root.glob(".tmp/*") if path.is_dir() and not path.is_symlink()]:
+        with to_be_moved(left) as is_abandoned:
+            if is_abandoned:
+                end_processes(f"{left}")
+                remove_tree(left)
+                removed.append(left.name)
+    return removed
+
+
+def remove_unused(root: Path, repository_id: str, path: str) -> bool:
+    """Remove the repository's clone, unless it is in use by any process; whether it is not there any more.
+
+    It goes at one stroke: nothing of it is seen half removed.
+    """
+    place = root / path
+    clone = read_note(place)
+    if clone is None or clone.repository_id != repository_id:
+        return True
+    aside = root / ".tmp" / f"removed.{hashlib.sha256(path.encode()).hexdigest()[:16]}"
+    with to_be_moved(place) as is_free:
+        if not is_free:
+            return not place.exists()
+        aside.parent.mkdir(exist_ok=True)
+        move_into_place(place, aside)
+        remove_tree(aside)
+    return True

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 import asyncpg
 
-from codelupe import Connection, HandlerContext, Reject, Spool, WorkerLost, load_queries
+from codelupe import Connection, HandlerContext, Reject, RetryLater, Spool, WorkerLost, load_queries
 from codelupe_events import FilesExtracted, RepoCloned
-from codelupe_filters.clone import head_commit, locate
+from codelupe_filters.clone import find_clone, head_commit
 from codelupe_filters.judge import Judge, judge_file
 from codelupe_filters.licences import Licences, find_licences, stated_licence
 from codelupe_filters.redaction import MaxRedacted, compile_rules
@@ -24,10 +25,12 @@ from codelupe_filters.refusals import VERSION, Rejection
 from codelupe_filters.settings import FiltersSettings
 from codelupe_filters.verdicts import COLUMNS, Verdict
 from codelupe_filters.walk import Found, Listing, walk
+from codelupe_git.clones import in_use
 
 SQL = load_queries("codelupe_sql", "filters")
 _CHUNK_FILES = 1000
 _CHUNK_BYTES = 16 * 1024 * 1024
+_MOVING = timedelta(seconds=1)
 
 
 class ExtractFiles:
@@ -38,14 +41,28 @@ class ExtractFiles:
         self._compiling = anyio.Lock()
 
     async def __call__(self, event: RepoCloned, context: HandlerContext) -> None:
-        """Judge and store the clone's files, unless the clone has moved on to another commit."""
-        started = time.monotonic()
+        """Judge and store the clone's files, unless the clone has moved on to another commit.
+
+        What was stored of an earlier commit and is not there any more is retired.
+        """
         repository = await context.database.fetchrow(SQL.read_repository, event.repository_id)
         if repository is None:
             raise Reject(f"the repository {event.repository_id} is not known")
         if await context.database.fetchval(SQL.was_forgotten, event.repository_id):
             return
-        root = locate(context.directories.repositories, event.path)
+        hints = (repository["path"], event.path)
+        root = await anyio.to_thread.run_sync(
+            find_clone, context.directories.repositories, event.repository_id, repository["full_name"], hints
+        )
+        with in_use(root) as is_there:
+            if not is_there:
+                raise RetryLater(f"the clone {root} is being moved or removed", after=_MOVING, counts=False)
+            await self._extract(event, root, repository, context)
+
+    async def _extract(
+        self, event: RepoCloned, root: Path, repository: asyncpg.Record, context: HandlerContext
+    ) -> None:
+        started = time.monotonic()
         if await _is_superseded(root, event, context):
             return
         listing = await context.executor.run(walk, bytes(root), self._settings.max_files)
@@ -107,9 +124,13 @@ async def _store(connection: Connection, rows: Spool, key: tuple[str, str, int])
     await connection.execute(SQL.create_incoming_files)
     await rows.copy_into(connection, "incoming_files", COLUMNS)
     await connection.execute(SQL.store_first_copies, *key)
-    await connection.execute(SQL.lock_stored_copies, key[0])
+    await connection.execute(SQL.lock_stored_files, *key[:2])
+    await connection.execute(SQL.carry_over, *key)
     await connection.execute(SQL.exchange_copies, *key)
     await connection.execute(SQL.store_refused_files, *key)
+    await connection.execute(SQL.hand_over_copies, *key[:2])
+    await connection.execute(SQL.retire_vanished, *key[:2])
+    await connection.execute(SQL.delete_superseded, *key[:2])
     await connection.execute(SQL.finish_extraction, *key[:2])
 
 

@@ -25,8 +25,9 @@ update repositories set
 where id = $1
 
 -- name: read_repository
--- One row if the repository is known: what its source says of the licence, and the key for placeholders.
-select licence, (select key from redaction_key) as redaction_key from repositories where id = $1
+-- One row if the repository is known: what it is called and what its source says of the licence, where its clone lies,
+-- and the key for placeholders.
+select full_name, licence, path, (select key from redaction_key) as redaction_key from repositories where id = $1
 
 -- name: was_forgotten
 -- Whether the repository was forgotten; it cannot be forgotten before this transaction ends.
@@ -60,16 +61,41 @@ from incoming_files where rejected_by is null
 order by content_hash, is_permissive desc, file_path
 on conflict do nothing
 
--- name: lock_stored_copies
--- Those of which the clone may have a better copy: no other transaction exchanges them from here on. In the order of their
--- hashes, too.
-select from processed_files as stored
-join repositories as theirs on theirs.id = stored.repository_id
-join repositories as ours on ours.id = $1 and ours.id <> theirs.id
-where stored.content is not null
-  and stored.content_hash in (select content_hash from incoming_files where rejected_by is null)
-  and (true, ours.stars, ours.forks) > (stored.is_permissive, theirs.stars, theirs.forks)
-order by stored.content_hash for update of stored
+-- name: lock_stored_files
+-- Those of which the clone may have a better copy, and the repository's own of other commits: no other transaction
+-- changes them from here on. In the order of their hashes, too.
+select from processed_files where content is not null and id in (
+    select stored.id from processed_files as stored
+    join repositories as theirs on theirs.id = stored.repository_id
+    join repositories as ours on ours.id = $1 and ours.id <> theirs.id
+    where stored.content is not null
+      and stored.content_hash in (select content_hash from incoming_files where rejected_by is null)
+      and (true, ours.stars, ours.forks) > (stored.is_permissive, theirs.stars, theirs.forks)
+    union all
+    select id from processed_files where repository_id = $1 and commit <> $2 and content is not null
+)
+order by content_hash for update
+
+-- name: carry_over
+-- What was stored at another commit ($2 is the present one) and is still there keeps its id, content and scores, wherever
+-- it lies by now. What is in a batch stays.
+with kept as (
+    select distinct on (stored.id) stored.id, incoming.*
+    from processed_files as stored
+    join incoming_files as incoming on incoming.content_hash = stored.content_hash and incoming.rejected_by is null
+    where stored.repository_id = $1 and stored.commit <> $2 and stored.content is not null
+      and not exists (select from batch_files where batch_files.file_id = stored.id)
+      and not exists (
+          select from processed_files as mine
+          where mine.repository_id = $1 and mine.commit = $2 and mine.file_path = incoming.file_path
+      )
+    order by stored.id, incoming.is_permissive desc, incoming.file_path <> stored.file_path, incoming.file_path
+)
+update processed_files set
+    commit = $2, file_path = kept.file_path, language = kept.language, licence = kept.licence,
+    licence_evidence = kept.licence_evidence, is_permissive = kept.is_permissive, size_bytes = kept.size_bytes,
+    labels = kept.labels, redactions = kept.redactions, rule_set = $3
+from kept where processed_files.id = kept.id
 
 -- name: exchange_copies
 -- Where the clone has a better copy of what is stored, the stored row becomes that copy: it keeps its id, content and
@@ -145,6 +171,44 @@ where not exists (
 order by file_path
 on conflict (repository_id, commit, file_path) do nothing
 
+-- name: hand_over_copies
+-- What was stored at another commit, is not there any more and has a copy in another repository becomes that copy, the
+-- best one: it keeps its id, content and scores. What is in a batch stays.
+with heirs as (
+    select distinct on (stored.id) stored.id as stored_id, copies.*
+    from processed_files as stored
+    join processed_files as copies on copies.content_hash = stored.content_hash
+      and copies.rejected_by = 'exact-duplicate' and copies.repository_id <> $1
+    join repositories on repositories.id = copies.repository_id
+    where stored.repository_id = $1 and stored.commit <> $2 and stored.content is not null
+      and not exists (select from batch_files where batch_files.file_id = stored.id)
+      and repositories.state <> 'forgotten' and copies.commit = coalesce(repositories.commit, copies.commit)
+    order by stored.id, copies.is_permissive desc, stars desc, forks desc, copies.id
+), replaced as (
+    delete from processed_files using heirs where processed_files.id = heirs.id returning processed_files.id
+)
+update processed_files set
+    repository_id = heirs.repository_id, commit = heirs.commit, file_path = heirs.file_path, language = heirs.language,
+    licence = heirs.licence, licence_evidence = heirs.licence_evidence, is_permissive = heirs.is_permissive,
+    size_bytes = heirs.size_bytes, labels = heirs.labels, redactions = heirs.redactions, rule_set = heirs.rule_set
+from heirs join replaced using (id) where processed_files.id = heirs.stored_id
+
+-- name: retire_vanished
+-- The rest of what was stored at other commits loses content and scores. What is in a batch stays.
+update processed_files set
+    content = null, quality_score = null, scores = null, scored_at = null, previous_scores = null,
+    rejected_by = 'vanished', rejection = jsonb_build_object(
+        'rule', 'vanished', 'version', 1, 'detail', 'no file at ' || $2 || ' has this content', 'commit', $2
+    )
+where repository_id = $1 and commit <> $2 and content is not null
+  and not exists (select from batch_files where batch_files.file_id = processed_files.id)
+
+-- name: delete_superseded
+-- What was refused at other commits: it has been looked at again, or is not there any more.
+delete from processed_files
+where repository_id = $1 and commit <> $2 and content is null and rejected_by not in ('vanished', 'forgotten')
+  and not exists (select from batch_files where batch_files.file_id = processed_files.id)
+
 -- name: count_files
 -- Of one clone: how many are stored (rejected_by is null), and how many each rule refused.
 select rejected_by, count(*) as files from processed_files
@@ -152,8 +216,9 @@ where repository_id = $1 and commit = $2 group by rejected_by order by rejected_
 
 -- name: finish_extraction
 -- A repository whose files are scored already stays there.
-update repositories set state = 'extracted'
-where id = $1 and coalesce(commit, $2) = $2 and state <> 'scored'
+update repositories set extracted_commit = $2, clone_used_at = now(),
+    state = case when state in ('scored', 'gone') then state else 'extracted' end
+where id = $1 and coalesce(commit, $2) = $2
 
 -- name: summarise_files
 select count(*) as seen,
