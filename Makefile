@@ -18,7 +18,7 @@ LOG_TESTS := $(patsubst %,tests/integration/test_%.py,append batches dead_letter
 
 TREE ?= $(error Name a folder with git repositories in it: make bench-files TREE=folder)
 
-.PHONY: demo test test-postgres-15 lint format docs demo-pages startup manifests api bench bench-eventlog bench-files bench-quality chaos lock lock-check clean
+.PHONY: demo test test-postgres-15 lint format docs demo-pages startup manifests api bench bench-eventlog bench-files bench-quality bench-clone chaos lock lock-check clean
 
 demo: $(VENV)/.demo
 	$(BIN)/codelupe run --profile demo --until-idle $(foreach source,$(SOURCE),--source $(source))
@@ -76,6 +76,10 @@ bench-quality: $(VENV)/.bench
 # TREE=folder has git repositories in it. JSON=path and MARKDOWN=path also write the figures there.
 bench-files: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.files $(TREE) $(if $(JSON),--json $(JSON)) $(if $(MARKDOWN),--markdown $(MARKDOWN))
+
+# 200 small repositories over loopback HTTP, by the downloader and by bare git. JSON=path also writes the figures there.
+bench-clone: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.clone $(if $(JSON),--json $(JSON))
 
 # Workers are killed, stopped, cut off and silenced, and clocks set back, while they handle 100,000 events.
 chaos: $(VENV)/.dev

@@ -6,6 +6,7 @@ import base64
 import os
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -29,6 +30,16 @@ class GitServer(ThreadingHTTPServer):
         self.stalled = threading.Event()
         self.go_on = threading.Event()
         self.requests: list[str] = []
+        self.answers: dict[str, tuple[int, dict[str, str], str]] = {}
+        """Status, headers and text that are given below a path instead of the repository there."""
+        self.authorizations: list[str] = []
+        """What clients have shown."""
+        self.bytes_sent = 0
+        self.at_once = 0
+        self.most_at_once = 0
+        self.pause = 0.0
+        """How long, in seconds, each answer takes at least."""
+        self.counting = threading.Lock()
 
     def url(self, name: str) -> str:
         return f"http://127.0.0.1:{self.server_port}/{name}"
@@ -47,6 +58,23 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.requests.append(format % args)
 
     def _answer(self) -> None:
+        with self.server.counting:
+            self.server.at_once += 1
+            self.server.most_at_once = max(self.server.most_at_once, self.server.at_once)
+        try:
+            time.sleep(self.server.pause)
+            self._serve()
+        finally:
+            with self.server.counting:
+                self.server.at_once -= 1
+
+    def _serve(self) -> None:
+        if shown := self.headers.get("Authorization"):
+            self.server.authorizations.append(shown)
+        for prefix, (status, headers, text) in self.server.answers.items():
+            if self.path.startswith(f"/{prefix}"):
+                self._say(status, headers, text)
+                return
         if not self._is_authorised():
             self.send_response(401)
             self.send_header("WWW-Authenticate", 'Basic realm="test"')
@@ -77,6 +105,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self._send(content)
 
+    def _say(self, status: int, headers: dict[str, str], text: str) -> None:
+        self.send_response(status)
+        for name, value in ({"Content-Type": "text/plain"} | headers).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(text.encode())
+
     def _is_authorised(self) -> bool:
         if self.server.password is None:
             return True
@@ -85,6 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, content: bytes) -> None:
         limit = self.server.stall_after
+        self.server.bytes_sent += len(content)
         try:
             if limit is not None and len(content) > limit:
                 self.wfile.write(content[:limit])
