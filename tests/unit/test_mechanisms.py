@@ -31,6 +31,7 @@ ALLOWED = {
     TEMPORARY: {
         "codelupe/postgres/embedded/home.py": "asks where the temporary folder is: a socket's path must be short",
         "benchmarks/eventlog/__main__.py": _FOR_A_RUN,
+        "benchmarks/clone/__main__.py": _FOR_A_RUN,
         "benchmarks/files/__main__.py": _FOR_A_RUN,
         "benchmarks/quality/registries.py": "registries' clients download there; what came is moved into place",
         "scripts/lock.py": _FOR_A_RUN,

@@ -171,7 +171,7 @@ where not exists (
 order by file_path
 on conflict (repository_id, commit, file_path) do nothing
 
--- name: hand_over_copies
+-- name: leave_to_copies
 -- What was stored at another commit, is not there any more and has a copy in another repository becomes that copy, the
 -- best one: it keeps its id, content and scores. What is in a batch stays.
 with heirs as (
