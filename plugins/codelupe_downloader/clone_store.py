@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import socket
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import msgspec
 
-from codelupe import move_into_place, open_folder_lock, remove_tree, sync_folder
-from codelupe_git.clones import NOTE, Clone, clones_of, folder_name, places_of, read_note, to_be_moved
+from codelupe import move_into_place, open_folder_lock, open_lock, remove_tree, sync_folder
+from codelupe_git.clones import NOTE, Clone, clones_of, folder_name, places_of, read_note, safe_name, to_be_moved
 from codelupe_git.process import end_processes
 
 __all__ = ["Clone", "CloneStore", "folder_name", "read_note"]
+
+_OLD_SECONDS = 86_400
 
 
 class CloneStore:
@@ -35,9 +39,9 @@ class CloneStore:
                 return place, clone
         return None
 
-    def current(self, path: str | None) -> tuple[Path, Clone] | None:
+    def current(self, *paths: str | None) -> tuple[Path, Clone] | None:
         """The clone that the repository has by now, where it was last seen or under its present name."""
-        for place in [*([self.root / path] if path else []), *self._places]:
+        for place in [*(self.root / path for path in paths if path), *self._places]:
             if self._is_ours(place) and (clone := read_note(place)):
                 return place, clone
         return None
@@ -54,7 +58,7 @@ class CloneStore:
         """A new folder's path to clone into; its parent exists."""
         parent = self.root / ".tmp"
         parent.mkdir(parents=True, exist_ok=True)
-        return parent / f"{key}.{attempt}"
+        return parent / f"{key}.{attempt}.{_machine()}"
 
     def install(self, working: Path, clone: Clone) -> Path:
         """Give the clone its place, instead of the one of the repository that may lie there.
@@ -77,7 +81,7 @@ class CloneStore:
 
         None if it is in use, or is not at ``place`` any more.
         """
-        with open_folder_lock(self.root) as names, to_be_moved(place) as is_free:
+        with open_lock(self.root / ".names.lock") as names, to_be_moved(place) as is_free:
             names.acquire()
             if not is_free or not self._is_ours(place):
                 return None
@@ -133,15 +137,26 @@ def clear(working: Path) -> None:
 
 
 def remove_left_overs(root: Path) -> list[str]:
-    """Remove what processes that have ended were cloning, and end their git; returns what it was called."""
-    removed = []
-    for left in [path for path in root.glob(".tmp/*") if path.is_dir() and not path.is_symlink()]:
-        with to_be_moved(left) as is_abandoned:
-            if is_abandoned:
-                end_processes(f"{left}")
-                remove_tree(left)
-                removed.append(left.name)
-    return removed
+    """Remove what processes that have ended were cloning, and end their git; returns what it was called.
+
+    Whether a process of another machine has ended is not known here: what it left goes when it is a day old.
+    """
+    found = [path for path in root.glob(".tmp/*") if path.is_dir() and not path.is_symlink()]
+    return [left.name for left in found if _remove_left_over(left)]
+
+
+def _remove_left_over(left: Path) -> bool:
+    with suppress(FileNotFoundError), open_folder_lock(left) as lock:
+        is_ours = left.name.endswith(f".{_machine()}")
+        if lock.try_acquire() and (is_ours or left.stat().st_mtime < time.time() - _OLD_SECONDS):
+            end_processes(f"{left}")
+            remove_tree(left)
+            return True
+    return False
+
+
+def _machine() -> str:
+    return safe_name(socket.gethostname())
 
 
 def remove_unused(root: Path, repository_id: str, path: str) -> bool:
@@ -153,7 +168,7 @@ def remove_unused(root: Path, repository_id: str, path: str) -> bool:
     clone = read_note(place)
     if clone is None or clone.repository_id != repository_id:
         return True
-    aside = root / ".tmp" / f"removed.{hashlib.sha256(path.encode()).hexdigest()[:16]}"
+    aside = root / ".tmp" / f"removed.{hashlib.sha256(path.encode()).hexdigest()[:16]}.{_machine()}"
     with to_be_moved(place) as is_free:
         if not is_free:
             return not place.exists()

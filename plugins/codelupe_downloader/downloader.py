@@ -18,7 +18,7 @@ from codelupe import HandlerContext, Reject, RetryLater, load_queries, remove_tr
 from codelupe_downloader import disk, git
 from codelupe_downloader.clone_store import CloneStore, clear, held
 from codelupe_downloader.hosts import Hosts
-from codelupe_downloader.names import make_room, move_namesakes, move_to_name
+from codelupe_downloader.names import make_room, move_namesakes, move_to_name, record_places
 from codelupe_downloader.settings import DownloaderSettings
 from codelupe_events import RepoAccepted, RepoChanged, RepoCloned, RepoEmpty, RepoForgotten, RepoGone
 from codelupe_git.clones import Clone, in_use
@@ -266,11 +266,12 @@ async def _record_clone(
     root = context.directories.repositories
     path = place.relative_to(root).as_posix()
     async with context.transaction() as connection:
+        if moved:
+            await connection.fetch(SQL.hold_repositories, [event.repository_id, *(each for each, _ in moved)])
         await connection.execute(
             SQL.record_clone, event.repository_id, clone.commit, path, clone.size_bytes, context.recorded.position
         )
-        for repository_id, other in moved:
-            await connection.execute(SQL.record_path, repository_id, other.relative_to(root).as_posix())
+        await record_places(connection, root, [(event.repository_id, place), *moved])
         context.emit(
             RepoCloned(
                 repository_id=event.repository_id,
@@ -287,9 +288,9 @@ async def _record_unmoved(event: RepoAccepted, context: HandlerContext, outcome:
     root = context.directories.repositories
     path = outcome.place.relative_to(root).as_posix() if outcome.place else None
     async with context.transaction() as connection:
+        await connection.fetch(SQL.hold_repositories, [event.repository_id, *(each for each, _ in outcome.moved)])
         await connection.execute(SQL.record_unmoved, event.repository_id, path, context.recorded.position)
-        for repository_id, other in outcome.moved:
-            await connection.execute(SQL.record_path, repository_id, other.relative_to(root).as_posix())
+        await record_places(connection, root, outcome.moved)
     context.log.info("repository_unmoved", full_name=event.full_name, path=path)
 
 

@@ -14,6 +14,7 @@ import anyio
 
 from codelupe_events import GoneReason
 from codelupe_git import process
+from codelupe_git.clones import LOCK, NOTE
 from codelupe_git.credentials import Credential
 from codelupe_git.process import Ended
 
@@ -158,8 +159,8 @@ def _copy_repository(previous: Path, folder: Path) -> None:
     )
     if done.returncode:
         raise CloneFailed(done.stderr.decode(errors="replace").strip())
-    for name in ("index", "codelupe.json"):
-        (folder / ".git" / name).unlink(missing_ok=True)
+    for name in (Path(".git", "index"), NOTE, LOCK):
+        (folder / name).unlink(missing_ok=True)
 
 
 async def _run_watched(*arguments: str, remote: Remote, mark: str, watch: Watch) -> Ended:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 
 import anyio.to_thread
 
-from codelupe import HandlerContext, RetryLater, load_queries
+from codelupe import Connection, HandlerContext, RetryLater, load_queries
 from codelupe_downloader.clone_store import CloneStore
 from codelupe_events import RepoGone
 from codelupe_git.clones import folder_name
@@ -52,6 +53,17 @@ async def make_room(store: CloneStore, context: HandlerContext) -> tuple[tuple[s
     return () if place is None else ((occupant.repository_id, place),)
 
 
+async def record_places(connection: Connection, root: Path, moved: Iterable[tuple[str, Path]]) -> None:
+    """Record where these clones lie now: they may have been moved again since."""
+    places = dict(moved)
+    for row in await connection.fetch(SQL.hold_repositories, list(places)):
+        paths = (row["path"], places[row["id"]].relative_to(root).as_posix())
+        store = CloneStore(root, row["id"], row["full_name"])
+        current = await anyio.to_thread.run_sync(store.current, *paths)
+        if current is not None:
+            await connection.execute(SQL.record_path, row["id"], current[0].relative_to(root).as_posix())
+
+
 async def _move_all(repository_ids: list[str], context: HandlerContext) -> None:
     root = context.directories.repositories
     moved: dict[str, Path] = {}
@@ -62,8 +74,7 @@ async def _move_all(repository_ids: list[str], context: HandlerContext) -> None:
         store = CloneStore(root, repository_id, row["full_name"])
         moved |= await _move(store, repository_id, row["path"], context)
     async with context.transaction() as connection:
-        for repository_id, place in sorted(moved.items()):
-            await connection.execute(SQL.record_path, repository_id, place.relative_to(root).as_posix())
+        await record_places(connection, root, moved.items())
     for repository_id, place in sorted(moved.items()):
         context.log.info("clone_moved", repository_id=repository_id, path=place.relative_to(root).as_posix())
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import msgspec
 
-from codelupe import open_folder_lock
+from codelupe import FileLock, open_lock
 
 NOTE = Path(".git", "codelupe.json")
+LOCK = Path(".git", "codelupe.lock")
 _NAME_CHARACTERS = 100
 
 
@@ -67,18 +68,21 @@ def in_use(place: Path) -> Iterator[bool]:
 
     False if it is being moved or removed now, or is not there.
     """
-    try:
-        with open_folder_lock(place) as lock:
-            yield lock.try_acquire_shared() and lock.is_of(place)
-    except FileNotFoundError:
-        yield False
+    with ExitStack() as stack:
+        lock = _open(place, stack)
+        yield lock.try_acquire_shared() and lock.is_of(place / LOCK) if lock else place.is_dir()
 
 
 @contextmanager
 def to_be_moved(place: Path) -> Iterator[bool]:
     """Keep others from using the clone there; False if it is in use by any process now, or is not there."""
-    try:
-        with open_folder_lock(place) as lock:
-            yield lock.try_acquire() and lock.is_of(place)
-    except FileNotFoundError:
-        yield False
+    with ExitStack() as stack:
+        lock = _open(place, stack)
+        yield lock is not None and lock.try_acquire() and lock.is_of(place / LOCK)
+
+
+def _open(place: Path, stack: ExitStack) -> FileLock | None:
+    """A file's, since a folder's is known on one machine only; None if there is no clone."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return stack.enter_context(open_lock(place / LOCK))
+    return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -655,13 +656,17 @@ async def test_skara_1374_what_a_killed_process_left_goes_also_if_its_repository
     assert processes_with(f"CODELUPE_GIT={clones}/.tmp/{left_over}") == []
 
 
-async def test_what_another_process_is_cloning_is_no_left_over(run_until_idle: RunUntilIdle, clones: Path) -> None:
-    (clones / ".tmp/alive.1").mkdir(parents=True)
-    (clones / ".tmp/dead.1/deep").mkdir(parents=True)
-    with open_folder_lock(clones / ".tmp/alive.1") as lock:
+async def test_what_another_process_or_machine_is_cloning_is_no_left_over(
+    run_until_idle: RunUntilIdle, clones: Path
+) -> None:
+    machine = socket.gethostname()
+    for name in (f"alive.1.{machine}", f"dead.1.{machine}", "far.1.elsewhere", "old.1.elsewhere"):
+        (clones / ".tmp" / name / "deep").mkdir(parents=True)
+    os.utime(clones / ".tmp/old.1.elsewhere", (0, 0))
+    with open_folder_lock(clones / f".tmp/alive.1.{machine}") as lock:
         assert lock.try_acquire()
         await run_until_idle(DOWNLOADER, settings())
-    assert unfinished(clones) == ["alive.1"]
+    assert unfinished(clones) == [f"alive.1.{machine}", "far.1.elsewhere"]
 
 
 # --- helpers --------------------------------------------------------------------------------------------------------

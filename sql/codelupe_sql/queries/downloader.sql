@@ -36,6 +36,10 @@ update repositories set path = $2, clone_used_at = now(), accepted_position = gr
     end
 where id = $1 and state not in ('rejected', 'gone')
 
+-- name: hold_repositories
+-- Held to the end of the transaction: where a clone lies is looked up and recorded by one at a time, after every move.
+select id, path, full_name from repositories where id = any($1) order by id for update
+
 -- name: record_path
 update repositories set path = $2 where id = $1 and path is distinct from $2
 
