@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx2
 import msgspec
@@ -15,8 +16,14 @@ from codelupe_crawler.github.limits import LONGEST, Limit, limit_of, used_up
 API_VERSION = "2022-11-28"
 ACCEPT = "application/vnd.github+json, application/json;q=0.9"
 _TOKEN_REFUSED = 401
+_MOST_REDIRECTIONS = 3
+_LONGEST_TEXT = 10_000
+"""Of an answer that is not JSON, read for what it says of limits."""
 _AWAY = timedelta(seconds=10)
-"""How long to wait when GitHub cannot be reached; each time in a row for twice as long."""
+"""How long to wait when GitHub cannot be reached."""
+_MOST_DOUBLINGS = 10
+_MANY_IN_A_ROW = 5
+"""More limits than that are an error for people."""
 _SPACING = {
     True: {"search": timedelta(seconds=60 / 29.5), "core": timedelta(seconds=0.75), "graphql": timedelta(seconds=0.75)},
     False: {"search": timedelta(seconds=60 / 9.8), "core": timedelta(seconds=61)},
@@ -44,23 +51,27 @@ class GitHubClient:
         tokens: Sequence[str],
         context: SourceContext,
         refuse: Callable[[str], Awaitable[None]],
+        in_a_row: Counter[str],
     ) -> None:
+        """``in_a_row`` counts, for each account, the limits that came since it was last served."""
         self._http = http
         self._account = account
         self._tokens = list(tokens)
         self._context = context
         self._refuse = refuse
-        self._limited = 0
+        self._in_a_row = in_a_row
 
     @property
     def has_token(self) -> bool:
         return bool(self._tokens)
 
     async def get(self, kind: str, path: str, params: Mapping[str, str | int] | None = None) -> httpx2.Response:
-        """The answer, unless it is a limit or a failure of GitHub's own; a redirection is followed."""
+        """The answer, unless it is a limit or a failure of GitHub's own; redirections within GitHub are followed."""
         response = await self._send(kind, "GET", path, params=params)
-        if response.next_request is not None and response.next_request.url.host == response.request.url.host:
-            return await self._send(kind, "GET", str(response.next_request.url))
+        for _ in range(_MOST_REDIRECTIONS):
+            if response.next_request is None or not _is_same_origin(response.next_request.url, response.request.url):
+                break
+            response = await self._send(kind, "GET", str(response.next_request.url))
         return response
 
     async def graphql(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,43 +95,43 @@ class GitHubClient:
         try:
             response = await self._http.request(method, path, headers=headers, **content)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
-            self._limited += 1
-            wait = min(LONGEST, _AWAY * 2 ** (self._limited - 1))
-            await self._wait(kind, Limit(wait, f"GitHub cannot be reached: {error}", of_account=True, is_stated=True))
+            reason = f"GitHub cannot be reached: {error}"
+            await self._wait(kind, Limit(_AWAY, reason, of_account=True, is_stated=False))
         except (httpx2.TransportError, httpx2.DecodingError) as error:
             raise GitHubFailed(f"the answer did not come whole: {type(error).__name__}: {error}") from None
         if response.status_code == _TOKEN_REFUSED and self._tokens:
             await self._refuse(self._tokens.pop(0))
             raise RetryLater("GitHub has refused the token", after=timedelta(0), counts=False)
-        if limit := limit_of(response.status_code, response.headers, _body(response), self._context.now()):
-            await self._wait(kind, self._grown(limit))
-        self._limited = 0
         if limit := used_up(response.headers, self._context.now()):
             await budget.close(limit.wait, limit.reason)
+        if limit := limit_of(response.status_code, response.headers, said(response), self._context.now()):
+            await self._wait(kind, limit)
+        self._in_a_row[self._account] = 0
         if response.status_code >= 500:
             raise GitHubFailed(f"HTTP {response.status_code}", response.status_code)
         return response
 
-    def _grown(self, limit: Limit) -> Limit:
-        """What is not stated waits for twice as long each time in a row."""
-        self._limited += 1
-        if limit.is_stated:
-            return limit
-        wait = min(LONGEST, limit.wait * 2 ** (self._limited - 1))
-        return Limit(wait, limit.reason, limit.of_account, limit.is_stated)
-
-    async def _wait(self, kind: str, limit: Limit) -> None:
-        await self._context.budget(self._account, kind).close(limit.wait, limit.reason, account=limit.of_account)
+    async def _wait(self, kind: str, limit: Limit) -> NoReturn:
+        """Make no request for so long; where that is not stated, for twice as long each time in a row."""
+        self._in_a_row[self._account] += 1
+        in_a_row = self._in_a_row[self._account]
+        wait = limit.wait if limit.is_stated else min(LONGEST, limit.wait * 2 ** min(in_a_row - 1, _MOST_DOUBLINGS))
+        await self._context.budget(self._account, kind).close(wait, limit.reason, account=limit.of_account)
         log = self._context.log
-        (log.error if self._limited > 5 else log.info)(
+        (log.error if in_a_row > _MANY_IN_A_ROW else log.info)(
             "source_limits",
             account=self._account,
             kind=kind,
             reason=limit.reason,
-            wait_seconds=round(limit.wait.total_seconds()),
-            in_a_row=self._limited,
+            wait_seconds=round(wait.total_seconds()),
+            in_a_row=in_a_row,
         )
-        raise RetryLater(limit.reason, after=limit.wait, counts=False)
+        raise RetryLater(limit.reason, after=wait, counts=False)
+
+
+def _is_same_origin(one: httpx2.URL, other: httpx2.URL) -> bool:
+    """Whether what is told to the one may be told to the other."""
+    return (one.scheme, one.netloc) == (other.scheme, other.netloc)
 
 
 def decoded(response: httpx2.Response) -> Any:
@@ -138,11 +149,12 @@ def decoded(response: httpx2.Response) -> Any:
         ) from None
 
 
-def _body(response: httpx2.Response) -> Any:
+def said(response: httpx2.Response) -> Any:
+    """The body of any answer, as text where it is not JSON."""
     try:
         return msgspec.json.decode(response.content)
     except msgspec.DecodeError:
-        return None
+        return response.content[:_LONGEST_TEXT].decode(errors="replace")
 
 
 def _shown(body: Any) -> str:

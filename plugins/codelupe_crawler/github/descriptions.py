@@ -22,15 +22,19 @@ isPrivate pushedAt createdAt defaultBranchRef { name } watchers { totalCount }
 
 
 def from_rest(item: Mapping[str, Any], terms: Terms) -> Repository:
-    """An item of REST's search, or a repository by itself, which alone tells the watchers."""
-    topics = tuple(item.get("topics") or ())
+    """An item of REST's search, or a repository by itself, which alone tells the watchers.
+
+    Raises:
+        KeyError, TypeError, ValueError: it lacks what GitHub says that each has.
+    """
+    topics = tuple(sorted(item.get("topics") or ()))
     return Repository(
         source=SOURCE,
-        external_id=str(item["id"]),
+        external_id=str(int(item["id"])),
         full_name=item["full_name"],
         url=_clone_url(item["html_url"]),
         revision=item.get("pushed_at") or item["created_at"],
-        description=item.get("description"),
+        description=item.get("description") or None,
         language=item.get("language"),
         licence=_licence((item.get("license") or {}).get("spdx_id")),
         stars=item["stargazers_count"],
@@ -52,15 +56,20 @@ def from_rest(item: Mapping[str, Any], terms: Terms) -> Repository:
 
 
 def from_node(node: Mapping[str, Any], terms: Terms) -> Repository:
-    """A node of GraphQL with :data:`NODE_FIELDS`."""
-    topics = tuple(each["topic"]["name"] for each in (node.get("repositoryTopics") or {}).get("nodes") or () if each)
+    """A node of GraphQL with :data:`NODE_FIELDS`.
+
+    Raises:
+        KeyError, TypeError, ValueError: it lacks what GitHub says that each has.
+    """
+    named = (node.get("repositoryTopics") or {}).get("nodes") or ()
+    topics = tuple(sorted(each["topic"]["name"] for each in named if each))
     return Repository(
         source=SOURCE,
-        external_id=str(node["databaseId"]),
+        external_id=str(int(node["databaseId"])),
         full_name=node["nameWithOwner"],
         url=_clone_url(node["url"]),
         revision=node.get("pushedAt") or node["createdAt"],
-        description=node.get("description"),
+        description=node.get("description") or None,
         language=(node.get("primaryLanguage") or {}).get("name"),
         licence=_licence((node.get("licenseInfo") or {}).get("spdxId")),
         stars=node["stargazerCount"],
@@ -86,7 +95,7 @@ def _clone_url(page: str) -> str:
 
 
 def _licence(spdx_id: str | None) -> str | None:
-    return None if spdx_id is None or spdx_id.upper() in _NO_LICENCE else spdx_id
+    return None if not spdx_id or spdx_id.upper() in _NO_LICENCE else spdx_id
 
 
 def _time(text: str | None) -> datetime | None:

@@ -7,7 +7,7 @@ come as 403 or 429, without a header, with quota left, so that only the body tel
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -19,8 +19,14 @@ LONGEST = timedelta(hours=1)
 """The longest that such waits grow to: a primary limit begins again after an hour."""
 _MARGIN = timedelta(seconds=1)
 """The times of headers are whole seconds."""
-_SECONDARY_TEXTS = ("secondary rate limit", "abuse detection", "triggered an abuse")
-_SECONDARY_PAGES = ("secondary-rate-limits", "abuse-rate-limits")
+_FARTHEST = timedelta(days=1)
+"""A time that lies farther ahead is a mistake."""
+_DIGITS = 9
+_LONGEST_TEXT = 300
+_SECONDARY = ("secondary rate limit", "abuse detection", "secondary-rate-limits", "abuse-rate-limits")
+"""In messages, then in addresses of the documentation; the messages changed once, the addresses twice."""
+_PRIMARY = ("rate limit exceeded", "rate limit already exceeded")
+_LIMIT_TYPES = ("RATE_LIMITED", "RATE_LIMIT")
 
 
 @dataclass(frozen=True)
@@ -36,19 +42,22 @@ class Limit:
 
 
 def limit_of(status: int, headers: Mapping[str, str], body: Any, received_at: datetime) -> Limit | None:
-    """The limit that made this answer an error, if one did; ``headers`` by lower-case names."""
-    message, page = _told(body)
-    is_refused = status in (403, 429) or (status == 200 and _is_graphql_limit(body))
-    if not is_refused:
-        return None
+    """The limit that made this answer an error, if one did; ``headers`` by lower-case names, ``body`` decoded, and as
+    text where it is no JSON.
+    """
+    told = _told(body)
     server_time = _date(headers.get("date")) or received_at
-    if (wait := _retry_after(headers.get("retry-after"), server_time)) is not None:
-        return Limit(wait, message or "GitHub asks to be left alone", of_account=True, is_stated=True)
-    if headers.get("x-ratelimit-remaining") == "0":
+    wait = _retry_after(headers.get("retry-after"), server_time)
+    if status >= 500 and wait is not None:
+        return Limit(wait, f"GitHub is not available: HTTP {status}", of_account=True, is_stated=True)
+    if status not in (403, 429) and not (status == 200 and told.is_limit):
+        return None
+    if wait is not None:
+        return Limit(wait, told.text or "GitHub asks to be left alone", of_account=True, is_stated=True)
+    if headers.get("x-ratelimit-remaining") == "0" and not told.is_secondary:
         return _primary(headers, server_time)
-    is_secondary = any(text in message.lower() for text in _SECONDARY_TEXTS)
-    if is_secondary or any(each in page for each in _SECONDARY_PAGES) or status in (200, 429):
-        return Limit(UNSAID, message or "GitHub limits requests", of_account=True, is_stated=False)
+    if told.is_limit or status == 429:
+        return Limit(UNSAID, told.text or "GitHub limits requests", of_account=True, is_stated=False)
     return None
 
 
@@ -69,17 +78,19 @@ def _primary(headers: Mapping[str, str], server_time: datetime) -> Limit:
         reset = server_time
     if reset <= server_time:
         return Limit(UNSAID, reason, of_account=False, is_stated=False)
-    return Limit(reset - server_time + _MARGIN, reason, of_account=False, is_stated=True)
+    return Limit(min(reset - server_time, _FARTHEST) + _MARGIN, reason, of_account=False, is_stated=True)
 
 
 def _retry_after(text: str | None, server_time: datetime) -> timedelta | None:
-    """Seconds or a date (RFC 9110, section 10.2.3)."""
+    """Seconds or a date (RFC 9110, section 10.2.3); None if it does not lie ahead."""
     if not text:
         return None
     if text.strip().isdecimal():
-        return timedelta(seconds=min(int(text), 10**9)) + _MARGIN
-    date = _date(text)
-    return None if date is None else max(date - server_time, timedelta(0)) + _MARGIN
+        wait = timedelta(seconds=int(text.strip()[:_DIGITS]))
+    else:
+        date = _date(text)
+        wait = timedelta(0) if date is None else date - server_time
+    return min(wait, _FARTHEST) + _MARGIN if wait > timedelta(0) else None
 
 
 def _date(text: str | None) -> datetime | None:
@@ -92,21 +103,30 @@ def _date(text: str | None) -> datetime | None:
     return date if date.tzinfo is not None else date.replace(tzinfo=UTC)
 
 
-def _told(body: Any) -> tuple[str, str]:
-    """The message and the page of the documentation that an error names."""
+@dataclass(frozen=True)
+class _Told:
+    """What an error says for people."""
+
+    text: str
+    is_secondary: bool
+    is_limit: bool
+
+
+def _told(body: Any) -> _Told:
+    """In REST's ``message`` or GraphQL's ``errors``, each of which may come with any status, or as plain text."""
+    if isinstance(body, str):
+        return _judged([body], "", [])
     if not isinstance(body, dict):
-        return "", ""
+        return _judged([], "", [])
     errors = body.get("errors")
-    if isinstance(errors, list) and errors and isinstance(errors[0], dict) and "message" not in body:
-        return str(errors[0].get("message", "")), ""
-    return str(body.get("message", "")), str(body.get("documentation_url", ""))
+    told = [each for each in errors if isinstance(each, dict)] if isinstance(errors, list) else []
+    of_limits = [each for each in told if str(each.get("type")).upper() in _LIMIT_TYPES]
+    messages = [str(each["message"]) for each in (body, *of_limits, *told) if each.get("message")]
+    return _judged(messages, str(body.get("documentation_url") or ""), of_limits)
 
 
-def _is_graphql_limit(body: Any) -> bool:
-    errors = body.get("errors") if isinstance(body, dict) else None
-    if not isinstance(errors, list):
-        return False
-    told = [each for each in errors if isinstance(each, dict)]
-    return any(each.get("type") in ("RATE_LIMITED", "RATE_LIMIT") for each in told) or any(
-        text in str(each.get("message", "")).lower() for each in told for text in _SECONDARY_TEXTS
-    )
+def _judged(messages: Sequence[str], page: str, of_limits: Sequence[Any]) -> _Told:
+    told = [*(text.lower() for text in messages), page.lower()]
+    is_secondary = any(sign in text for text in told for sign in _SECONDARY)
+    is_limit = bool(is_secondary or of_limits or any(sign in text for text in told for sign in _PRIMARY))
+    return _Told(messages[0][:_LONGEST_TEXT] if messages else "", is_secondary, is_limit)

@@ -1,7 +1,7 @@
 """Parting what a search finds into slices of at most a thousand, which is as much as GitHub gives out.
 
-A query is parted along one of its ranges: ``created:`` or ``pushed:``, and where one second holds too much ``size:``
-and then ``stars:``. GitHub's ranges include both ends, so parts never share one.
+A query is parted along one of its ranges: ``created:`` or ``pushed:``, and where one second holds too much ``size:``,
+``stars:`` and ``forks:``. GitHub's ranges include both ends, so parts never share one.
 """
 
 from __future__ import annotations
@@ -29,9 +29,12 @@ _MORE = 1
 _LARGEST = 2**31 - 1
 _MANY_YEARS = 5 * 365 * 86_400
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
-_TIMES = re.compile(r"\b(created|pushed):(\S+?)\.\.(\S+)")
-_SIZES = re.compile(r"\bsize:(\d+)\.\.(\d+)")
-_STARS = re.compile(r"\bstars:(?:(\d+)\.\.(\d+)|>=(\d+))")
+_TIMES = re.compile(r"(?<![-\w])(created|pushed):([\d-]+T[\d:]+Z)\.\.([\d-]+T[\d:]+Z)")
+_NUMBERS = {
+    name: re.compile(rf"(?<![-\w]){name}:(?:(\d+|\*)\.\.(\d+|\*)|(>=|>|<=|<|)(\d+))(?=\s|$)")
+    for name in ("size", "stars", "forks")
+}
+"""Where one second holds too much, it is parted by these, one after another."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,16 @@ class Part:
 
 
 def parts_of(query: str, number: int) -> list[str]:
-    """At most so many queries that find what this one does, each of it once; only itself where it cannot be parted."""
-    for axis in (_by_time, _by_size, _by_stars):
-        parts = axis(query, number)
+    """At most so many queries, two at least, that find what this one does, each of it once.
+
+    Only itself where it cannot be parted.
+    """
+    parts = _by_time(query, max(2, number))
+    for name in _NUMBERS:
         if len(parts) > 1:
-            return parts
-    return [query]
+            break
+        parts = _by_number(query, name, max(2, number))
+    return parts if all(len(part) <= MOST_CHARACTERS for part in parts) else [query]
 
 
 def grouped(parts: Sequence[Part]) -> list[Part]:
@@ -123,13 +130,13 @@ def _best_ends(totals: Sequence[int]) -> list[int]:
 
 def joined(first: str, last: str) -> str:
     """The query from the beginning of one part to the end of a later one of the same axis."""
-    for pattern, low, high in ((_STARS, 1, 2), (_SIZES, 1, 2), (_TIMES, 2, 3)):
+    ours, theirs = _TIMES.search(first), _TIMES.search(last)
+    if ours and theirs and ours.group() != theirs.group():
+        return _replaced(first, ours, f"{ours.group(1)}:{ours.group(2)}..{theirs.group(3)}")
+    for name, pattern in _NUMBERS.items():
         ours, theirs = pattern.search(first), pattern.search(last)
         if ours and theirs and ours.group() != theirs.group():
-            name = ours.group().partition(":")[0]
-            end = theirs.group(high) or ""
-            text = f"{name}:{ours.group(low)}..{end}" if end else f"{name}:>={ours.group(low)}"
-            return first[: ours.start()] + text + first[ours.end() :]
+            return _replaced(first, ours, f"{name}:{_range_of(ours)[0]}..{_range_of(theirs)[1]}")
     return first
 
 
@@ -138,43 +145,51 @@ def _by_time(query: str, number: int) -> list[str]:
     if found is None:
         return [query]
     first, last = (int(datetime.strptime(text, _TIME).replace(tzinfo=UTC).timestamp()) for text in found.group(2, 3))
-    texts = [f"{found.group(1)}:{_time(low)}..{_time(high)}" for low, high in _time_ranges(first, last, number)]
-    return [query[: found.start()] + text + query[found.end() :] for text in texts]
+    ranges = _time_ranges(first, last, number)
+    return [_replaced(query, found, f"{found.group(1)}:{_time(low)}..{_time(high)}") for low, high in ranges]
 
 
-def _by_size(query: str, number: int) -> list[str]:
-    """In KB; sizes are spread over many powers of ten, so parts grow by the same factor."""
-    found = _SIZES.search(query)
-    first, last = (int(found.group(1)), int(found.group(2))) if found else (0, _LARGEST)
-    ranges = _growing_ranges(first, last, number)
-    before, after = (query[: found.start()], query[found.end() :]) if found else (f"{query} ", "")
-    return [f"{before}size:{low}..{high}{after}" for low, high in ranges]
-
-
-def _by_stars(query: str, number: int) -> list[str]:
-    found = _STARS.search(query)
-    if found is None:
+def _by_number(query: str, name: str, number: int) -> list[str]:
+    """Sizes and counts are spread over many powers of ten, so parts grow by the same factor."""
+    found = _NUMBERS[name].search(query)
+    ranges = _growing_ranges(*(_range_of(found) if found else (0, _LARGEST)), number)
+    texts = [f"{name}:{low}..{high}" for low, high in ranges]
+    if len(texts) < 2:
         return [query]
-    first = int(found.group(1) or found.group(3))
-    last = int(found.group(2) or _LARGEST)
-    return [
-        f"{query[: found.start()]}stars:{low}..{high}{query[found.end() :]}"
-        for low, high in _growing_ranges(first, last, number)
-    ]
+    return [_replaced(query, found, text) if found else f"{query} {text}" for text in texts]
+
+
+def _replaced(query: str, found: re.Match[str], text: str) -> str:
+    return query[: found.start()] + text + query[found.end() :]
+
+
+def _range_of(found: re.Match[str]) -> tuple[int, int]:
+    """Both ends included."""
+    low, high, sign, value = found.groups()
+    if low is not None:
+        return 0 if low == "*" else int(low), _LARGEST if high == "*" else int(high)
+    number = int(value)
+    return {
+        ">=": (number, _LARGEST),
+        ">": (number + 1, _LARGEST),
+        "<=": (0, number),
+        "<": (0, number - 1),
+        "": (number, number),
+    }[sign]
 
 
 def _time_ranges(first: int, last: int, number: int) -> list[tuple[int, int]]:
     """Disjoint ranges that cover it, equally wide; over many years later ones are narrower, as more came then."""
-    width = last - first + 1
+    width = max(1, last - first + 1)
     power = 0.5 if width > _MANY_YEARS else 1.0
-    edges = {first + round(width * (step / number) ** power) for step in range(number)} | {first, last + 1}
+    edges = {first + round(width * (step / number) ** power) for step in range(number)} | {first + width}
     return [(low, high - 1) for low, high in pairwise(sorted(edges))]
 
 
 def _growing_ranges(first: int, last: int, number: int) -> list[tuple[int, int]]:
     """Disjoint ranges that cover it, each larger than the one before by about the same factor."""
-    width = last - first + 1
-    edges = sorted({first + round(width ** (step / number)) - 1 for step in range(number)} | {first, last + 1})
+    width = max(1, last - first + 1)
+    edges = sorted({first + ceil(width ** (step / number)) - 1 for step in range(number)} | {first + width})
     return [(low, high - 1) for low, high in pairwise(edges)]
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from math import ceil
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 
-from codelupe import Gone, KnownRepository, Page, Repository, Slice, SourceContext, SourceMode, Want
-from codelupe_crawler.github.client import ACCEPT, API_VERSION, GitHubClient, GitHubFailed, decoded
+from codelupe import Gone, KnownRepository, Page, Repository, RetryLater, Slice, SourceContext, SourceMode, Want
+from codelupe_crawler.github.client import ACCEPT, API_VERSION, GitHubClient, GitHubFailed, decoded, said
 from codelupe_crawler.github.descriptions import NODE_FIELDS, Terms, from_node, from_rest
 from codelupe_crawler.github.partition import COUNTS, MOST_CHARACTERS, MOST_RESULTS, PAGE, Part, grouped, parts_of
 from codelupe_crawler.github.settings import GitHubSettings
@@ -23,6 +24,8 @@ _FIRST = datetime(2008, 1, 1, tzinfo=UTC)
 """GitHub opened in this year."""
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 _TIMEOUT = timedelta(seconds=30)
+_ASK_AGAIN = timedelta(seconds=10)
+"""Whose a token is, if GitHub failed to say."""
 _AGAIN = 2
 """So often a page is asked for again that lacks some of what it should have."""
 _FEWEST_COUNTS = 4
@@ -45,17 +48,19 @@ class GitHubSource:
         self._transport = transport
         self._tokens = [token.get_secret_value() for token in settings.tokens]
         self._accounts: dict[str, list[str]] | None = None
+        self._in_a_row = Counter[str]()
+        self._has_explained = False
 
     async def accounts(self, context: SourceContext) -> Sequence[str]:
         """The logins that the tokens belong to; each token is asked once, whichever daemon asks."""
-        if not self._tokens:
-            return [ANONYMOUS]
         if self._accounts is None:
             accounts: dict[str, list[str]] = {}
-            for token in self._tokens:
+            for token in dict.fromkeys(self._tokens):
                 if (login := await self._login_of(token, context)) is not None:
                     accounts.setdefault(login, []).append(token)
             self._accounts = accounts
+        if not self._accounts:
+            self._explain_once(context)
         return list(self._accounts) or [ANONYMOUS]
 
     async def plan(self, want: Want, context: SourceContext) -> Sequence[Slice]:
@@ -83,7 +88,7 @@ class GitHubSource:
             async def refuse(token: str) -> None:
                 await self._forget_token(token, account, context)
 
-            client = GitHubClient(http, account, tokens, context, refuse)
+            client = GitHubClient(http, account, tokens, context, refuse, self._in_a_row)
             yield GitHubSession(client, self._settings, self._terms, context)
 
     def _http(self) -> httpx2.AsyncClient:
@@ -99,18 +104,26 @@ class GitHubSource:
         )
 
     async def _login_of(self, token: str, context: SourceContext) -> str | None:
-        """None if GitHub refuses the token."""
+        """None if GitHub refuses the token.
+
+        Raises:
+            RetryLater: it cannot be told now.
+        """
         key = f"token {_fingerprint(token)}"
         if (known := await context.recall(key)) is not None:
             return known or None
-        async with self._http() as http:
-            response = await http.get("/user", headers={"authorization": f"Bearer {token}"})
-        if response.status_code == 401:
+
+        async def refuse(token: str) -> None:
             await self._report_refused(token, context)
-            return None
-        if response.status_code != 200:
-            raise GitHubFailed(f"GET /user: HTTP {response.status_code}", response.status_code)
-        login = str(decoded(response)["login"])
+
+        async with self._http() as http:
+            client = GitHubClient(http, key, [token], context, refuse, self._in_a_row)
+            try:
+                response = await client.get("core", "/user")
+                login = str(decoded(response)["login"])
+            except (GitHubFailed, KeyError, TypeError) as error:
+                reason = f"GitHub has not told whose token {_fingerprint(token)} is: {error!r}"
+                raise RetryLater(reason, after=_ASK_AGAIN, counts=False) from None
         await context.remember(key, login)
         return login
 
@@ -123,6 +136,15 @@ class GitHubSource:
     async def _report_refused(self, token: str, context: SourceContext) -> None:
         await context.remember(f"token {_fingerprint(token)}", "")
         context.log.error("token_refused", token=_fingerprint(token))
+
+    def _explain_once(self, context: SourceContext) -> None:
+        if not self._has_explained:
+            context.log.warning(
+                "no_token",
+                hint="GitHub answers 10 searches a minute without a token, 30 with one. Set `tokens` of "
+                "[plugins.crawler.github].",
+            )
+        self._has_explained = True
 
     def _term_queries(self, terms: Sequence[str], context: SourceContext) -> list[str]:
         queries = {f"{term} {self._settings.gate}": term for term in terms}
@@ -141,6 +163,10 @@ class GitHubSession:
         self._terms = terms
         self._context = context
         self._overtaxed = 0
+        self._page_asked: tuple[str, int] | None = None
+        self._ids: set[str] = set()
+        self._asked_last: list[str] = []
+        self._failures = Counter[str]()
 
     async def ask(self, slice: Slice, cursor: str | None) -> Page:  # noqa: A002 - as in the contract
         """Count the parts of a slice whose size is unknown, or take a page of one that is small enough."""
@@ -183,34 +209,58 @@ class GitHubSession:
         return [Part(part, count) for part, count in zip(parts, counts, strict=True)]
 
     async def _page(self, query: str, page: int, again: int) -> Page:
-        sort = {"sort": "updated", "order": "desc"}
-        response = await self._client.get(
-            "search", "/search/repositories", {"q": query, **sort, "per_page": PAGE, "page": page}
-        )
-        body = decoded(response)
-        if response.status_code != 200 or not isinstance(body, dict) or not isinstance(body.get("items"), list):
-            raise GitHubFailed(f"HTTP {response.status_code}: {_message(body)}", response.status_code)
-        found = [from_rest(item, self._terms) for item in body["items"] if item is not None]
-        most = self._most_of(query)
-        total = int(body["total_count"])
-        if page == 1 and total > MOST_RESULTS and most == MOST_RESULTS:
+        body = await self._searched(query, page)
+        found = [each for item in body["items"] if (each := self._read(from_rest, item)) is not None]
+        most, total = self._most_of(query), int(body["total_count"])
+        if page == 1 and total > MOST_RESULTS == most:
             parts = parts_of(query, ceil(total / (MOST_RESULTS * 0.8)))
             if len(parts) > 1:
                 return Page(instead=[Slice(query=part, budget="search") for part in parts])
-        due = min(PAGE, min(total, most) - PAGE * (page - 1))
-        is_short = len(found) < due or body.get("incomplete_results") is True
-        if is_short and again < _AGAIN:
-            return Page(repositories=found, next=f"{page}.{again + 1}", total=min(total, most))
-        note = f"{due - len(found)} of page {page} never came" if len(found) < due else None
-        is_last = PAGE * page >= min(total, most)
-        if is_last and total > most == MOST_RESULTS:
-            note = f"it finds {total}, of which GitHub gives {MOST_RESULTS}"
+        lacking = min(PAGE, min(total, most) - PAGE * (page - 1)) - self._came(query, page, found)
+        is_incomplete = body.get("incomplete_results") is True
+        held = None if is_incomplete else total if most == MOST_RESULTS else min(total, most)
+        if (lacking > 0 or is_incomplete) and again < _AGAIN:
+            return Page(repositories=found, next=f"{page}.{again + 1}", total=held)
+        notes = {
+            f"{lacking} of page {page} never came": lacking > 0,
+            f"GitHub did not come to the end of its search for page {page}": is_incomplete,
+            f"it finds {total}, of which GitHub gives {MOST_RESULTS}": total > most == MOST_RESULTS,
+        }
         return Page(
             repositories=found,
-            next=None if is_last else str(page + 1),
-            total=min(total, most),
-            note=note if is_last else None,
+            next=None if PAGE * page >= min(total, most) else str(page + 1),
+            total=held,
+            note="; ".join(note for note, is_so in notes.items() if is_so) or None,
         )
+
+    async def _searched(self, query: str, page: int) -> dict[str, Any]:
+        """Newest first: what is pushed to meanwhile moves to the front, so that others come twice and none is left out.
+
+        Raises:
+            GitHubFailed: the answer is none to a search.
+        """
+        asked: dict[str, str | int] = {"q": query, "sort": "updated", "order": "desc", "per_page": PAGE, "page": page}
+        response = await self._client.get("search", "/search/repositories", asked)
+        body = decoded(response)
+        is_answer = isinstance(body, dict) and isinstance(body.get("items"), list) and "total_count" in body
+        if response.status_code != 200 or not is_answer:
+            raise GitHubFailed(f"HTTP {response.status_code}: {_message(body)}", response.status_code)
+        return cast("dict[str, Any]", body)
+
+    def _came(self, query: str, page: int, found: Sequence[Repository]) -> int:
+        """How many different ones of this page have come, all the times that it was asked for in a row."""
+        if self._page_asked != (query, page):
+            self._page_asked, self._ids = (query, page), set()
+        self._ids |= {each.external_id for each in found}
+        return len(self._ids)
+
+    def _read(self, read: Callable[[Mapping[str, Any], Terms], Repository], item: Any) -> Repository | None:
+        """None where there is nothing, or nothing of use."""
+        try:
+            return None if item is None else read(item, self._terms)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            self._context.log.warning("description_malformed", error=repr(error)[:300])
+            return None
 
     def _most_of(self, query: str) -> int:
         """How many results are asked for: of a term, those of its first pages."""
@@ -219,47 +269,86 @@ class GitHubSession:
 
     async def _refresh(self, query: str, cursor: str | None) -> Page:
         """The next hundred that were described longest ago, or one of these that is no longer given out."""
+        if not self._client.has_token:
+            return Page(note="GitHub tells only who has a token what has become of many repositories")
         done, _, lost = (cursor or "0").partition(" ")
+        if int(done) >= self._settings.refresh_requests:
+            return Page()
         if lost:
             first, _, others = lost.partition(",")
-            return await self._look_at(first, f"{done} {others}".strip())
+            return await self._look_at(first, f"{int(done) + 1} {others}".strip())
         before = datetime.fromisoformat(query.removeprefix(_REFRESH))
         known = await self._context.oldest_known(seen_before=before, limit=PAGE)
-        if not known or int(done) >= self._settings.refresh_requests:
+        if not known:
             return Page()
-        nodes, vanished = await self._described([each for each in known if each.handle])
-        vanished += [each.external_id for each in known if not each.handle]
-        return Page(repositories=nodes, next=f"{int(done) + 1} {','.join(vanished)}".strip())
+        ids = [each.external_id for each in known]
+        if ids == self._asked_last:
+            return Page(note=f"GitHub does not say what has become of {len(known)}, such as {known[0].full_name}")
+        found, lost_ids = await self._described([each for each in known if each.handle])
+        self._asked_last = ids
+        lost_ids += [each.external_id for each in known if not each.handle]
+        return Page(repositories=found, next=f"{int(done) + 1} {','.join(lost_ids)}".strip())
 
     async def _described(self, known: Sequence[KnownRepository]) -> tuple[list[Repository], list[str]]:
-        """What GitHub says of them, and the ids of those that are not there; of the rest it had no time to say."""
+        """What GitHub says of them, and the ids of those that it does not have; for the rest it had no time."""
         if not known:
             return [], []
         answer = await self._client.graphql(_NODES, {"ids": [each.handle for each in known]})
-        paths = [each.get("path") or [] for each in answer.get("errors") or [] if each.get("type") == "NOT_FOUND"]
-        vanished = [known[path[1]].external_id for path in paths if len(path) > 1]
-        nodes = [node for node in answer["data"].get("nodes") or [] if node and not node["isPrivate"]]
-        private = [str(node["databaseId"]) for node in answer["data"].get("nodes") or [] if node and node["isPrivate"]]
-        return [from_node(node, self._terms) for node in nodes], vanished + private
+        nodes = answer["data"].get("nodes") or [None] * len(known)
+        unsaid = {place for place, kind in _errors_by_place(answer.get("errors")) if kind != "NOT_FOUND"}
+        found, lost = [], []
+        for place, (each, node) in enumerate(zip(known, nodes, strict=False)):
+            described = None if not node or node.get("isPrivate") else self._read(from_node, node)
+            if described is not None:
+                found.append(described)
+            elif place not in unsaid and None not in unsaid:
+                lost.append(each.external_id)
+        return found, lost
 
     async def _look_at(self, external_id: str, after: str) -> Page:
+        """What has become of one; the others are not kept waiting by one that GitHub fails at again and again."""
+        try:
+            return await self._look(external_id, after)
+        except GitHubFailed as error:
+            self._failures[external_id] += 1
+            if self._failures[external_id] <= _AGAIN:
+                raise
+            return Page(next=after, note=f"{external_id}: {error}")
+
+    async def _look(self, external_id: str, after: str) -> Page:
         response = await self._client.get("core", f"/repositories/{external_id}")
-        body = decoded(response)
-        if response.status_code == 200 and not body.get("private"):
-            return Page(repositories=[from_rest(body, self._terms)], next=after)
         if response.status_code == 200:
-            return Page(gone=[Gone(external_id=external_id, reason="private")], next=after)
-        if (reason := _reason(response.status_code, body)) is None:
-            raise GitHubFailed(f"HTTP {response.status_code}: {_message(body)}", response.status_code)
+            body = decoded(response)
+            if not isinstance(body, dict) or "private" not in body:
+                raise GitHubFailed(f"HTTP 200: {_message(body)}", 200)
+            if body["private"]:
+                return Page(gone=[Gone(external_id=external_id, reason="private")], next=after)
+            return Page(repositories=[from_rest(body, self._terms)], next=after)
+        body = said(response)
         detail = f"HTTP {response.status_code}: {_message(body)}"
+        if (reason := _reason(response.status_code, body)) is None:
+            raise GitHubFailed(detail, response.status_code)
         return Page(gone=[Gone(external_id=external_id, reason=reason, detail=detail)], next=after)
 
 
+def _errors_by_place(errors: Any) -> Iterator[tuple[int | None, str]]:
+    """Of GraphQL: for which of the nodes, None for all, and the error's type."""
+    for each in errors if isinstance(errors, list) else []:
+        match each:
+            case {"path": [_, int(place), *_]}:
+                yield place, str(each.get("type"))
+            case dict():
+                yield None, str(each.get("type"))
+
+
 def _reason(status: int, body: Any) -> GoneReason | None:
-    if status == 403:
-        block = body.get("block") if isinstance(body, dict) else None
-        return "blocked" if isinstance(block, dict) and block.get("reason") == "dmca" else "disabled"
-    return _REASONS.get(status)
+    """403 also says that an organization lets only its own in, such as by their addresses."""
+    if status != 403:
+        return _REASONS.get(status)
+    block = body.get("block") if isinstance(body, dict) else None
+    if isinstance(block, dict) and block.get("reason") == "dmca":
+        return "blocked"
+    return "disabled" if block or "blocked" in _message(body).lower() else "private"
 
 
 def _message(body: Any) -> str:

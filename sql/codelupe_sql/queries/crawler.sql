@@ -95,17 +95,18 @@ where id = $1 and account = $2 and state = 'in work' returning 1
 
 -- name: advance_slice
 -- A page of a slice ($1), in work for an account ($2), is recorded: the ids that were seen ($3), new and changed ($4,
--- $5), the total ($6, null if unknown), where it goes on ($7), and what could not be had ($8). Where it has come to its
--- end with fewer seen than there are, it begins again, but for the third time, or when something could not be had; asked
--- again, it is at its end as soon as all were seen.
+-- $5), the total ($6, null if unknown), where it goes on ($7), and what could not be had ($8), which stands unless all
+-- is seen in the end. Where it has come to its end with fewer seen than there are, it begins again, but for the third
+-- time, or when something could not be had; asked again, it is at its end as soon as all were seen.
 -- Returns the slice as it is then, nothing if another account has it by now.
 with page as (
     select id, round, coalesce($6, total) as total, repositories + cardinality($3::text[]) as told,
+           coalesce($8::text, case when failures = 0 then error end) as note,
            array(select distinct one from unnest(seen || $3::text[]) as one) as seen
     from crawl_slices where id = $1 and account = $2 and state = 'in work' for update
 ), counted as (
     select id, total, seen, case when total is null then told else cardinality(seen) end as repositories,
-           $7::text is null and cardinality(seen) < total and $8::text is null and round < 3 as is_asked_again,
+           note, $7::text is null and cardinality(seen) < total and note is null and round < 3 as is_asked_again,
            round > 1 and cardinality(seen) >= total as has_all
     from page
 ), judged as (
@@ -120,7 +121,8 @@ update crawl_slices as slice set
     repositories = judged.repositories,
     missed = case when is_over then coalesce(greatest(0, judged.total - judged.repositories), 0) else 0 end,
     new = slice.new + $4, changed = slice.changed + $5,
-    requests = slice.requests + 1, failures = 0, not_before = null, error = $8
+    requests = slice.requests + 1, failures = 0, not_before = null,
+    error = case when is_over and judged.total <= judged.repositories then null else note end
 from judged where slice.id = judged.id
 returning slice.*
 
