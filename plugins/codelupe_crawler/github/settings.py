@@ -25,6 +25,7 @@ class GitHubSettings(BaseModel):
     )
     gate: str = Field(
         default="stars:>=10 forks:>=3 archived:false mirror:false template:false",
+        max_length=130,
         description="Qualifiers of GitHub's search that every repository has to meet.",
     )
     pages_per_term: int = Field(default=5, ge=1, le=10, description="Pages of a hundred that are asked for a term.")
