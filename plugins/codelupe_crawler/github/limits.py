@@ -65,8 +65,7 @@ def used_up(headers: Mapping[str, str], received_at: datetime) -> Limit | None:
     """The limit that the next request would run into, by the headers of a good answer."""
     if headers.get("x-ratelimit-remaining") != "0":
         return None
-    limit = _primary(headers, _date(headers.get("date")) or received_at)
-    return limit if limit.is_stated else None
+    return _primary(headers, _date(headers.get("date")) or received_at)
 
 
 def _primary(headers: Mapping[str, str], server_time: datetime) -> Limit:

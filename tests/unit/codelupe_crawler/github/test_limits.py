@@ -91,7 +91,9 @@ def test_a_used_up_quota_waits_for_its_reset_by_the_server_s_clock(status: int, 
 def test_a_reset_in_the_past_or_no_time_waits_a_minute(reset: str) -> None:
     headers = exhausted(NOW) | {"x-ratelimit-reset": reset, "date": date(NOW)}
     assert (limit(403, None, headers).wait, limit(403, None, headers).is_stated) == (UNSAID, False)
-    assert used_up(headers, NOW) is None
+    found = used_up(headers, NOW)
+    assert found is not None
+    assert found.wait == UNSAID
 
 
 def test_a_quota_that_is_used_up_by_a_good_answer_is_waited_for() -> None:
