@@ -1,0 +1,240 @@
+"""Requests as they leave, and what becomes of answers that are none."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+import httpx2
+import pytest
+from pydantic import SecretStr
+
+from codelupe import RetryLater, Slice
+from codelupe_crawler.github.client import GitHubClient, GitHubFailed
+from codelupe_crawler.github.settings import GitHubSettings
+from codelupe_crawler.github.source import ANONYMOUS, GitHubSource
+from tests.logged import Logged
+from tests.simulated_github.client import simulated
+from tests.simulated_github.github import Request
+from tests.source_context import FakeContext
+
+pytestmark = pytest.mark.anyio
+
+TOKEN, OTHER = "ghp_planted_one", "ghp_planted_other"
+Respond = Callable[[httpx2.Request], httpx2.Response]
+MINUTE = timedelta(minutes=1)
+
+
+class Server(httpx2.AsyncBaseTransport):
+    """Answers by the functions it is given, the last one again and again."""
+
+    def __init__(self, *answers: Respond | httpx2.Response | Exception) -> None:
+        self._answers = list(answers)
+        self.requests: list[httpx2.Request] = []
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        self.requests.append(request)
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        answer = answer if isinstance(answer, httpx2.Response) else answer(request)
+        return httpx2.Response(answer.status_code, headers=answer.headers, content=answer.content, request=request)
+
+
+def answer(status: int = 200, body: Any = None, **headers: str) -> httpx2.Response:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return httpx2.Response(status, json={} if body is None else body, headers=named)
+
+
+def client_of(
+    server: httpx2.AsyncBaseTransport, context: FakeContext, *tokens: str, in_a_row: Counter[str] | None = None
+) -> GitHubClient:
+    async def refuse(token: str) -> None:
+        await context.remember(token, "refused")
+
+    http = httpx2.AsyncClient(transport=server, base_url="https://api.github.com")
+    return GitHubClient(http, "ann", tokens, context, refuse, Counter() if in_a_row is None else in_a_row)
+
+
+def source_of(server: httpx2.AsyncBaseTransport, *tokens: str, **settings: Any) -> GitHubSource:
+    return GitHubSource(
+        GitHubSettings(tokens=tuple(map(SecretStr, tokens)), **settings), lambda *_: (), transport=server
+    )
+
+
+async def wait_of(call: Awaitable[object]) -> timedelta:
+    with pytest.raises(RetryLater) as raised:
+        await call
+    return raised.value.after
+
+
+async def test_each_request_says_who_asks_and_for_which_version() -> None:
+    server, context = Server(answer(body={"login": "ann"})), FakeContext()
+    assert await source_of(server, TOKEN, contact="ops@example.org").accounts(context) == ["ann"]
+    [request] = server.requests
+    assert request.headers["user-agent"] == "CodeLupe (ops@example.org)"
+    assert request.headers["x-github-api-version"] == "2022-11-28"
+    assert request.headers["authorization"] == f"Bearer {TOKEN}"
+    assert "application/vnd.github+json" in request.headers["accept"]
+    assert [kind for _, kind, _ in context.taken] == ["core"]
+
+
+async def test_a_search_asks_for_full_pages_in_an_order_that_stands() -> None:
+    server, context = Server(answer(body={"total_count": 0, "incomplete_results": False, "items": []})), FakeContext()
+    async with source_of(server).open(ANONYMOUS, context) as session:
+        await session.ask(Slice(query="language:Go created:2020-01-01T00:00:00Z..2020-01-02T00:00:00Z"), "3")
+    assert dict(server.requests[0].url.params) == {
+        "q": "language:Go created:2020-01-01T00:00:00Z..2020-01-02T00:00:00Z",
+        "sort": "updated",
+        "order": "desc",
+        "per_page": "100",
+        "page": "3",
+    }
+
+
+async def test_waits_grow_for_an_account_whatever_client_makes_its_requests() -> None:
+    context, in_a_row = FakeContext(), Counter[str]()
+    waits = []
+    for _ in range(9):
+        client = client_of(Server(answer(429)), context, TOKEN, in_a_row=in_a_row)
+        waits.append(await wait_of(client.get("search", "/search/repositories")))
+    assert waits == [*(MINUTE * 2**n for n in range(6)), *[timedelta(hours=1)] * 3]
+    assert [duration for _, kind, duration in context.closed if kind == ""] == waits
+    await client_of(Server(answer()), context, TOKEN, in_a_row=in_a_row).get("core", "/user")
+    client = client_of(Server(answer(429)), context, TOKEN, in_a_row=in_a_row)
+    assert await wait_of(client.get("core", "/user")) == MINUTE
+
+
+async def test_many_limits_in_a_row_are_an_error_that_says_so(logged: Logged) -> None:
+    client = client_of(Server(answer(429)), FakeContext(), TOKEN)
+    for _ in range(7):
+        await wait_of(client.get("core", "/user"))
+    assert [record["log_level"] for record in logged.records("source_limits")] == ["info"] * 5 + ["error"] * 2
+    assert not any(TOKEN in str(record) for record in logged.records("source_limits"))
+
+
+@pytest.mark.parametrize(
+    "error", [httpx2.ConnectError("refused"), httpx2.ConnectTimeout("slow"), httpx2.ProxyError("502")]
+)
+async def test_while_github_cannot_be_reached_it_waits_ever_longer_up_to_an_hour(error: Exception) -> None:
+    client = client_of(Server(error), FakeContext(), TOKEN)
+    waits = [await wait_of(client.get("core", "/user")) for _ in range(100)]
+    assert waits[:4] == [timedelta(seconds=each) for each in (10, 20, 40, 80)]
+    assert waits[-1] == timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    "answered",
+    [
+        *(httpx2.ReadError("reset"), httpx2.RemoteProtocolError("cut"), httpx2.ReadTimeout("slow")),
+        *(httpx2.Response(status, content=b"<html>Unicorn!</html>") for status in (500, 502, 503, 504)),
+        httpx2.Response(200, content=b"<html>"),
+        httpx2.Response(200, content=b'{"data": {"c0": {"repositoryCount"'),
+        answer(200, {"errors": [{"message": "Something went wrong"}]}),
+        answer(200, {"data": None}),
+        answer(200, []),
+        answer(400, {"message": "Problems parsing JSON"}),
+    ],
+)
+async def test_what_is_no_answer_is_a_failure_that_is_asked_again(answered: httpx2.Response | Exception) -> None:
+    context = FakeContext()
+    with pytest.raises(GitHubFailed):
+        await client_of(Server(answered), context, TOKEN).graphql("query { viewer { login } }", {})
+    assert not context.closed
+
+
+async def test_a_redirection_is_followed_and_the_new_name_is_what_comes() -> None:
+    real = simulated()
+    former = real.github.world.name_of(1)
+    real.github.world.rename(1, "new/name")
+
+    def respond(request: httpx2.Request) -> httpx2.Response:
+        told = real.github.handle(Request(request.method, str(request.url), dict(request.headers.items())))
+        return httpx2.Response(told.status, headers=dict(told.headers), content=told.body)
+
+    context = FakeContext()
+    response = await client_of(Server(respond), context, "a1").get("core", f"/repos/{former}")
+    assert (response.status_code, response.json()["full_name"]) == (200, "new/name")
+    assert len(context.taken) == 2
+
+
+@pytest.mark.parametrize(
+    "location", ["https://evil.example/user", "http://api.github.com/user", "https://api.github.com:444/user"]
+)
+async def test_a_redirection_leads_no_token_to_another_place(location: str) -> None:
+    server = Server(answer(301, {"message": "Moved"}, location=location))
+    response = await client_of(server, FakeContext(), TOKEN).get("core", "/repos/a/b")
+    assert response.status_code == 301
+    assert len(server.requests) == 1
+
+
+async def test_redirections_in_a_circle_come_to_an_end() -> None:
+    server = Server(answer(301, {"message": "Moved"}, location="/repos/a/b"))
+    response = await client_of(server, FakeContext(), TOKEN).get("core", "/repos/a/b")
+    assert response.status_code == 301
+    assert len(server.requests) == 4
+
+
+async def test_a_used_up_quota_is_waited_for_beside_the_limit_that_came_with_it() -> None:
+    context = FakeContext()
+    reset = str(int((context.time + timedelta(minutes=40)).timestamp()))
+    headers = {"retry_after": "5", "x_ratelimit_remaining": "0", "x_ratelimit_reset": reset}
+    wait = await wait_of(client_of(Server(answer(403, **headers)), context, TOKEN).get("core", "/user"))
+    assert wait == timedelta(seconds=6)
+    assert [(kind, duration > 30 * MINUTE) for _, kind, duration in context.closed] == [("core", True), ("", False)]
+
+
+async def test_a_refused_token_is_not_used_again_and_the_next_one_is() -> None:
+    server, context = Server(answer(401, {"message": "Bad credentials"}), answer()), FakeContext()
+    client = client_of(server, context, TOKEN, OTHER)
+    assert await wait_of(client.get("core", "/user")) == timedelta(0)
+    await client.get("core", "/user")
+    assert [request.headers["authorization"] for request in server.requests] == [f"Bearer {TOKEN}", f"Bearer {OTHER}"]
+    assert context.notes == {TOKEN: "refused"}
+
+
+# --- whose a token is ---
+
+
+async def test_each_token_is_asked_once_and_those_of_one_account_go_together() -> None:
+    server, context = Server(answer(body={"login": "ann"}), answer(body={"login": "ann"})), FakeContext()
+    for _ in range(2):
+        assert await source_of(server, TOKEN, OTHER, TOKEN).accounts(context) == ["ann"]
+    assert len(server.requests) == 2
+    assert not any(TOKEN in text or OTHER in text for note in context.notes.items() for text in note)
+
+
+@pytest.mark.parametrize(
+    "answered",
+    [
+        *(httpx2.ConnectError("down"), httpx2.ReadError("reset"), answer(502), httpx2.Response(200, content=b"<html>")),
+        *(answer(403, {"message": "You have exceeded a secondary rate limit"}), answer(429), answer(200, [])),
+        *(answer(200, {"message": "Server Error"}), answer(404, {"message": "Not Found"})),
+    ],
+)
+async def test_when_it_cannot_be_told_whose_a_token_is_the_crawl_waits(answered: httpx2.Response | Exception) -> None:
+    context = FakeContext()
+    source = source_of(Server(answered, answer(body={"login": "ann"})), TOKEN)
+    assert timedelta(0) < await wait_of(source.accounts(context)) <= MINUTE
+    assert await source.accounts(context) == ["ann"]
+
+
+async def test_a_token_that_is_refused_at_first_leaves_the_others(logged: Logged) -> None:
+    def respond(request: httpx2.Request) -> httpx2.Response:
+        is_good = request.headers["authorization"] == f"Bearer {OTHER}"
+        return answer(body={"login": "bob"}) if is_good else answer(401, {"message": "Bad credentials"})
+
+    source, context = source_of(Server(respond), TOKEN, OTHER), FakeContext()
+    assert await wait_of(source.accounts(context)) == timedelta(0)
+    assert await source.accounts(context) == ["bob"]
+    assert logged.count("token_refused") == 1
+    assert not any(TOKEN in str(each) for each in logged.records("token_refused"))
+
+
+async def test_without_a_token_it_is_said_once(logged: Logged) -> None:
+    source, context = source_of(Server(answer())), FakeContext()
+    for _ in range(3):
+        assert await source.accounts(context) == [ANONYMOUS]
+    assert logged.count("no_token", log_level="warning") == 1
