@@ -25,7 +25,7 @@ _DIGITS = 9
 _LONGEST_TEXT = 300
 _SECONDARY = ("secondary rate limit", "abuse detection", "secondary-rate-limits", "abuse-rate-limits")
 """In messages, then in addresses of the documentation; the messages changed once, the addresses twice."""
-_PRIMARY = ("rate limit exceeded", "rate limit already exceeded")
+_PRIMARY = ("rate limit exceeded", "rate limit already exceeded", "number of login attempt")
 _LIMIT_TYPES = ("RATE_LIMITED", "RATE_LIMIT")
 
 

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
 import json
-import os
 import re
-import subprocess
-import sys
-import tarfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -20,34 +12,12 @@ from graphql import BreakingChange, build_schema, find_breaking_changes
 from graphql.utilities import BreakingChangeType
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
-from benchmarks.quality.registries import FetchError, Package, fetch, read
-from tests.made_once import made_once, shared_temporary_folder
+from tests.published import FETCHED_S, GRAPHQL, OPENAPI, Recorded, published, recorded_by_github3, repositories_in
 from tests.simulated_github.client import Client, content, simulated
 from tests.simulated_github.graphql import SCHEMA
 from tests.simulated_github.world import Shape
 
-OPENAPI = Package("npm", "@octokit/openapi", "23.0.2")
-GRAPHQL = Package("npm", "@octokit/graphql-schema", "15.26.1")
-RECORDINGS = "github3.py==4.0.1"
-FETCHED_S = 300
-
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2 * FETCHED_S), pytest.mark.xdist_group("published")]
-
-
-def unavailable(reason: object) -> None:
-    """In continuous integration nothing may be missing."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(str(reason))
-    pytest.skip(str(reason))
-
-
-def published(package: Package, file: str, factory: pytest.TempPathFactory) -> bytes:
-    """A file of a package, fetched once in a run of the tests."""
-    try:
-        archive = fetch(package, shared_temporary_folder(factory) / "published")
-    except FetchError as error:
-        unavailable(error)
-    return next(text for name, text in read(archive) if name == file)
 
 
 # --- REST: GitHub's OpenAPI description ---
@@ -145,51 +115,10 @@ def test_the_schema_is_a_part_of_github_s(tmp_path_factory: pytest.TempPathFacto
 # --- recordings of the real API ---
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """Of one answer."""
-
-    headers: Mapping[str, str]
-    content: Any
-
-
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> list[Recorded]:
     """What github3.py's tests recorded."""
-
-    def download(folder: Path) -> None:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "github3.py"]
-        command += ["--dest", str(folder), RECORDINGS]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=FETCHED_S, check=False)
-        if done.returncode:
-            unavailable(f"{RECORDINGS} cannot be fetched: {done.stderr.strip().splitlines()[-1]}")
-
-    folder = made_once(shared_temporary_folder(tmp_path_factory) / "recordings", download)
-    return list(read_recordings(next(folder.glob("*.tar.gz"))))
-
-
-def read_recordings(archive: Path) -> Iterator[Recorded]:
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            file = tar.extractfile(member) if "/cassettes/" in member.name and member.isfile() else None
-            if file is not None:
-                for exchange in json.load(file)["http_interactions"]:
-                    response = exchange["response"]
-                    headers = {name.lower(): first(value) for name, value in response["headers"].items()}
-                    yield Recorded(headers, content_of(response["body"]))
-
-
-def first(value: str | list[str]) -> str:
-    return value if isinstance(value, str) else value[0]
-
-
-def content_of(body: Mapping[str, str]) -> Any:
-    """None if it is no JSON."""
-    raw = base64.b64decode(body["base64_string"]) if "base64_string" in body else body["string"].encode()
-    try:
-        return json.loads(gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw)
-    except ValueError:
-        return None
+    return list(recorded_by_github3(tmp_path_factory))
 
 
 @pytest.fixture(scope="module")
@@ -198,16 +127,6 @@ def repositories(answers: list[Recorded]) -> list[dict[str, Any]]:
     found = [one for answer in answers for one in repositories_in(answer.content)]
     assert len(found) > 500
     return found
-
-
-def repositories_in(answer: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(answer, list):
-        for one in answer:
-            yield from repositories_in(one)
-    elif isinstance(answer, dict):
-        if "full_name" in answer and "stargazers_count" in answer:
-            yield answer
-        yield from repositories_in(answer.get("items"))
 
 
 def items(client: Client) -> list[dict[str, Any]]:
