@@ -22,6 +22,7 @@ from codelupe import (
 from codelupe_crawler.opt_out import OptOutList, OptOutUnreadable
 from codelupe_crawler.settings import CrawlerSettings
 from codelupe_events import RepoChanged, RepoDescribed, RepoDiscovered, RepoGone
+from codelupe_git.credentials import without_credential
 
 SQL = load_queries("codelupe_sql", "crawler")
 _DESCRIPTION_CHARACTERS = 1000
@@ -150,11 +151,13 @@ def completed(fresh: Repository, known: Any) -> Repository:
 
 
 def storable_repository(repository: Repository) -> Repository:
-    """The repository with U+FFFD for the characters that Postgres cannot hold, and its description cut short."""
+    """The repository with U+FFFD for the characters that Postgres cannot hold, its description cut short, and its URL
+    without credentials.
+    """
     clean = replace(repository, **{each.name: _storable(getattr(repository, each.name)) for each in fields(repository)})
-    if clean.description is None:
-        return clean
-    return replace(clean, description=clean.description[:_DESCRIPTION_CHARACTERS])
+    url, _ = without_credential(clean.url)
+    description = None if clean.description is None else clean.description[:_DESCRIPTION_CHARACTERS]
+    return replace(clean, url=url, description=description)
 
 
 def _storable(value: Any) -> Any:

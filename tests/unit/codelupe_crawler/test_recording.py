@@ -31,3 +31,8 @@ def test_values_other_than_text_are_left_alone() -> None:
 def test_a_value_of_the_wrong_type_is_refused() -> None:
     with pytest.raises(msgspec.ValidationError):
         storable_repository(replace(PLAIN, stars="many")).to_event(RepoDiscovered)  # type: ignore[arg-type]
+
+
+def test_credentials_in_an_address_are_left_out() -> None:
+    told = storable_repository(replace(PLAIN, url="https://user:planted-token@host/a/b.git"))
+    assert told.url == "https://host/a/b.git"
