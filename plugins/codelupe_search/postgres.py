@@ -67,7 +67,7 @@ class PostgresIndex:
             *((None, None, None) if cursor is None else _place(cursor)),
             limit,
         )
-        return [_hit(row, sort) for row in rows]
+        return [_hit(dict(row), sort) for row in rows]
 
     async def _write(self, documents: Sequence[SearchDocument], *, repeat: bool) -> None:
         newest: dict[str, Entry] = {}
@@ -92,8 +92,7 @@ def _place(cursor: Cursor) -> tuple[float, str, str]:
     )
 
 
-def _hit(row: Mapping[str, Any], sort: SearchSort) -> SearchHit:
-    values = dict(row)
+def _hit(values: dict[str, Any], sort: SearchSort) -> SearchHit:
     weight, label = values.pop("weight"), values.pop("label")
     cursor = Cursor(sort=sort, key=label if sort == "name" else weight, repository_id=values["repository_id"])
     return SearchHit(**{**values, "topics": tuple(values["topics"])}, cursor=cursor.encode())

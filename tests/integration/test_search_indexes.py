@@ -126,7 +126,9 @@ async def test_texts_of_any_length_are_taken(index: SearchIndex) -> None:
     await index.index(
         documents(
             repository(1, description=long, topics=(long,)),
-            repository(2, full_name=endless, language=endless, licence=endless, topics=(endless,) * 500, stars=2**31 - 1),
+            repository(
+                2, full_name=endless, language=endless, licence=endless, topics=(endless,) * 500, stars=2**31 - 1
+            ),
             repository(3, description=endless),
         )
     )

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("search")
 
-_MOST_BYTES = 5 * 1024 * 1024
-"""Of a request; Elasticsearch takes 100 MiB, and advises 5 to 15."""
+_MOST_BYTES = 1_000_000
+"""Of a request: what can be sent at once without holding up others, and enough for a thousand repositories."""
 _STALE = 409
 _MISSING = 404
 _TOO_LARGE = 413
@@ -82,46 +82,57 @@ async def write_all(client: AsyncElasticsearch, writes: Sequence[Write], targets
         ApiError, TransportError: of a request as a whole.
     """
     outcome = Outcome()
-    for chunk in _chunks(writes, len(targets)):
-        await _send(client, chunk, targets, outcome)
+    for chunk in _chunks([_Lines.of(write, targets) for write in writes]):
+        await _send(client, chunk, outcome)
     return outcome
 
 
-def _chunks(writes: Sequence[Write], times: int) -> Iterator[list[Write]]:
-    chunk: list[Write] = []
+@dataclass(frozen=True, kw_only=True)
+class _Lines:
+    """What a request says of one document."""
+
+    id: str
+    body: bytes
+
+    @classmethod
+    def of(cls, write: Write, targets: Sequence[str]) -> _Lines:
+        return cls(id=write.id, body=b"".join(_action(write, target) + write.source + b"\n" for target in targets))
+
+
+def _chunks(documents: Sequence[_Lines]) -> Iterator[list[_Lines]]:
+    chunk: list[_Lines] = []
     size = 0
-    for write in writes:
-        bytes_ = len(write.source) * times
-        if chunk and size + bytes_ > _MOST_BYTES:
+    for each in documents:
+        if chunk and size + len(each.body) > _MOST_BYTES:
             yield chunk
             chunk, size = [], 0
-        chunk.append(write)
-        size += bytes_
+        chunk.append(each)
+        size += len(each.body)
     if chunk:
         yield chunk
 
 
-async def _send(client: AsyncElasticsearch, chunk: Sequence[Write], targets: Sequence[str], outcome: Outcome) -> None:
+async def _send(client: AsyncElasticsearch, chunk: Sequence[_Lines], outcome: Outcome) -> None:
     from elasticsearch import ApiError
 
-    lines = [line for write in chunk for target in targets for line in _lines(write, target)]
     try:
+        lines: Any = b"".join(each.body for each in chunk)  # the client also takes what is encoded, and does not say so
         answer = await client.bulk(operations=lines)
     except ApiError as error:
         if error.status_code != _TOO_LARGE:
             raise
         if len(chunk) == 1:
-            outcome.refused[chunk[0].id] = f"its document of {len(chunk[0].source):,} bytes is too large"
+            outcome.refused[chunk[0].id] = f"its document of {len(chunk[0].body):,} bytes is too large"
             return
         for half in (chunk[: len(chunk) // 2], chunk[len(chunk) // 2 :]):
-            await _send(client, half, targets, outcome)
+            await _send(client, half, outcome)
         return
     if answer["errors"]:
         for item in answer["items"]:
             _sort_out(item["index"], outcome)
 
 
-def _lines(write: Write, target: str) -> tuple[bytes, bytes]:
+def _action(write: Write, target: str) -> bytes:
     action = {
         "_index": target,
         "_id": write.id,
@@ -129,7 +140,7 @@ def _lines(write: Write, target: str) -> tuple[bytes, bytes]:
         "version_type": "external",
         "require_alias": True,
     }
-    return _encode({"index": action}), write.source
+    return _encode({"index": action}) + b"\n"
 
 
 def _sort_out(item: dict[str, Any], outcome: Outcome) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
@@ -24,9 +25,10 @@ class ElasticsearchUnavailable(RetryLater, CodelupeError):
 
     code = "elasticsearch-unavailable"
     exit_code = 69
+    pause_seconds = 5.0
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message, after=timedelta(seconds=5), counts=False)
+        super().__init__(message, after=timedelta(seconds=self.pause_seconds), counts=False)
         self.hint = hint
 
 
@@ -62,6 +64,7 @@ async def connected(settings: ElasticsearchSettings) -> AsyncIterator[AsyncElast
         raise ElasticsearchSetupWrong(
             f"the client of Elasticsearch is not installed ({error})", hint="pip install 'codelupe[elasticsearch]'"
         ) from error
+    logging.getLogger("elastic_transport").setLevel(logging.ERROR)  # what it warns of is in the errors below
     with translated(settings):
         async with AsyncElasticsearch(list(settings.urls), **_options(settings)) as client:
             yield client

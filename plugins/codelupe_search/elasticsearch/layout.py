@@ -78,8 +78,8 @@ async def find_layout(client: AsyncElasticsearch, settings: ElasticsearchSetting
                     f"the alias {alias} leads to {found[alias]} and to {name}", hint="Remove it from one of the two."
                 )
             found[alias] = name
-        if checked:
-            _require_mapping(name, index["mappings"])
+    for name in found.values() if checked else ():
+        _require_mapping(name, answer.body[name]["mappings"])
     return Layout(
         live=found.get(aliases[0]),
         building=found.get(aliases[1]),

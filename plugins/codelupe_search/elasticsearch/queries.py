@@ -18,9 +18,7 @@ _ORDERS: dict[SearchSort, dict[str, str]] = {
 }
 
 
-def search_body(
-    query: Query, limit: int, where: Conditions, sort: SearchSort, after: Cursor | None
-) -> dict[str, Any]:
+def search_body(query: Query, limit: int, where: Conditions, sort: SearchSort, after: Cursor | None) -> dict[str, Any]:
     """The parameters of the search."""
     body: dict[str, Any] = {
         "query": _ranked(query, where),
@@ -36,7 +34,7 @@ def search_body(
 
 
 def _ranked(query: Query, where: Conditions) -> dict[str, Any]:
-    """A wanted term counts by the best field that has it; the sum is multiplied by the logarithm of the stars plus 2."""
+    """A wanted term counts by the best field that has it; the sum, times the logarithm of 2 plus the stars."""
     alternatives = [_all_of(alternative) for alternative in query.alternatives]
     matches = {"bool": {"should": alternatives, "minimum_should_match": 1}}
     wanted = [_weighed(words) for words in query.wanted]

@@ -117,14 +117,14 @@ async def _held(database: Database, settings: ElasticsearchSettings) -> AsyncIte
 
 
 async def _begin(client: AsyncElasticsearch, settings: ElasticsearchSettings) -> str:
+    """Make a new index, under a name that no other one has had as long as there was any."""
     await put_template(client, settings)
+    existing = await client.indices.get(index=f"{settings.alias}-v*", ignore_unavailable=True)
+    new = name_of(1 + max((number_of(name, settings) or 0 for name in existing.body), default=0), settings)
     left_over = (await find_layout(client, settings, checked=False)).building
     if left_over is not None:
         await client.indices.delete(index=left_over, ignore_unavailable=True)
         log.warning("left_over_index_removed", index=left_over)
-    existing = await client.indices.get(index=f"{settings.alias}-v*", ignore_unavailable=True)
-    highest = max((number_of(name, settings) or 0 for name in existing.body), default=0)
-    new = name_of(highest + 1, settings)
     made = await client.indices.create(index=new, aliases={building_alias(settings): {}})
     if not made["acknowledged"]:
         raise ElasticsearchUnavailable(f"not all nodes know the new index {new} yet")
