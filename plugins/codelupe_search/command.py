@@ -18,9 +18,11 @@ from codelupe.commands import AsJson, ConfigFile, Profile, Session, err, out, pr
 class _QueryOrCommand(TyperGroup):
     """Whatever is no command of this group is a query."""
 
+    default_command = "query"
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         is_query = bool(args) and args[0] not in self.commands and args[0] != "--help"
-        return super().parse_args(ctx, ["query", *args] if is_query else args)
+        return super().parse_args(ctx, [self.default_command, *args] if is_query else args)
 
 
 app = typer.Typer()
