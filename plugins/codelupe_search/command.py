@@ -110,8 +110,8 @@ def _in_utc(moment: datetime) -> datetime:
 
 def _show(hits: list[SearchHit]) -> None:
     print_table(
-        ["repository", "language", "licence", "stars", "description"],
-        [(hit.full_name, hit.language, hit.licence, hit.stars, hit.description) for hit in hits],
+        ["repository", "language", "stars", "description"],
+        [(hit.full_name, hit.language, hit.stars, hit.description) for hit in hits],
     )
 
 
