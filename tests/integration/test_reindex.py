@@ -20,7 +20,7 @@ from elasticsearch import AsyncElasticsearch
 import codelupe_search
 from codelupe import FOR_EVER, Database, SearchDocument
 from codelupe.daemon import Daemon
-from codelupe.log import EventLog
+from codelupe.log import Entry, EventLog
 from codelupe.log.partitions import list_partitions
 from codelupe.log.retention import RetentionPolicy, apply_retention
 from codelupe_events import Event, RepoChanged, RepoDescribed, RepoDiscovered, RepoForgotten, RepoGone
@@ -468,7 +468,7 @@ async def test_what_the_log_no_longer_holds_is_taken_from_the_table_of_repositor
 
 
 async def test_a_reindex_tells_how_far_it_is(setting: Setting) -> None:
-    await setting.handle(*(discovered(number) for number in range(2500)))
+    await setting.log.publish_all([Entry(event=discovered(number)) for number in range(2500)])
     told: list[tuple[int, int]] = []
     await setting.index.reindex(lambda position, end: told.append((position, end)))
     assert [position for position, _ in told] == sorted(position for position, _ in told)

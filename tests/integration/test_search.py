@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 import codelupe_search
-from codelupe import Database, SearchIndex
+from codelupe import Database, SearchFilter, SearchIndex
 from codelupe.log import EventLog
+from codelupe.postgres.migrate import migrate, own_migrations
 from codelupe_events import Event, RepoChanged, RepoDiscovered, RepoForgotten, RepoGone
+from codelupe_search.postgres import PostgresIndex
 from tests.conftest import RunUntilIdle
 from tests.elasticsearch import Server
-from tests.search_indexes import KINDS, PromptIndex, make_index
+from tests.integration.servers import empty_database
+from tests.search_indexes import KINDS, PromptIndex, documents, make_index, repository
 
 pytestmark = pytest.mark.anyio
 
@@ -122,3 +126,44 @@ async def test_what_is_kept_of_a_removed_repository_is_its_id_and_the_version(
     else:
         [row] = await database.fetch("select row_to_json(repository_search)::text as json from repository_search")
         assert "secret" not in row["json"]
+
+
+OLD_DOCUMENT = """
+    setweight(to_tsvector('simple', concat_ws(
+        ' ', full_name, replace(full_name, '/', ' '), regexp_replace(full_name, '[/_.-]+', ' ', 'g'))), 'A')
+    || setweight(to_tsvector('simple', coalesce(description, '')), 'C')
+"""
+"""What the search plugin wrote up to the migration 0019."""
+
+
+async def test_what_an_earlier_version_indexed_is_found_and_filtered_and_replaced_by_what_is_new(
+    postgres_url: str,
+) -> None:
+    async with empty_database(postgres_url) as url, Database(url) as database:
+        await migrate(database, [one for one in own_migrations() if one.number < 20])
+        await database.execute(
+            "insert into repositories"
+            " (id, source, full_name, url, revision, language, licence, stars, topics, pushed_at)"
+            " select 'local:' || n, 'local', 'tokio-rs/axum' || n, 'https://host', '1', 'Rust', 'MIT', n, '{Async}',"
+            " timestamptz '2026-01-01Z' + n * interval '1 day' from generate_series(1, 4) as n"
+        )
+        await database.execute(
+            "insert into repository_search (repository_id, full_name, description, language, stars, document)"
+            f" select id, full_name, description, language, stars, {OLD_DOCUMENT} from repositories"
+        )
+        await database.execute(
+            "insert into forgotten (repository_id, full_name, url, forgotten_by, reason) values"
+            " ('local:4', 'n', 'u', 'me', '')"
+        )
+        await migrate(database, own_migrations())
+        index = PostgresIndex(database)
+        where = SearchFilter(languages=("rust",), topics=("async",), licences=("mit",), min_stars=2)
+        hits = await index.search("tokio-rs", 10, where=where, sort="pushed")
+        assert [(hit.repository_id, hit.url, hit.topics) for hit in hits] == [
+            ("local:3", "https://host", ("Async",)),
+            ("local:2", "https://host", ("Async",)),
+        ]
+        await index.index(documents(repository("x"), version=1))
+        late = replace(repository("x"), source="local", external_id="4")
+        await index.index(documents(late, replace(late, external_id="3"), version=1))
+        assert [hit.repository_id for hit in await index.search("owner", 10)] == ["local:3", "test:x"]
