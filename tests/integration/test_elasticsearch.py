@@ -222,6 +222,7 @@ async def test_a_server_that_never_answers_is_given_up(index: PromptIndex, proxy
     held[0].let_go.set()
 
 
+@pytest.mark.slow
 async def test_elasticsearch_is_away_for_ten_minutes_while_5000_repositories_are_found(
     tmp_path: Path,
     database: Database,

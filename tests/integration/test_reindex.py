@@ -252,6 +252,7 @@ async def test_what_was_recorded_before_and_is_handled_after_the_swap_changes_no
     await setting.require_whole()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 async def test_an_index_is_whole_after_each_of_several_reindexes_under_way_with_two_daemons(
     setting: Setting, processes: Processes, seed: int

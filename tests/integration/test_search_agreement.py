@@ -130,6 +130,7 @@ async def ids(index: SearchIndex, query: str, limit: int, where: SearchFilter | 
     return [hit.repository_id for hit in await index.search(query, limit, where=where)]
 
 
+@pytest.mark.slow
 async def test_the_first_ten_of_twenty_queries_and_all_that_filters_let_pass(
     both: tuple[SearchIndex, SearchIndex], corpus: list[Repository]
 ) -> None:
