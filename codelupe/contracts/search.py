@@ -12,7 +12,7 @@ from codelupe.contracts.repositories import Repository
 SearchSort = Literal["relevance", "stars", "pushed", "name"]
 """By what hits are ordered: names from A to Z, everything else from the greatest down; equals by their ids."""
 
-FOR_EVER = 2**62
+FOR_EVER: int = 2**62
 """The version of a removal after which nothing brings the repository back; no log gets that long."""
 
 
