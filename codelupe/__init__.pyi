@@ -2,7 +2,7 @@ from .config.directories import Directories
 from .contracts.boundary import ContributionFailed
 from .contracts.files import FileRule, Objection, Score, Scorer, SourceFile
 from .contracts.repositories import Repository, RepositoryRule, RepositorySource
-from .contracts.search import SearchHit, SearchIndex
+from .contracts.search import FOR_EVER, SearchDocument, SearchFilter, SearchHit, SearchIndex, SearchSort
 from .contracts.sources import (
     Budget,
     Gone,
@@ -34,6 +34,7 @@ from .work.retry import RetryPolicy
 from .work.subscriptions import BatchSubscription, Job, Service, Subscription
 
 __all__ = [
+    "FOR_EVER",
     "AtomicFile",
     "BatchContext",
     "BatchSubscription",
@@ -71,8 +72,11 @@ __all__ = [
     "RetryPolicy",
     "Score",
     "Scorer",
+    "SearchDocument",
+    "SearchFilter",
     "SearchHit",
     "SearchIndex",
+    "SearchSort",
     "Service",
     "Slice",
     "SourceContext",

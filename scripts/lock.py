@@ -21,7 +21,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
 LOCK = ROOT / "requirements.lock"
-EXTRAS = "embedded,train,archive,decontamination,ray,bench,dev"
+EXTRAS = "embedded,train,archive,decontamination,elasticsearch,ray,bench,dev"
 _CUDA = ("nvidia-", "cuda-", "triton")
 
 

@@ -34,6 +34,7 @@ from codelupe.work.timings import DEFAULT, Timings
 from codelupe_events import Event, RepoDiscovered
 from codelupe_trainer.base_models import packaged_gguf
 from tests.clock import Clock
+from tests.elasticsearch import Server
 from tests.logged import Logged
 from tests.made_once import made_once, shared_temporary_folder
 from tests.postgres_version import check_version, choose_version
@@ -127,6 +128,13 @@ async def database_url(postgres_url: str) -> AsyncIterator[str]:
 async def database(database_url: str) -> AsyncIterator[Database]:
     """A connected fresh migrated database."""
     async with Database(database_url) as it:
+        yield it
+
+
+@pytest.fixture(scope="session")
+def elasticsearch_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Running; each worker has its own. A test that stops it makes one for itself."""
+    with Server(tmp_path_factory.mktemp("elasticsearch")) as it:
         yield it
 
 

@@ -38,7 +38,7 @@ from codelupe.contracts.answers import (
 )
 from codelupe.contracts.files import FileRule, Objection, Score, Scorer, SourceFile
 from codelupe.contracts.repositories import Repository, RepositoryRule
-from codelupe.contracts.search import SearchHit, SearchIndex
+from codelupe.contracts.search import SearchDocument, SearchHit, SearchIndex
 from codelupe.contracts.sources import Page, PagedSource, Slice, Source, SourceContext, SourceSession, Want
 from codelupe.errors import CodelupeError, DatabaseUnavailable, LeaseLost, Reject, RetryLater
 from codelupe_events import Reason
@@ -401,17 +401,17 @@ class _Session:
 class _SearchIndex(_Guarded):
     kind = "search index"
 
-    async def index(self, repositories: Sequence[Repository]) -> None:
-        with self._awaited(f"{len(repositories)} repositories to index"):
-            await self._inner.index(repositories)
+    async def index(self, documents: Sequence[SearchDocument]) -> None:
+        with self._awaited(f"{len(documents)} repositories to index"):
+            await self._inner.index(documents)
 
-    async def remove(self, repository_ids: Sequence[str]) -> None:
-        with self._awaited(f"{len(repository_ids)} repositories to remove"):
-            await self._inner.remove(repository_ids)
+    async def remove(self, versions: Mapping[str, int]) -> None:
+        with self._awaited(f"{len(versions)} repositories to remove"):
+            await self._inner.remove(versions)
 
-    async def search(self, query: str, limit: int) -> list[SearchHit]:
+    async def search(self, query: str, limit: int, **options: Any) -> list[SearchHit]:
         with self._awaited(f"the query {query!r}"):
-            hits = await self._inner.search(query, limit)
+            hits = await self._inner.search(query, limit, **options)
             if not isinstance(hits, list) or not all(isinstance(hit, SearchHit) for hit in hits):
                 raise self._failed(f"the query {query!r}", unexpected(hits, "a list of SearchHit"))
             return hits

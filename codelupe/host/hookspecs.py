@@ -24,7 +24,7 @@ are put back. ``os._exit`` ends the process: no host can survive that.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.resources.abc import Traversable
 
 import pluggy
@@ -131,8 +131,8 @@ def codelupe_scorers(settings: BaseModel) -> Iterable[Scorer]:
 
 
 @hookspec
-def codelupe_search_index(settings: BaseModel, database: Database) -> SearchIndex:
-    """A search index over discovered repositories; the setting ``search_index`` chooses one by its name."""
+def codelupe_search_index(settings: BaseModel, database: Database) -> SearchIndex | Sequence[SearchIndex]:
+    """One search index over discovered repositories, or several; the setting ``search_index`` chooses by name."""
 
 
 @hookspec

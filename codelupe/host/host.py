@@ -217,7 +217,7 @@ class Host:
             or [],
             file_rules=ask("codelupe_file_rules", partial(_guarded, plugin, FileRule, guard_file_rule)) or [],
             scorers=ask("codelupe_scorers", partial(_guarded, plugin, Scorer, guard_scorer)) or [],
-            search_indexes=ask("codelupe_search_index", partial(_search_index, plugin)) or {},
+            search_indexes=ask("codelupe_search_index", partial(_search_indexes, plugin)) or {},
             executors=ask("codelupe_executors", partial(_executors, plugin)) or {},
             status_sections=ask("codelupe_status_sections", partial(self._sections, plugin)) or [],
         )
@@ -327,9 +327,13 @@ def _guarded(plugin: Plugin, kind: Any, guard: Callable[[str, Any], Any], offere
     return [guard(plugin.name, each) for each in _all(kind, offered)]
 
 
-def _search_index(plugin: Plugin, offered: Any) -> dict[str, SearchIndex]:
-    index = guard_search_index(plugin.name, _checked(offered, SearchIndex))
-    return {index.name: index}
+def _search_indexes(plugin: Plugin, offered: Any) -> dict[str, SearchIndex]:
+    several = offered if isinstance(offered, list | tuple) else [offered]
+    indexes = _guarded(plugin, SearchIndex, guard_search_index, several)
+    found = {index.name: index for index in indexes}
+    if len(found) < len(indexes):
+        raise ValueError("offered two search indexes with the same name")
+    return found
 
 
 def _executors(plugin: Plugin, offered: Iterable[Any]) -> dict[str, Executor]:

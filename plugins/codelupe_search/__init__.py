@@ -1,21 +1,29 @@
-"""The search index in Postgres, and the subscription that keeps whichever index is chosen up to date."""
+"""The search indexes, in Postgres and in Elasticsearch, and the subscription that keeps the chosen one up to date."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from codelupe import BatchContext, BatchSubscription, Database, Repository, hookimpl
-from codelupe_events import RepoDiscovered, RepoForgotten
+from codelupe import BatchContext, BatchSubscription, Database, SearchIndex, hookimpl
+from codelupe_events import Event
+from codelupe_search.elasticsearch import ElasticsearchIndex
+from codelupe_search.history import EVENTS, Changes
 from codelupe_search.postgres import PostgresIndex
+from codelupe_search.settings import SearchSettings
 
 if TYPE_CHECKING:
     import typer
 
 
 @hookimpl
-def codelupe_search_index(database: Database) -> PostgresIndex:
-    return PostgresIndex(database)
+def codelupe_settings() -> type[SearchSettings]:
+    return SearchSettings
+
+
+@hookimpl
+def codelupe_search_index(settings: SearchSettings, database: Database) -> Sequence[SearchIndex]:
+    return [PostgresIndex(database), ElasticsearchIndex(settings.elasticsearch, database)]
 
 
 @hookimpl
@@ -27,15 +35,11 @@ def codelupe_commands() -> typer.Typer:
 
 @hookimpl
 def codelupe_subscriptions() -> Iterable[BatchSubscription]:
-    return [BatchSubscription(name="index", events=(RepoDiscovered, RepoForgotten), handler=index)]
+    return [BatchSubscription(name="index", events=EVENTS, handler=index, dead_letter_blocks_stream=False)]
 
 
-async def index(events: Sequence[RepoDiscovered | RepoForgotten], context: BatchContext) -> None:
+async def index(events: Sequence[Event], context: BatchContext) -> None:
     """Bring the chosen index up to date. It may lie outside the transaction: indexing twice changes nothing."""
-    last = {event.repository_id: event for event in events}
-    forgotten = [event.repository_id for event in last.values() if isinstance(event, RepoForgotten)]
-    await context.search_index.index(
-        [Repository.from_event(event) for event in last.values() if isinstance(event, RepoDiscovered)]
-    )
-    if forgotten:
-        await context.search_index.remove(forgotten)
+    positions = [recorded.position for recorded in await context.recorded()]
+    changes = Changes.of(zip(positions, events, strict=True))
+    await changes.write(context.search_index.index, context.search_index.remove)

@@ -6,7 +6,7 @@ unnecessary, so that either change fails.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, assert_type
@@ -15,6 +15,7 @@ import typer
 from pydantic import BaseModel
 
 from codelupe import (
+    FOR_EVER,
     BatchContext,
     BatchSubscription,
     Connection,
@@ -36,8 +37,11 @@ from codelupe import (
     RetryPolicy,
     Score,
     Scorer,
+    SearchDocument,
+    SearchFilter,
     SearchHit,
     SearchIndex,
+    SearchSort,
     Service,
     SourceFile,
     Subscription,
@@ -175,13 +179,25 @@ class Memory:
 
     name = "memory"
 
-    async def index(self, repositories: Sequence[Repository]) -> None:
+    async def index(self, documents: Sequence[SearchDocument]) -> None:
         """Forgets them."""
+        for document in documents:
+            assert_type(document.repository, Repository)
+            assert_type(document.version, int)
 
-    async def remove(self, repository_ids: Sequence[str]) -> None:
+    async def remove(self, versions: Mapping[str, int]) -> None:
         """Has none."""
+        assert_type(FOR_EVER, int)
 
-    async def search(self, query: str, limit: int) -> list[SearchHit]:
+    async def search(
+        self,
+        query: str,
+        limit: int,
+        *,
+        where: SearchFilter | None = None,
+        sort: SearchSort = "relevance",
+        after: str | None = None,
+    ) -> list[SearchHit]:
         """Finds none."""
         return []
 

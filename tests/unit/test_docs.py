@@ -119,6 +119,9 @@ def _fault(commands: Any, line: str) -> str | None:
         return None
     while words and hasattr(command, "commands"):
         word = words.pop(0)
+        if (default := getattr(command, "default_command", None)) and word not in command.commands:
+            words.insert(0, word)
+            word = default
         if word.startswith("-"):
             words.insert(0, word)
             break

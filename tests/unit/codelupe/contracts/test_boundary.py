@@ -20,7 +20,7 @@ from typing import Any, cast
 import anyio
 import pytest
 
-from codelupe import Objection, Repository, RepositorySource, RetryLater, Score, SourceFile
+from codelupe import Objection, Repository, RepositorySource, RetryLater, Score, SearchFilter, SearchSort, SourceFile
 from codelupe.contracts import boundary
 from codelupe.contracts.boundary import (
     ContributionFailed,
@@ -541,20 +541,29 @@ class Index:
     def __init__(self, act: Callable[[], Any]) -> None:
         self._act = act
 
-    async def index(self, repositories: object) -> None:
+    async def index(self, documents: object) -> None:
         self._act()
 
-    async def remove(self, ids: object) -> None:
+    async def remove(self, versions: object) -> None:
         self._act()
 
-    async def search(self, query: str, limit: int) -> Any:
+    async def search(
+        self,
+        query: str,
+        limit: int,
+        *,
+        where: SearchFilter | None = None,
+        sort: SearchSort = "relevance",
+        after: str | None = None,
+    ) -> Any:
+        assert (where, sort, after) in ((None, "relevance", None), (SearchFilter(min_stars=3), "name", "there"))
         return self._act()
 
 
 async def test_a_search_index_that_fails_is_named_unless_it_asks_for_later() -> None:
     for error in (ValueError("bad"), SystemExit(1), asyncio.CancelledError()):
         index = guard_search_index("acme", Index(raising(error)))
-        for call in (index.index([]), index.remove([]), index.search("q", 1)):
+        for call in (index.index([]), index.remove({}), index.search("q", 1)):
             with pytest.raises(ContributionFailed, match="the search index 'fast' of the plugin 'acme'"):
                 await call
     with pytest.raises(RetryLater):
@@ -562,11 +571,13 @@ async def test_a_search_index_that_fails_is_named_unless_it_asks_for_later() -> 
     for answer in (None, "text", [1]):
         with pytest.raises(ContributionFailed):
             await guard_search_index("acme", Index(answering(answer))).search("q", 1)
+    guarded = guard_search_index("acme", Index(answering([])))
+    assert await guarded.search("q", 1, where=SearchFilter(min_stars=3), sort="name", after="there") == []
 
 
 async def test_a_time_limit_of_the_caller_is_no_failure_of_the_contribution() -> None:
     class Slow(Index):
-        async def index(self, repositories: object) -> None:
+        async def index(self, documents: object) -> None:
             await anyio.sleep_forever()
 
     index = guard_search_index("acme", Slow(lambda: None))

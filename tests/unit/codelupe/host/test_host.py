@@ -53,6 +53,11 @@ IMPORTS = """
     from codelupe import Finding, Job, RepositoryRule, Service, StatusSection, Subscription, hookimpl
     from codelupe_events import BatchReady
     async def handle(event, context): ...
+    class Fast:
+        name = "fast"
+        async def index(self, documents): ...
+        async def remove(self, versions): ...
+        async def search(self, query, limit, *, where=None, sort="relevance", after=None): ...
 """
 
 Install = Callable[..., str]
@@ -359,6 +364,8 @@ def test_a_bad_name_is_refused(install: Install, name: str) -> None:
         ("def codelupe_file_rules(): return [object()]", "where a FileRule belongs"),
         ("def codelupe_scorers(): return {'style': 1.0}", "where a Scorer belongs"),
         ("def codelupe_search_index(): return 'elastic'", "where a SearchIndex belongs"),
+        ("def codelupe_search_index(): return ['elastic']", "offered 'elastic' where a SearchIndex belongs"),
+        ("def codelupe_search_index(): return [Fast(), Fast()]", "two search indexes with the same name"),
         ("def codelupe_executors(): return [('ray', object())]", "where a Executor belongs"),
         ("def codelupe_executors(): return ['ray']", "ValueError"),
         ("def codelupe_status_sections(): return ['files']", "where a StatusSection belongs"),
