@@ -17,7 +17,7 @@ ACCEPT = "application/vnd.github+json, application/json;q=0.9"
 _TOKEN_REFUSED = 401
 _AWAY = timedelta(seconds=10)
 """How long to wait when GitHub cannot be reached; each time in a row for twice as long."""
-_SPACING = {
+SPACING = {
     True: {"search": timedelta(seconds=60 / 29.5), "core": timedelta(seconds=0.75), "graphql": timedelta(seconds=0.75)},
     False: {"search": timedelta(seconds=60 / 9.8), "core": timedelta(seconds=61)},
 }
@@ -79,7 +79,7 @@ class GitHubClient:
             GitHubFailed: the answer did not come whole, or is an error of GitHub's own.
         """
         budget = self._context.budget(self._account, kind)
-        await budget.take(_SPACING[self.has_token][kind])
+        await budget.take(SPACING[self.has_token][kind])
         headers = {"authorization": f"Bearer {self._tokens[0]}"} if self._tokens else {}
         try:
             response = await self._http.request(method, path, headers=headers, **content)
