@@ -5,6 +5,8 @@ from .contracts.repositories import Repository, RepositoryRule, RepositorySource
 from .contracts.search import FOR_EVER, SearchDocument, SearchFilter, SearchHit, SearchIndex, SearchSort
 from .contracts.sources import (
     Budget,
+    Forecast,
+    ForecastingSource,
     Gone,
     KnownRepository,
     Page,
@@ -20,7 +22,7 @@ from .executor import ProcessExecutor
 from .executor.contract import Executor, WorkerLost
 from .host.checks import Finding
 from .host.hookspecs import hookimpl
-from .host.status_sections import StatusSection, Table, listing
+from .host.status_sections import Metric, StatusSection, Table, listing
 from .log import Entry, EventLog, Recorded
 from .observability.progress import Progress
 from .postgres import Connection, Database
@@ -51,12 +53,15 @@ __all__ = [
     "FileLock",
     "FileRule",
     "Finding",
+    "Forecast",
+    "ForecastingSource",
     "Gone",
     "HandlerContext",
     "Job",
     "JobContext",
     "KnownRepository",
     "LeaseLost",
+    "Metric",
     "Objection",
     "Page",
     "PagedSource",

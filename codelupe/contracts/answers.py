@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any, get_args
 
 import msgspec
 
 from codelupe.contracts.files import Objection, Score
 from codelupe.contracts.repositories import Repository
-from codelupe.contracts.sources import Gone, Page, Slice
+from codelupe.contracts.sources import Forecast, Gone, Page, Slice
 from codelupe_events import GoneReason, Reason, RepoDescribed
 
 _LONGEST_ID_BYTES = 900
@@ -112,6 +114,19 @@ def faults_of_accounts(answer: Any) -> str:
     if not isinstance(answer, Sequence) or isinstance(answer, str) or not answer:
         return unexpected(answer, "a list of names, one at least,")
     return _faults_of_texts(tuple(answer))
+
+
+def faults_of_forecast(answer: Any) -> str:
+    if not isinstance(answer, Forecast):
+        return unexpected(answer, "a Forecast")
+    least: Any = answer.least
+    most: Any = math.inf if answer.most is None else answer.most
+    spacing: Any = answer.spacing
+    if not is_number(least) or not is_number(most) or not 0 <= least <= most:
+        return f"it answered from {least!r} to {most!r} requests"
+    if not isinstance(spacing, timedelta) or spacing < timedelta(0):
+        return f"the spacing {spacing!r} is no time"
+    return _faults_of_texts((answer.rate,))
 
 
 def _faults_of_gone(answer: Any) -> str:

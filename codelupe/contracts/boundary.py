@@ -27,6 +27,7 @@ import anyio
 
 from codelupe.contracts.answers import (
     faults_of_accounts,
+    faults_of_forecast,
     faults_of_objection,
     faults_of_page,
     faults_of_reason,
@@ -39,7 +40,17 @@ from codelupe.contracts.answers import (
 from codelupe.contracts.files import FileRule, Objection, Score, Scorer, SourceFile
 from codelupe.contracts.repositories import Repository, RepositoryRule
 from codelupe.contracts.search import SearchDocument, SearchHit, SearchIndex
-from codelupe.contracts.sources import Page, PagedSource, Slice, Source, SourceContext, SourceSession, Want
+from codelupe.contracts.sources import (
+    Forecast,
+    ForecastingSource,
+    Page,
+    PagedSource,
+    Slice,
+    Source,
+    SourceContext,
+    SourceSession,
+    Want,
+)
 from codelupe.errors import CodelupeError, DatabaseUnavailable, LeaseLost, Reject, RetryLater
 from codelupe_events import Reason
 
@@ -386,6 +397,12 @@ class _PagedSource(_Guarded):
             return answer
 
 
+class _ForecastingSource(_PagedSource):
+    async def forecast(self, want: Want, slices: Sequence[Slice], context: SourceContext) -> Forecast:
+        subject, arguments = "its forecast", (want, slices, context)
+        return cast("Forecast", await self.answered(self._inner, subject, faults_of_forecast, "forecast", *arguments))
+
+
 class _Session:
     """A session of a source, whose failures are the source's."""
 
@@ -467,6 +484,8 @@ def guard_repository_rule(plugin: str, rule: RepositoryRule) -> RepositoryRule:
 
 
 def guard_source(plugin: str, source: Source) -> Source:
+    if isinstance(source, ForecastingSource):
+        return _ForecastingSource(plugin, source)
     return _PagedSource(plugin, source) if isinstance(source, PagedSource) else _Source(plugin, source)
 
 

@@ -78,6 +78,20 @@ class Page:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """What it takes to ask for some slices, as far as this can be told without asking."""
+
+    least: int
+    """Requests."""
+    most: int | None = None
+    """Requests, without those that have to be repeated; None where it depends on what there is."""
+    spacing: timedelta
+    """Between two requests, whichever account makes them."""
+    rate: str
+    """Says for people whose rate this is."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class KnownRepository:
     """A repository as it was recorded."""
 
@@ -165,6 +179,15 @@ class PagedSource(Protocol):
 
     def open(self, account: str, context: SourceContext) -> AbstractAsyncContextManager[SourceSession]:
         """Around the requests of one account."""
+        ...
+
+
+@runtime_checkable
+class ForecastingSource(PagedSource, Protocol):
+    """A source that can tell what a crawl will take, for ``codelupe crawl --dry-run``."""
+
+    async def forecast(self, want: Want, slices: Sequence[Slice], context: SourceContext) -> Forecast:
+        """Of the slices that :meth:`plan` has made; this makes no request either."""
         ...
 
 

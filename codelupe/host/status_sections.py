@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -37,6 +38,7 @@ _CONNECTIONS = 2
 _DATA = "its data"
 _MOST_ROWS = 10_000
 _LONGEST_FAULT = 500
+_METRIC_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _PYTHONS_OWN = {type(None), bool, str, float, Decimal}
 
 
@@ -50,14 +52,28 @@ class Table:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Metric:
+    """Figures for Prometheus, which knows them as ``codelupe_<section>_<name>``.
+
+    All samples have the same labels. A counter grows, and begins again at 0; any other figure may move as it likes.
+    """
+
+    name: str
+    meaning: str
+    samples: Sequence[tuple[Mapping[str, str], float]]
+    is_counter: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class StatusSection:
     """What came of a plugin's work.
 
     ``read`` returns data fit for JSON, which ``status --json`` shows under ``name``. From it ``counts`` makes lines of
     the summary, each with a name, how many, and of which kinds; ``tables`` makes tables that follow, of 10,000 rows at
-    most. The names ``subscriptions``, ``jobs`` and ``paused`` are the host's.
+    most; ``metrics`` makes figures for Prometheus, for which ``read`` is called every 15 seconds. The names
+    ``subscriptions``, ``jobs`` and ``paused`` are the host's.
 
-    Each of the three is called in a thread of its own and may take 10 seconds; one that has not ended is not called
+    Each of the four is called in a thread of its own and may take 10 seconds; one that has not ended is not called
     again until it has. ``read`` is given two connections of its own, which look for tables in the plugin's schema
     first. Of one that fails, takes longer or returns something else, ``status`` says in a line which plugin's it is and
     why, ``status --json`` has ``{"plugin", "section", "error"}`` in its place, and the rest is shown. A database that
@@ -68,6 +84,7 @@ class StatusSection:
     read: Callable[[Database], Awaitable[Any]]
     counts: Callable[[Any], Sequence[tuple[str, int, str]]]
     tables: Callable[[Any], Sequence[Table]] | None = None
+    metrics: Callable[[Any], Sequence[Metric]] | None = None
 
 
 def listing(counts: dict[str, int]) -> str:
@@ -87,12 +104,20 @@ def guard_status_section(plugin: str, section: StatusSection, schema: str | None
     if not isinstance(name, str) or not str.isprintable(name) or not str.strip(name):
         raise TypeError(f"offers a status section with the name {name!r} where a printable text belongs")
     name = _plain(name)
-    tables = _no_tables if section.tables is None else section.tables
-    for function in (section.read, section.counts, tables):
+    tables = _none if section.tables is None else section.tables
+    metrics = _none if section.metrics is None else section.metrics
+    for function in (section.read, section.counts, tables, metrics):
         if not callable(function):
             raise TypeError(f"offers the status section {name!r} with {function!r}, which cannot be called")
-    guarded = _Guarded(Part(plugin, "status section", name), section.read, section.counts, tables, schema)
-    return StatusSection(name=name, read=guarded.read, counts=guarded.counts, tables=guarded.tables)
+    part = Part(plugin, "status section", name)
+    guarded = _Guarded(part, section.read, section.counts, tables, metrics, schema)
+    return StatusSection(
+        name=name,
+        read=guarded.read,
+        counts=guarded.counts,
+        tables=guarded.tables,
+        metrics=None if section.metrics is None else guarded.metrics,
+    )
 
 
 @dataclass(frozen=True)
@@ -103,6 +128,7 @@ class _Guarded:
     inner_read: Callable[[Database], Awaitable[Any]]
     inner_counts: Callable[[Any], Iterable[Any]]
     inner_tables: Callable[[Any], Iterable[Any]]
+    inner_metrics: Callable[[Any], Iterable[Any]]
     schema: str | None
     threads: defaultdict[str, OneAtATime] = field(default_factory=partial(defaultdict, OneAtATime))
 
@@ -123,6 +149,9 @@ class _Guarded:
 
     def tables(self, data: Any) -> list[Table]:
         return self._in_time("its tables", lambda: _tables(self.inner_tables(data)))
+
+    def metrics(self, data: Any) -> list[Metric]:
+        return self._in_time("its metrics", lambda: _metrics(self.inner_metrics(data)))
 
     def _read(self, url: str) -> Any:
         async def read() -> Any:
@@ -165,7 +194,7 @@ class _Guarded:
         return ContributionFailed(self.part, subject, " ".join(describe(error).split())[:_LONGEST_FAULT])
 
 
-def _no_tables(_: Any) -> Sequence[Table]:
+def _none(_: Any) -> Sequence[Any]:
     return ()
 
 
@@ -197,6 +226,35 @@ def _table(answer: Any) -> Table:
             raise ValueError(f"a table of {len(columns)} columns has the row {row!r}")
     plain = [[_plain(cell) for cell in row] for row in rows]
     return Table(title=_plain(title), columns=[_plain(column) for column in columns], rows=plain)
+
+
+def _metrics(answer: Iterable[Any]) -> list[Metric]:
+    found = [_metric(each) for each in _taken(answer)]
+    if len({each.name for each in found}) < len(found):
+        raise ValueError("two of its metrics have the same name")
+    return found
+
+
+def _metric(answer: Any) -> Metric:
+    if not isinstance(answer, Metric):
+        raise TypeError(f"it answered {answer!r} where a Metric belongs")
+    samples = [_sample(answer.name, each) for each in _taken(answer.samples)]
+    names = {tuple(sorted(labels)) for labels, _ in samples}
+    if len(names) > 1:
+        raise ValueError(f"the samples of the metric {answer.name!r} have different labels")
+    for name in (answer.name, *next(iter(names), ())):
+        if not _METRIC_NAME.fullmatch(name):
+            raise ValueError(f"a metric or label has the name {name!r}, which is not made of a-z, 0-9 and _")
+    return Metric(
+        name=_plain(answer.name), meaning=_plain(answer.meaning), samples=samples, is_counter=bool(answer.is_counter)
+    )
+
+
+def _sample(metric: str, answer: Any) -> tuple[dict[str, str], float]:
+    labels, value = answer
+    if not isinstance(value, Number) or isinstance(value, bool | complex):
+        raise TypeError(f"a sample of the metric {metric!r} is {value!r}, which is no number")
+    return {_plain(name): str(_plain(text)) for name, text in labels.items()}, float(value)  # type: ignore[arg-type]
 
 
 def _plain(cell: Any) -> Any:

@@ -87,15 +87,7 @@ class _Tracked:
         before, self._progress = self._progress, progress
         if progress.activity is not None or progress.total is None:
             self._counting_since = None
-        elif (
-            self._counting_since is None
-            or before is None
-            or (progress.total, progress.unit)
-            != (
-                before.total,
-                before.unit,
-            )
-        ):
+        elif self._counting_since is None or before is None or _is_another_count(progress, before):
             self._counting_since = time.monotonic(), progress.done
 
     def as_work(self, stream: str) -> Work:
@@ -108,3 +100,8 @@ class _Tracked:
         since, first = self._counting_since
         gained = self._progress.done - first
         return None if gained <= 0 else (now - since) * (self._progress.total - self._progress.done) / gained
+
+
+def _is_another_count(progress: Progress, before: Progress) -> bool:
+    """A total may be an estimate, which each report betters."""
+    return progress.unit != before.unit or progress.done < before.done

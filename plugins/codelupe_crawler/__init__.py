@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from codelupe import (
     CodelupeError,
@@ -24,7 +25,14 @@ from codelupe_crawler.github.terms import TermMatcher, read_terms
 from codelupe_crawler.opt_out import OptOutList
 from codelupe_crawler.planning import Planner, Schedule
 from codelupe_crawler.settings import CrawlerSettings
-from codelupe_crawler.status import count_repositories, read_repositories
+from codelupe_crawler.status import (
+    count_crawls,
+    count_repositories,
+    metrics_of_crawls,
+    read_crawls,
+    read_repositories,
+    tables_of_crawls,
+)
 from codelupe_events import (
     CrawlCompleted,
     CrawlRequested,
@@ -36,10 +44,20 @@ from codelupe_events import (
     RepoGone,
 )
 
+if TYPE_CHECKING:
+    import typer
+
 
 @hookimpl
 def codelupe_settings() -> type[CrawlerSettings]:
     return CrawlerSettings
+
+
+@hookimpl
+def codelupe_commands() -> typer.Typer:
+    from codelupe_crawler.command import app
+
+    return app
 
 
 @hookimpl
@@ -49,7 +67,12 @@ def codelupe_source_setting() -> str:
 
 @hookimpl
 def codelupe_status_sections() -> list[StatusSection]:
-    return [StatusSection(name="repositories", read=read_repositories, counts=count_repositories)]
+    return [
+        StatusSection(name="repositories", read=read_repositories, counts=count_repositories),
+        StatusSection(
+            name="crawl", read=read_crawls, counts=count_crawls, tables=tables_of_crawls, metrics=metrics_of_crawls
+        ),
+    ]
 
 
 @hookimpl

@@ -79,7 +79,7 @@ class _Paging:
 
     async def run(self, event: CrawlSlicesOpened) -> None:
         """Ask for slice after slice; when the account is out, such as by a token that is revoked, others go on."""
-        around = CrawlContext(self._source.name, self._context, self._clock)
+        around = CrawlContext(self._source.name, self._context.database, self._context.log, self._clock)
         self._accounts = await self._source.accounts(around)
         async with self._source.open(self._account, around) as session:
             while self._account in self._accounts and (taken := await self._take()) is not None:
@@ -165,9 +165,16 @@ class _Paging:
         )
 
     async def _show_progress(self) -> None:
-        [row] = await self._context.database.fetch(SQL.crawl_progress, self._source.name)
-        total = row["total"] if row["is_total_known"] else None
-        self._context.progress(row["seen"], total, "repositories", slices_to_go=row["slices_to_go"])
+        """Of all crawls of the source that are under way, whichever daemons and accounts are at work on them."""
+        rows = await self._context.database.fetch(SQL.crawl_progress, self._source.name)
+        under_way = [row for row in rows if row["completed_at"] is None]
+        totals = [row["total"] for row in under_way]
+        self._context.progress(
+            sum(row["seen"] for row in under_way),
+            None if None in totals else max(sum(totals), sum(row["seen"] for row in under_way)),
+            "repositories",
+            slices_to_go=sum(row["slices_to_go"] for row in under_way),
+        )
 
 
 class _Discovery:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from codelupe import (
@@ -25,6 +25,8 @@ from codelupe_crawler.source_context import CrawlContext
 from codelupe_events import CrawlRequested, CrawlSlicesOpened
 
 SQL = load_queries("codelupe_sql", "crawler")
+Source = RepositorySource | PagedSource
+Crawl = tuple[Want, Sequence[Slice]]
 NO_ACCOUNT = "-"
 """On behalf of which a source is asked that says everything at once."""
 EVERYTHING = Slice(query="everything")
@@ -97,23 +99,26 @@ class Planner:
                             CrawlSlicesOpened(source=plan.source, account=account, crawl=crawl, slices=len(slices))
                         )
 
-    async def _plan(
-        self, source: RepositorySource | PagedSource, event: CrawlRequested, context: HandlerContext
-    ) -> _Plan:
+    async def _plan(self, source: Source, event: CrawlRequested, context: HandlerContext) -> _Plan:
+        crawl_context = CrawlContext(source.name, context.database, context.log, self._clock)
+        crawls = await self.crawls_of(source, event, crawl_context)
+        accounts = await source.accounts(crawl_context) if isinstance(source, PagedSource) else [NO_ACCOUNT]
+        return _Plan(source.name, accounts, crawls)
+
+    async def crawls_of(self, source: Source, event: CrawlRequested, context: CrawlContext) -> list[Crawl]:
+        """What the request comes to at this source, which is not asked for it; empty if it has no such mode."""
         if not isinstance(source, PagedSource):
-            want = Want(mode=SourceMode.DEEP, at=self._clock.now())
-            return _Plan(source.name, [NO_ACCOUNT], [(want, [EVERYTHING])])
-        crawl_context = CrawlContext(source.name, context, self._clock)
-        began = {row["mode"]: row["began_at"] for row in await context.database.fetch(SQL.last_crawls, source.name)}
+            return [(Want(mode=SourceMode.DEEP, at=self._clock.now()), [EVERYTHING])]
+        began = await context.last_crawls()
         mode = SourceMode(event.mode) if event.mode else None
         terms = event.terms or read_terms(self._settings.terms)
-        crawls = await _planned(source, self._wants(mode, terms, began), crawl_context)
+        crawls = await _planned(source, self._wants(mode, terms, began), context)
         if not crawls:
             full = SourceMode.DEEP if mode is None else mode
-            crawls = await _planned(source, [Want(mode=full, terms=terms, at=self._clock.now())], crawl_context)
-        return _Plan(source.name, await source.accounts(crawl_context), crawls)
+            crawls = await _planned(source, [Want(mode=full, terms=terms, at=self._clock.now())], context)
+        return crawls
 
-    def _wants(self, mode: SourceMode | None, terms: tuple[str, ...], began: dict[str, datetime]) -> list[Want]:
+    def _wants(self, mode: SourceMode | None, terms: tuple[str, ...], began: Mapping[str, datetime]) -> list[Want]:
         """What is due: everything once in a while, else what has changed, and a refresh of the rest."""
         now, full = self._clock.now(), self._settings.mode
         if mode is None and full in began and now - began[full] < self._settings.full_every:
@@ -128,15 +133,13 @@ class Planner:
 
 
 class _Plan:
-    def __init__(self, source: str, accounts: Sequence[str], crawls: list[tuple[Want, Sequence[Slice]]]) -> None:
+    def __init__(self, source: str, accounts: Sequence[str], crawls: list[Crawl]) -> None:
         self.source = source
         self.accounts = accounts
         self.crawls = crawls
 
 
-async def _planned(
-    source: PagedSource, wants: Sequence[Want], context: SourceContext
-) -> list[tuple[Want, Sequence[Slice]]]:
+async def _planned(source: PagedSource, wants: Sequence[Want], context: SourceContext) -> list[Crawl]:
     plans = [(want, await source.plan(want, context)) for want in wants]
     return [(want, slices) for want, slices in plans if slices]
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from codelupe import Database, HandlerContext, KnownRepository, RetryLater, load_queries
+from codelupe import Database, KnownRepository, RetryLater, load_queries
 from codelupe_crawler.clock import Clock
 
 SQL = load_queries("codelupe_sql", "crawler")
@@ -45,17 +45,21 @@ class AccountBudget:
 class CrawlContext:
     """Of one source; see :class:`codelupe.SourceContext`."""
 
-    def __init__(self, source: str, context: HandlerContext, clock: Clock) -> None:
+    def __init__(self, source: str, database: Database, log: Any, clock: Clock) -> None:
         self._source = source
-        self._database = context.database
+        self._database = database
         self._clock = clock
-        self.log: Any = context.log.bind(source=source)
+        self.log: Any = log.bind(source=source)
 
     def now(self) -> datetime:
         return self._clock.now()
 
     def budget(self, account: str, kind: str) -> AccountBudget:
         return AccountBudget(self._database, self._clock, self._source, account, kind)
+
+    async def last_crawls(self) -> Mapping[str, datetime]:
+        """When the last crawl in each mode began that came to its end."""
+        return {row["mode"]: row["began_at"] for row in await self._database.fetch(SQL.last_crawls, self._source)}
 
     async def recall(self, key: str) -> str | None:
         value: str | None = await self._database.fetchval(SQL.recall, self._source, key)

@@ -24,7 +24,7 @@ _AWAY = timedelta(seconds=10)
 _MOST_DOUBLINGS = 10
 _MANY_IN_A_ROW = 5
 """More limits than that are an error for people."""
-_SPACING = {
+SPACING = {
     True: {"search": timedelta(seconds=60 / 29.5), "core": timedelta(seconds=0.75), "graphql": timedelta(seconds=0.75)},
     False: {"search": timedelta(seconds=60 / 9.8), "core": timedelta(seconds=61)},
 }
@@ -90,7 +90,7 @@ class GitHubClient:
             GitHubFailed: the answer did not come whole, or is an error of GitHub's own.
         """
         budget = self._context.budget(self._account, kind)
-        await budget.take(_SPACING[self.has_token][kind])
+        await budget.take(SPACING[self.has_token][kind])
         headers = {"authorization": f"Bearer {self._tokens[0]}"} if self._tokens else {}
         try:
             response = await self._http.request(method, path, headers=headers, **content)

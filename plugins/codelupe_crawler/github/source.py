@@ -12,8 +12,19 @@ from typing import Any, cast
 
 import httpx2
 
-from codelupe import Gone, KnownRepository, Page, Repository, RetryLater, Slice, SourceContext, SourceMode, Want
-from codelupe_crawler.github.client import ACCEPT, API_VERSION, GitHubClient, GitHubFailed, decoded, said
+from codelupe import (
+    Forecast,
+    Gone,
+    KnownRepository,
+    Page,
+    Repository,
+    RetryLater,
+    Slice,
+    SourceContext,
+    SourceMode,
+    Want,
+)
+from codelupe_crawler.github.client import ACCEPT, API_VERSION, SPACING, GitHubClient, GitHubFailed, decoded, said
 from codelupe_crawler.github.descriptions import NODE_FIELDS, Terms, from_node, from_rest
 from codelupe_crawler.github.partition import COUNTS, MOST_CHARACTERS, MOST_RESULTS, PAGE, Part, grouped, parts_of
 from codelupe_crawler.github.settings import GitHubSettings
@@ -79,6 +90,18 @@ class GitHubSource:
             for language in self._settings.languages
         ]
 
+    async def forecast(self, want: Want, slices: Sequence[Slice], context: SourceContext) -> Forecast:
+        """By the number of pages. Tokens that were never used are taken to be of one account."""
+        logins = [login for token in self._tokens if (login := await context.recall(_key(token))) != ""]
+        accounts = len(set(logins) - {None}) or 1
+        kind = "graphql" if want.mode == SourceMode.REFRESH else "search"
+        return Forecast(
+            least=len(slices),
+            most=len(slices) * self._settings.pages_per_term if want.mode == SourceMode.TERMS else None,
+            spacing=SPACING[bool(logins)][kind] / accounts,
+            rate=f"the rate of {accounts} account{'s' * (accounts > 1)}" if logins else "the anonymous rate",
+        )
+
     @asynccontextmanager
     async def open(self, account: str, context: SourceContext) -> AsyncIterator[GitHubSession]:
         """A client over one connection, closed in the end."""
@@ -109,7 +132,7 @@ class GitHubSource:
         Raises:
             RetryLater: it cannot be told now.
         """
-        key = f"token {_fingerprint(token)}"
+        key = _key(token)
         if (known := await context.recall(key)) is not None:
             return known or None
 
@@ -134,7 +157,7 @@ class GitHubSource:
             self._accounts = {login: tokens for login, tokens in self._accounts.items() if tokens}
 
     async def _report_refused(self, token: str, context: SourceContext) -> None:
-        await context.remember(f"token {_fingerprint(token)}", "")
+        await context.remember(_key(token), "")
         context.log.error("token_refused", token=_fingerprint(token))
 
     def _explain_once(self, context: SourceContext) -> None:
@@ -357,6 +380,11 @@ def _message(body: Any) -> str:
 
 def _quoted(language: str) -> str:
     return language if language.isalnum() else f'"{language}"'
+
+
+def _key(token: str) -> str:
+    """Under which it is remembered whose token it is."""
+    return f"token {_fingerprint(token)}"
 
 
 def _fingerprint(token: str) -> str:

@@ -35,6 +35,20 @@ select repository_id from forgotten where starts_with(repository_id, $1 || ':')
 -- For each mode the last crawl of a source ($1) that came to its end: when it began.
 select mode, max(began_at) as began_at from crawls where source = $1 and completed_at is not null group by mode
 
+-- name: count_known
+-- How many repositories a source ($1) has given.
+select count(*) from repositories where source = $1
+
+-- name: last_outcomes
+-- What the last crawl of a source ($1) in each mode came to that is at its end.
+select last.mode, coalesce(sum(slice.requests), 0)::bigint as requests,
+       coalesce(sum(slice.repositories), 0)::bigint as repositories,
+       extract(epoch from last.completed_at - last.began_at)::float as seconds
+from (select distinct on (mode) * from crawls where source = $1 and completed_at is not null
+      order by mode, id desc) as last
+left join crawl_slices as slice on slice.crawl = last.id
+group by last.mode, last.completed_at, last.began_at
+
 -- name: open_crawl
 -- The crawl of a source ($1) in a mode ($2) that is under way; begins one for the terms $3 at $4 if there is none.
 -- Earlier ones go.
@@ -142,12 +156,39 @@ returning *
 update crawl_slices set requests = requests + 1 where id = $1
 
 -- name: crawl_progress
--- How far the crawls of a source ($1) that are under way have come, in repositories.
-select coalesce(sum(slice.repositories), 0)::bigint as seen, sum(slice.total)::bigint as total,
-       bool_and(slice.total is not null) as is_total_known,
-       count(*) filter (where slice.state in ('open', 'in work')) as slices_to_go
-from crawl_slices as slice join crawls on crawls.id = slice.crawl
-where crawls.source = $1 and crawls.completed_at is null and slice.state <> 'split'
+-- How far the crawls that are under way and the last ones that are at their end have come, of a source ($1; null for all)
+-- in each mode. A slice whose total is not known is taken to hold as many repositories as the others on average; where some
+-- were parted it may be much larger, so then no total is known.
+select crawls.source, crawls.mode, crawls.began_at, crawls.completed_at,
+       extract(epoch from coalesce(crawls.completed_at, now()) - crawls.began_at)::float as seconds,
+       count(slice.id) filter (where slice.state in ('complete', 'failed')) as slices_done,
+       count(slice.id) filter (where slice.state in ('open', 'in work')) as slices_to_go,
+       count(slice.id) filter (where slice.state = 'failed') as slices_failed,
+       coalesce(sum(slice.repositories), 0)::bigint as seen,
+       (case when bool_and(slice.state in ('complete', 'failed', 'split')) then sum(slice.repositories + slice.missed)
+             when bool_and(slice.total is not null) filter (where slice.state in ('open', 'in work'))
+                 then sum(coalesce(slice.total, slice.repositories)) filter (where slice.state <> 'split')
+             when not bool_or(slice.state = 'split') then count(slice.id) * avg(slice.total) end)::bigint as total,
+       coalesce(sum(slice.new), 0)::bigint as new, coalesce(sum(slice.changed), 0)::bigint as changed,
+       coalesce(sum(slice.missed), 0)::bigint as missed, coalesce(sum(slice.requests), 0)::bigint as requests
+from (
+    select distinct on (source, mode) * from crawls where source = coalesce($1, source)
+    order by source, mode, completed_at is not null, id desc
+) as crawls left join crawl_slices as slice on slice.crawl = crawls.id
+group by crawls.id, crawls.source, crawls.mode, crawls.began_at, crawls.completed_at
+order by crawls.source, crawls.mode
+
+-- name: given_up_slices
+-- The newest 20 slices that were given up, of the crawls that are under way and the last ones at their end.
+select crawls.source, crawls.mode, slice.query, slice.missed, slice.error
+from (select distinct on (source, mode) * from crawls order by source, mode, completed_at is not null, id desc) as crawls
+join crawl_slices as slice on slice.crawl = crawls.id and slice.state = 'failed'
+order by slice.id desc limit 20
+
+-- name: waits
+-- For how long each account makes no request, and why, where it is not only for its turn; an empty kind is all of them.
+select source, account, kind, greatest(0, extract(epoch from next_at - clock_timestamp()))::float as seconds, reason
+from crawl_budgets order by source, account, kind
 
 -- name: complete_crawls
 -- The crawls of a source ($1) that have just come to their end.
