@@ -241,7 +241,16 @@ async def test_every_reading_command_prints_json_and_nothing_else(shell: Shell, 
             "replay filters.repository-rules --dry-run",
         ):
             group.start_soon(read, arguments)
-    assert set(found["status"]) == {"subscriptions", "jobs", "paused", "repositories", "crawl", "files", "batches", "models"}
+    assert set(found["status"]) == {
+        "subscriptions",
+        "jobs",
+        "paused",
+        "repositories",
+        "crawl",
+        "files",
+        "batches",
+        "models",
+    }
     assert found["dead-letters list"] == []
     assert found["events tail"]["type"] == "RepoDiscovered"
     assert found["events tail"] == found["events show 1"] == found["events trace 1"][0]
