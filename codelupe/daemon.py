@@ -40,6 +40,7 @@ from codelupe.postgres import Database
 from codelupe.postgres.embedded import embedded_server
 from codelupe.postgres.migrate import migrate, own_migrations
 from codelupe.postgres.queries import load_queries
+from codelupe.views.metrics import SectionMetrics
 from codelupe.work.child_tasks import contain_child_tasks
 from codelupe.work.pauses import Pause
 from codelupe.work.plugin_calls import PluginCalls
@@ -286,10 +287,10 @@ class Daemon:
             if watcher is not None:
                 beside.start_soon(watcher.watch, runtime, extensions)
             if settings.metrics_port is not None:
-                serve = partial(
-                    serve_metrics, database, settings.metrics_host, settings.metrics_port, also=[loop_watch]
-                )
-                await beside.start(serve)
+                sections = SectionMetrics(extensions.status_sections)
+                host, port = settings.metrics_host, settings.metrics_port
+                await beside.start(partial(serve_metrics, database, host, port, also=[loop_watch, sections]))
+                beside.start_soon(sections.watch, database)
             self._say_ready(extensions)
             await self._run_until_told(worker, scheduler)
             systemd.notify("STOPPING=1")

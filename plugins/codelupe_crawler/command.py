@@ -12,6 +12,7 @@ import structlog
 import typer
 
 from codelupe import (
+    CodelupeError,
     ConfigurationError,
     Forecast,
     ForecastingSource,
@@ -57,9 +58,7 @@ def crawl(
     run makes no request; the time it tells is that of the source's limits.
     """
     if deep and terms:
-        raise ConfigurationError(
-            "--deep finds everything, so there is no --term to look for", hint="Leave one of the two out."
-        )
+        raise typer.BadParameter("--deep finds everything, so there is no --term to look for")
     mode = SourceMode.DEEP if deep else SourceMode.TERMS if terms else None
 
     async def do(session: Session) -> None:
@@ -106,7 +105,7 @@ async def _plans(session: Session, name: str | None, wanted: CrawlRequested) -> 
             plans.append(_Plan(request, list(zip(crawls, forecasts, strict=True)), known, last))
     if not plans:
         names = ", ".join(each.name for each in chosen)
-        raise ConfigurationError(
+        raise CodelupeError(
             f"{names}: there is no mode {wanted.mode}",
             hint="Leave out --deep and --term, or name another source by --source.",
         )
@@ -131,7 +130,7 @@ def _chosen(
         names = [each.name for each in sources]
         close = get_close_matches(str(name), names, n=1)
         meant = f" (did you mean {close[0]}?)" if close else ""
-        raise ConfigurationError(
+        raise CodelupeError(
             f"there is no source {name!r}{meant}", hint=f"There are: {', '.join(names)}. More are set in the settings."
         )
     return chosen
@@ -183,7 +182,8 @@ def _seconds(forecast: Forecast, requests: int | None) -> float | None:
 
 
 def _lines(one: dict[str, Any]) -> list[str]:
-    lines = [f"{one['source']}, mode {one['mode']}: {len(one['queries']):,} queries"]
+    count = len(one["queries"])
+    lines = [f"{one['source']}, mode {one['mode']}: {count:,} quer{'y' if count == 1 else 'ies'}"]
     if one["rate"] is None:
         lines.append("  requests: this source does not tell in advance")
     else:

@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 
 import anyio
 import anyio.to_thread
@@ -16,16 +17,20 @@ import asyncpg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from codelupe import Database, HandlerContext, Reject, Subscription
+from codelupe import Database, HandlerContext, Metric, Reject, StatusSection, Subscription
 from codelupe.daemon import Daemon
+from codelupe.host.status_sections import guard_status_section
 from codelupe.log import Entry, EventLog
 from codelupe.log.event_log import SQL
 from codelupe.observability import metrics
 from codelupe.observability.metrics import EndpointUnavailable, read_sample, serve_metrics
+from codelupe.views import metrics as section_metrics
+from codelupe.views.metrics import SectionMetrics
 from codelupe.work.task_queue import FeedRequest, TaskQueue
 from codelupe_events import BatchReady, Event, RepoEmpty
 from tests.clock import Clock
 from tests.conftest import RunUntilIdle
+from tests.logged import Logged
 from tests.plugins import batch, make_plugin
 from tests.processes import HANGS
 
@@ -267,6 +272,45 @@ async def test_a_sample_that_grew_old_is_not_shown(database: Database) -> None:
     newest.sample = dataclasses.replace(newest.sample, taken_at=newest.sample.taken_at - 15)
     [up] = newest.collect()
     assert [(sample.name, sample.value) for sample in up.samples] == [("eventlog_up", 0)]
+
+
+async def test_plugins_figures_are_served_beside_and_a_failing_plugin_has_none(
+    database: Database, logged: Logged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(section_metrics, "READ_EVERY_SECONDS", 0.01)
+    readings = 0
+
+    async def read(database: Database) -> int:
+        nonlocal readings
+        readings = int(await database.fetchval("select $1::int", readings + 1))
+        return readings
+
+    def metrics_of(seen: int) -> list[Metric]:
+        if seen > 2:
+            raise ValueError("it is broken by now")
+        return [
+            Metric(name="seen", meaning="Seen.", samples=[({"kind": "all"}, seen)], is_counter=True),
+            Metric(name="open", meaning="Open.", samples=[({}, 7)]),
+        ]
+
+    section = StatusSection(name="A shop", read=read, counts=lambda _: [], metrics=metrics_of)
+    silent = StatusSection(name="silent", read=read, counts=lambda _: [])
+    sections = SectionMetrics([guard_status_section("shop", each, None) for each in (section, silent)])
+    async with anyio.create_task_group() as group:
+        serve = partial(serve_metrics, also=[sections])
+        port = await group.start(serve, database, "127.0.0.1", 0)
+        await sections.read_all(database)
+        values = await scrape(port)
+        assert (values["codelupe_a_shop_seen_total all"], values["codelupe_a_shop_open"]) == (1, 7)
+        group.start_soon(sections.watch, database)
+        await logged.wait_for("status_section_failed", plugin="shop", section="A shop")
+        already = readings
+        with anyio.fail_after(HANGS):
+            while readings < already + 2:
+                await anyio.sleep(0.01)
+        assert [name for name in await scrape(port) if "a_shop" in name] == []
+        assert logged.count("status_section_failed") == 1
+        group.cancel_scope.cancel()
 
 
 async def test_an_address_that_cannot_be_used_is_named(database: Database) -> None:

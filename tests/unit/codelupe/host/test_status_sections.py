@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from codelupe import Database, StatusSection, Table
+from codelupe import Database, Metric, StatusSection, Table
 from codelupe.contracts.boundary import ContributionFailed
 from codelupe.errors import DatabaseUnavailable
 from codelupe.host import status_sections
@@ -190,3 +190,42 @@ def test_what_is_right_comes_through() -> None:
     assert guarded.tables is not None
     assert guarded.counts({"a": 1}) == [("files", 1, "3 good")]
     assert guarded.tables({}) == [Table(title="t", columns=["a", "b"], rows=[["x", None], [1.5, Decimal("2.50")]])]
+
+
+def metrics_section(*metrics: Any) -> StatusSection:
+    it = StatusSection(name="odd", read=read, counts=lambda data: [], metrics=lambda data: metrics)
+    return guard_status_section("stranger", it, None)
+
+
+def metric(*samples: Any, name: Any = "size") -> Metric:
+    return Metric(name=name, meaning="How large it is.", samples=samples)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "fault"),
+    [
+        ([1], "where a Metric belongs"),
+        ([metric(({}, "many"))], "'many', which is no number"),
+        ([metric(({}, True))], "True, which is no number"),
+        ([metric(({"a": "1"}, 1), ({"b": "1"}, 1))], "different labels"),
+        ([metric(({"not-so": "1"}, 1))], "the name 'not-so'"),
+        ([metric(name="Size")], "the name 'Size'"),
+        ([metric(), metric()], "the same name"),
+        ([metric(({"a": "1"},))], "ValueError"),
+    ],
+)
+def test_metrics_that_prometheus_could_not_read_are_the_plugin_s_failure(metrics: list[Any], fault: str) -> None:
+    made = metrics_section(*metrics).metrics
+    assert made is not None
+    with pytest.raises(ContributionFailed, match="its metrics") as failed:
+        made(None)
+    assert fault in failed.value.message
+    assert failed.value.part.plugin == "stranger"
+
+
+def test_good_metrics_come_through() -> None:
+    made = metrics_section(metric(({"state": "new"}, Decimal("1.5")), ({"state": "old"}, 2))).metrics
+    assert made is not None
+    [found] = made(None)
+    assert found.samples == [({"state": "new"}, 1.5), ({"state": "old"}, 2.0)]
+    assert section().metrics is None
