@@ -184,7 +184,7 @@ class PagedSource(Protocol):
 
 @runtime_checkable
 class ForecastingSource(PagedSource, Protocol):
-    """A source that can tell what a crawl will take, for ``codelupe crawl --dry-run``."""
+    """A source that can tell beforehand what asking it will take."""
 
     async def forecast(self, want: Want, slices: Sequence[Slice], context: SourceContext) -> Forecast:
         """Of the slices that :meth:`plan` has made; this makes no request either."""

@@ -25,6 +25,7 @@ from codelupe.commands import AsJson, ConfigFile, Profile, Session, err, out, pr
 from codelupe_crawler.clock import SystemClock
 from codelupe_crawler.github.terms import parse_terms
 from codelupe_crawler.planning import Crawl, Planner
+from codelupe_crawler.settings import CrawlerSettings
 from codelupe_crawler.source_context import CrawlContext
 from codelupe_events import CrawlRequested
 
@@ -90,7 +91,8 @@ class _Plan:
 
 
 async def _plans(session: Session, name: str | None, wanted: CrawlRequested) -> list[_Plan]:
-    planner = Planner(session.settings.plugins.crawler, SystemClock())
+    settings: CrawlerSettings = session.settings.plugins.crawler  # type: ignore[attr-defined] # each plugin's own
+    planner = Planner(settings, SystemClock())
     chosen = _chosen(session.gather().sources, name)
     plans = []
     for source in chosen:

@@ -73,7 +73,7 @@ def test_a_command_whose_name_is_taken_is_left_out() -> None:
     commands = Commands()
     assert commands["run"].callback.__wrapped__ is run
     assert commands.lines["run"].help.startswith("Run the daemon")
-    assert commands.lines["search"].help == "Search the discovered repositories."
+    assert commands.lines["search"].help == "Search the discovered repositories: codelupe search WORDS [OPTIONS]."
     assert commands.lines["paint"].help == "Paint a picture."
     assert commands.taken == [("zealous_painter", "run"), ("zealous_painter", "search")]
 

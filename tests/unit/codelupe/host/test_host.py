@@ -359,7 +359,7 @@ def test_a_bad_name_is_refused(install: Install, name: str) -> None:
         ),
         ("def codelupe_jobs(): return ['nightly']", "offered 'nightly' where a Job belongs"),
         ("def codelupe_services(): return [handle]", "where a Service belongs"),
-        ("def codelupe_repository_sources(): return ['github']", "where a RepositorySource belongs"),
+        ("def codelupe_repository_sources(): return ['github']", "where a RepositorySource or a PagedSource belongs"),
         ("def codelupe_repository_rules(): return [len]", "where a RepositoryRule belongs"),
         ("def codelupe_file_rules(): return [object()]", "where a FileRule belongs"),
         ("def codelupe_scorers(): return {'style': 1.0}", "where a Scorer belongs"),
