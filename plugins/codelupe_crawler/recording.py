@@ -77,6 +77,7 @@ class Recorder:
         unwanted |= {key for key, each in fresh.items() if opt_out.is_listed(each.full_name, each.url)}
         if self._keeps_to_terms and crawl["mode"] == SourceMode.CHANGES:
             unwanted |= {key for key, each in fresh.items() if key not in known and not each.terms}
+        await connection.execute(SQL.mark_seen, sorted(unwanted & known.keys()), crawl["began_at"])
         wanted = [each for key, each in fresh.items() if key not in unwanted]
         written = await _write(connection, context, wanted, known, crawl["began_at"])
         return replace(written, ids=[each.external_id for each in fresh.values()])

@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -42,13 +43,14 @@ def crawl(run_until_idle: RunUntilIdle) -> Crawl:
     """Runs a daemon until the crawl is done; returns the events that this crawl has brought."""
     seen = 0
 
-    async def run(hub: Hub, mode: str = "deep", *, is_kept: bool = True) -> list[Event]:
+    async def run(hub: Hub, mode: str = "deep", **settings: Any) -> list[Event]:
         nonlocal seen
+        plugins, asked = {"crawler": hub.plugin()}, [CrawlRequested(mode=mode)]
         async with running(hub.clock):
-            events = await run_until_idle({"crawler": hub.plugin()}, events=[CrawlRequested(mode=mode)])
+            events = await run_until_idle(plugins, {"crawler": settings}, asked)
         new, seen = events[seen:], len(events)
         assert not of(new, TaskDeadLettered)
-        assert not is_kept or not hub.github.violations
+        assert not hub.github.violations
         return new
 
     return run
@@ -444,6 +446,22 @@ async def test_one_that_always_fails_does_not_keep_a_refresh_from_the_others(cra
     assert [each.repository_id for each in of(events, RepoGone)] == [f"github:{world.id[140]}"]
     assert sum(asked.path == poison for asked in hub.github.asked) <= 6
     assert completed(events).failed_slices == 0
+
+
+async def test_many_that_opted_out_do_not_keep_a_refresh_from_the_others(
+    crawl: Crawl, database: Database, tmp_path: Path
+) -> None:
+    world = plain_world(130)
+    hub = Hub(world, ONE)
+    await crawl(hub)
+    rows = await database.fetch("select id, full_name from repositories order by id")
+    opted_out = tmp_path / "opt-out.txt"
+    opted_out.write_text("\n".join(row["full_name"] for row in rows[:-1]), encoding="utf-8")
+    world.stars[:] = 500
+    hub.clock.move_on(60)
+    events = await crawl(hub, "refresh", opt_out=[str(opted_out)])
+    assert [each.repository_id for each in of(events, RepoChanged)] == [rows[-1]["id"]]
+    assert {each.error for each in of(events, CrawlSliceCompleted)} == {None}
 
 
 # --- tokens ---

@@ -16,6 +16,10 @@ select * from repositories where id = any($1::text[])
 -- Add or replace descriptions ($1, a JSON array of rows); those of the ids $2 have new content and start again.
 select write_repositories($1, $2)
 
+-- name: mark_seen
+-- Those of the repositories ($1) that are not written were described at $2 all the same, and are not asked for again.
+update repositories set seen_at = $2 where id = any($1::text[])
+
 -- name: mark_gone
 -- Those of the repositories ($1) that are news.
 update repositories set state = 'gone' where id = any($1::text[]) and state not in ('gone', 'forgotten')
