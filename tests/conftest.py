@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import asyncpg
 import hypothesis
 import pytest
+import sniffio
 import structlog
 from filelock import FileLock
 from structlog.testing import capture_logs
@@ -69,6 +70,17 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def outside_the_session_s_loop(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Asynchronous fixtures of the session leave their loop open, which a test that begins one of its own is not in."""
+    if request.node.get_closest_marker("anyio") is not None:
+        yield
+        return
+    token = sniffio.current_async_library_cvar.set(None)
+    yield
+    sniffio.current_async_library_cvar.reset(token)
 
 
 @pytest.fixture(autouse=True)
