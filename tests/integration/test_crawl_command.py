@@ -142,6 +142,13 @@ async def test_tokens_count_by_the_accounts_that_they_are_known_to_belong_to(she
     assert (found["rate"], found["seconds_per_request"]) == ("the rate of 2 accounts", pytest.approx(1, rel=0.1))
 
 
+async def test_tokens_come_from_a_credential_one_a_line_and_are_not_shown(shell: Shell, database: Database) -> None:
+    (shell.folder / "plugins.crawler.github.tokens").write_text("hidden-away-1\nhidden-away-2\n")
+    shell.environment["CREDENTIALS_DIRECTORY"] = str(shell.folder)
+    assert (await dry_run(shell))["rate"] == "the rate of 1 account"
+    await shell("config", "show")  # it has a look at every output for what is hidden away
+
+
 async def test_of_a_deep_crawl_it_tells_what_is_known(shell: Shell, database: Database) -> None:
     found = await dry_run(shell, "--deep")
     assert (found["requests_at_least"], found["requests_at_most"], found["last"]) == (6, None, None)
