@@ -18,7 +18,7 @@ LOG_TESTS := $(patsubst %,tests/integration/test_%.py,append batches dead_letter
 
 TREE ?= $(error Name a folder with git repositories in it: make bench-files TREE=folder)
 
-.PHONY: demo test test-postgres-15 lint format docs demo-pages startup manifests api bench bench-eventlog bench-files bench-quality bench-clone chaos lock lock-check clean
+.PHONY: demo test test-postgres-15 lint format docs demo-pages startup manifests api bench bench-crawl bench-eventlog bench-files bench-quality bench-clone chaos lock lock-check clean
 
 demo: $(VENV)/.demo
 	$(BIN)/codelupe run --profile demo --until-idle $(foreach source,$(SOURCE),--source $(source))
@@ -80,6 +80,12 @@ bench-files: $(VENV)/.bench
 # 200 small repositories over loopback HTTP, by the downloader and by bare git. JSON=path also writes the figures there.
 bench-clone: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.clone $(if $(JSON),--json $(JSON))
+
+# Crawls a simulated GitHub of 200,000 repositories six times. SEED=7 makes another; JSON=path and MARKDOWN=path also write
+# the figures there.
+bench-crawl: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.crawl $(if $(SEED),--seed $(SEED)) $(if $(REPOSITORIES),--repositories $(REPOSITORIES)) \
+		$(if $(JSON),--json $(JSON)) $(if $(MARKDOWN),--markdown $(MARKDOWN))
 
 # Workers are killed, stopped, cut off and silenced, and clocks set back, while they handle 100,000 events.
 chaos: $(VENV)/.dev

@@ -30,6 +30,7 @@ from codelupe.executor.contract import Executor
 from codelupe.host.extensions import Extensions
 from codelupe.host.host import Host
 from codelupe.host.migrations import migrate_plugins
+from codelupe.host.status_sections import SECTION_CONNECTIONS
 from codelupe.log import EventLog
 from codelupe.log.retention import keep_retention
 from codelupe.observability import systemd
@@ -152,10 +153,13 @@ def connections_needed(settings: Settings, extensions: Extensions) -> int:
     """How many connections one process opens at most.
 
     Those that plugin code is lent, the host's own, one each for the heartbeat, notifications, metrics, retention,
-    partitions and migrations, and one for each job and service that only one process of the cluster may run.
+    partitions and migrations, one for each job and service that only one process of the cluster may run, and those by
+    which figures of plugins are read for Prometheus.
     """
     leaders = len(extensions.jobs) + sum(service.leader for service in extensions.services)
-    return settings.database_connections + HOST_CONNECTIONS + _HOST_SESSIONS + leaders
+    has_figures = settings.metrics_port is not None and any(each.metrics for each in extensions.status_sections)
+    figures = SECTION_CONNECTIONS if has_figures else 0
+    return settings.database_connections + HOST_CONNECTIONS + _HOST_SESSIONS + leaders + figures
 
 
 async def keep_embedded_server(database: Database, folders: Directories) -> None:

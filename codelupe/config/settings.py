@@ -74,7 +74,7 @@ class Settings(PluginChoice):
         ge=4,
         le=200,
         description="Connections that the plugins of this process share. It opens up to 12 more for itself, and one for"
-        " each job and for each service that only one process may run.",
+        " each job and for each service that only one process may run; with metrics_port two for figures of plugins.",
     )
     log_level: LogLevel = Field("info", description="Least severe log records to write.")
     log_format: LogFormat = Field(

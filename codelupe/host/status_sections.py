@@ -34,7 +34,7 @@ _SQL = load_queries("codelupe_sql", "database")
 SECTION_SECONDS = 10.0
 """How long a section may take to read, and then to make its lines, and its tables."""
 _CLOSE_SECONDS = 2.0
-_CONNECTIONS = 2
+SECTION_CONNECTIONS = 2
 _DATA = "its data"
 _MOST_ROWS = 10_000
 _LONGEST_FAULT = 500
@@ -156,7 +156,7 @@ class _Guarded:
     def _read(self, url: str) -> Any:
         async def read() -> Any:
             patience = SECTION_SECONDS / 2
-            async with Database(url, connections=_CONNECTIONS, lent=True, answer_within=patience) as database:
+            async with Database(url, connections=SECTION_CONNECTIONS, lent=True, answer_within=patience) as database:
                 with (
                     borrowed_by(self.part.full_name),
                     inside_schema(self.schema),

@@ -13,9 +13,9 @@ from prometheus_client.core import Metric as Family
 from prometheus_client.registry import Collector
 
 from codelupe.contracts.boundary import ContributionFailed
-from codelupe.errors import DatabaseUnavailable
 from codelupe.host.status_sections import Metric, StatusSection
 from codelupe.postgres import Database
+from codelupe.postgres.retry import retry_while_unavailable
 
 READ_EVERY_SECONDS = 15.0
 _FRESH_SECONDS = 3 * READ_EVERY_SECONDS
@@ -35,11 +35,15 @@ class SectionMetrics(Collector):
     async def watch(self, database: Database) -> None:
         """Read them again and again, until cancelled. A section that fails has none; it is said once."""
         while self._sections:
-            await self.read_all(database)
+            await retry_while_unavailable(lambda: self.read_all(database), "metrics of plugins")
             await anyio.sleep(READ_EVERY_SECONDS)
 
     async def read_all(self, database: Database) -> None:
-        """Read them once; while the database is away, they stay as they are until they are too old."""
+        """Read them once.
+
+        Raises:
+            DatabaseUnavailable: the database is away.
+        """
         for section in self._sections:
             await self._read(section, database)
 
@@ -47,8 +51,6 @@ class SectionMetrics(Collector):
         assert section.metrics is not None
         try:
             metrics = section.metrics(await section.read(database))
-        except DatabaseUnavailable:
-            return
         except ContributionFailed as failure:
             self._newest.pop(section.name, None)
             if section.name not in self._failing:

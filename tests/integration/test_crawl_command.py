@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import codelupe_crawler
-from codelupe import Database, EventLog, Progress
+from codelupe import Database, EventLog, Progress, load_queries
 from codelupe.host.status_sections import guard_status_section
 from codelupe.observability.progress import ProgressTracker
 from codelupe_crawler.status import read_crawls
@@ -24,6 +24,7 @@ from tests.integration.test_paged_sources import Catalogue, offering
 
 pytestmark = pytest.mark.anyio
 
+SQL = load_queries("codelupe_sql", "crawler")
 GATE = "stars:>=10 forks:>=3 archived:false mirror:false template:false"
 
 
@@ -140,6 +141,15 @@ async def test_tokens_count_by_the_accounts_that_they_are_known_to_belong_to(she
         await database.execute("insert into crawl_notes values ('github', $1, $2)", f"token {fingerprint}", login)
     found = await dry_run(shell)
     assert (found["rate"], found["seconds_per_request"]) == ("the rate of 2 accounts", pytest.approx(1, rel=0.1))
+
+
+async def test_tokens_come_from_a_credential_one_a_line_and_are_not_shown(shell: Shell, database: Database) -> None:
+    credentials = shell.folder / "credentials"
+    credentials.mkdir()
+    (credentials / "plugins.crawler.github.tokens").write_text("hidden-away-1\nhidden-away-2\n")
+    shell.environment["CREDENTIALS_DIRECTORY"] = str(credentials)
+    assert (await dry_run(shell))["rate"] == "the rate of 1 account"
+    await shell("config", "show")  # it has a look at every output for what is hidden away
 
 
 async def test_of_a_deep_crawl_it_tells_what_is_known(shell: Shell, database: Database) -> None:
@@ -273,3 +283,24 @@ async def test_while_it_crawls_the_progress_has_a_total_and_goes_on(
     await run_until_idle(offering(Catalogue(25, 5)))
     assert [(each.done, each.total) for each in reported] == [(5, 10), (15, 30), (25, 30), (30, 30)]
     assert [each.figures["slices_to_go"] for each in reported] == [1, 1, 1, 0]
+
+
+async def test_what_is_looked_up_again_and_again_is_found_by_an_index(database: Database) -> None:
+    for number in range(20):
+        await add_crawl(database, f"other-{number}", "deep", ["complete"], completed=True)
+    await database.execute(
+        "insert into crawl_slices (crawl, query, budget, state) select crawls.id, 'q' || n, 'search', 'complete'"
+        " from crawls, generate_series(1, 2000) as n"
+    )
+    await add_crawl(database, "github", "deep", ["in work", "failed"])
+    await database.execute(
+        "insert into repositories (id, source, full_name, url, revision)"
+        " select 'github:' || n, 'github', 'o/' || n, 'u', 'r' from generate_series(1, 20000) as n"
+    )
+    for table in ("crawl_slices", "repositories", "crawls"):
+        await database.execute(f"vacuum analyze {table}")
+    for statement, arguments in ((SQL.crawl_progress, ["github"]), (SQL.count_known, ["github"])):
+        plan = json.dumps(await database.fetchval(f"explain (format json) {statement}", *arguments))
+        assert not re.search(r'"Seq Scan[^{}]*"Relation Name": "(crawl_slices|repositories)"', plan), plan
+    [found] = await database.fetch(SQL.crawl_progress, "github")
+    assert (found["slices_to_go"], found["slices_failed"]) == (1, 1)

@@ -167,7 +167,7 @@ def test_every_make_target_exists(page: Path) -> None:
 @pytest.fixture
 def settings(host: Host, monkeypatch: pytest.MonkeyPatch) -> type[Settings]:
     """The settings of our plugins and of those that the documentation shows."""
-    for folder in (ROOT / "docs/how-to/example-source", ROOT / "docs/tutorial/example-plugin"):
+    for folder in ("docs/how-to/example-source", "docs/how-to/example-paged-source", "docs/tutorial/example-plugin"):
         monkeypatch.syspath_prepend(folder)
     examples = {
         "mirrors": import_module("codelupe_mirrors").MirrorsSettings,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 
 class GitHubSettings(BaseModel):
@@ -13,8 +13,8 @@ class GitHubSettings(BaseModel):
     enabled: bool = Field(default=False, description="Whether GitHub is crawled.")
     tokens: tuple[SecretStr, ...] = Field(
         default=(),
-        description="Personal access tokens; they need no scope. Tokens of one account share its limits. Without one,"
-        " GitHub answers a third as often and cannot count in advance.",
+        description="Personal access tokens, in a credential one a line; they need no scope. Tokens of one account"
+        " share its limits. Without one, GitHub answers a third as often and cannot count in advance.",
     )
     contact: str = Field(
         default="", description="An address in the User-Agent, by which GitHub can reach the operator."
@@ -33,3 +33,9 @@ class GitHubSettings(BaseModel):
         default=500, ge=0, description="Requests of one refresh; each asks what has become of a hundred repositories."
     )
     api_url: str = Field(default="https://api.github.com", description="Where the API is.")
+
+    @field_validator("tokens", mode="before")
+    @classmethod
+    def _one_a_line(cls, tokens: object) -> object:
+        """A credential is a text."""
+        return tuple(tokens.split()) if isinstance(tokens, str) else tokens

@@ -20,7 +20,19 @@ from typing import Any, cast
 import anyio
 import pytest
 
-from codelupe import Objection, Repository, RepositorySource, RetryLater, Score, SearchFilter, SearchSort, SourceFile
+from codelupe import (
+    Forecast,
+    ForecastingSource,
+    Objection,
+    PagedSource,
+    Repository,
+    RepositorySource,
+    RetryLater,
+    Score,
+    SearchFilter,
+    SearchSort,
+    SourceFile,
+)
 from codelupe.contracts import boundary
 from codelupe.contracts.boundary import (
     ContributionFailed,
@@ -533,6 +545,58 @@ async def test_a_source_that_fails_is_named_and_what_came_before_is_kept(discove
         async for repository in cast("RepositorySource", guard_source("acme", Source(discover))).discover():
             found.append(repository)  # noqa: PERF401 - up to the failure
     assert found == ([REPOSITORY] if discover in (half_way, cancelled, another_type, *UNFIT) else [])
+
+
+class Paged:
+    name = "shop"
+
+    async def accounts(self, context: object) -> list[str]:
+        return ["one"]
+
+    async def plan(self, want: object, context: object) -> list[Any]:
+        return []
+
+    def open(self, account: str, context: object) -> Any: ...
+
+
+class Forecasting(Paged):
+    def __init__(self, answer: Any) -> None:
+        self._answer = answer
+
+    async def forecast(self, want: object, slices: object, context: object) -> Any:
+        return self._answer
+
+
+FORECAST = Forecast(least=2, most=10, spacing=timedelta(seconds=2), rate="the anonymous rate")
+
+
+async def forecast(answer: Any) -> Any:
+    guarded = guard_source("acme", Forecasting(answer))
+    assert isinstance(guarded, ForecastingSource)
+    return await guarded.forecast(cast("Any", None), [], cast("Any", None))
+
+
+async def test_a_forecast_comes_through_from_a_source_that_has_one() -> None:
+    assert await forecast(FORECAST) == FORECAST
+    assert await forecast(replace(FORECAST, most=None)) == replace(FORECAST, most=None)
+    assert not isinstance(guard_source("acme", cast("PagedSource", Paged())), ForecastingSource)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        replace(FORECAST, least=-1),
+        replace(FORECAST, most=1),
+        replace(FORECAST, least=cast("int", "2")),
+        replace(FORECAST, spacing=timedelta(seconds=-1)),
+        replace(FORECAST, spacing=cast("timedelta", 2)),
+        replace(FORECAST, rate="a\0b"),
+    ],
+)
+async def test_a_forecast_that_says_nothing_is_the_source_s_failure(answer: Any) -> None:
+    with pytest.raises(ContributionFailed, match="the source 'shop' of the plugin 'acme' failed on its forecast"):
+        await forecast(answer)
 
 
 class Index:
