@@ -70,8 +70,8 @@ def accepted(number: int, url: str, name: str = "owner/repo", revision: str = "r
     return RepoAccepted(repository_id=f"shop:{number}", url=url, full_name=name, revision=revision, score=100)
 
 
-def changed(number: int, name: str) -> RepoChanged:
-    return RepoChanged(repository_id=f"shop:{number}", source="shop", full_name=name, url="u", revision="r1")
+def changed(number: int, name: str, url: str) -> RepoChanged:
+    return RepoChanged(repository_id=f"shop:{number}", source="shop", full_name=name, url=url, revision="r1")
 
 
 Accept = Callable[..., Any]
@@ -261,9 +261,12 @@ async def clone_named(run: RunUntilIdle, accept: Accept, folder: Path, names: di
 
 async def rename(run: RunUntilIdle, database: Database, names: dict[int, str]) -> None:
     """As the crawler tells it: the rows first, then an event for each."""
+    events = []
     for number, name in names.items():
-        await database.execute("update repositories set full_name = $2 where id = $1", f"shop:{number}", name)
-    await run(DOWNLOADER, settings(), [changed(number, name) for number, name in names.items()])
+        renamed = "update repositories set full_name = $2 where id = $1 returning url"
+        url = await database.fetchval(renamed, f"shop:{number}", name)
+        events.append(changed(number, name, url))
+    await run(DOWNLOADER, settings(), events)
 
 
 async def places(database: Database, clones: Path) -> dict[str, str]:
