@@ -38,6 +38,7 @@ async def test_the_status_of_nothing_is_complete(database: Database) -> None:
         "subscriptions": [],
         "jobs": [],
         "repositories": {"total": 0, "by_state": {}, "rejected_by": {}},
+        "crawl": {"crawls": [], "waits": [], "given_up": []},
         "files": {
             "seen": 0,
             "stored": 0,
