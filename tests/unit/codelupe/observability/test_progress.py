@@ -110,6 +110,15 @@ def test_another_count_has_a_pace_of_its_own(clock: Clock, after: Progress) -> N
         assert tracker.of("a")[0].to_go is None
 
 
+def test_an_estimated_total_that_is_bettered_leaves_the_pace(clock: Clock) -> None:
+    tracker = ProgressTracker()
+    with tracker.working("a", "crawl"):
+        tracker.report("a", "crawl", at(100, total=1000))
+        clock.now += 10
+        tracker.report("a", "crawl", at(200, total=1200))
+        assert tracker.of("a")[0].to_go == 100, "100 took 10 s, and 1,000 are left"
+
+
 def test_what_has_no_end_has_no_time_to_go(clock: Clock) -> None:
     tracker = ProgressTracker()
     with tracker.working("a", "crawl"):
