@@ -1,4 +1,4 @@
-"""What the crawler's benchmark prints: ratios to plain bisection of the same run, and violations that cannot be missed."""
+"""What the crawler's benchmark prints: ratios to plain bisection of the same run."""
 
 from __future__ import annotations
 
