@@ -123,7 +123,7 @@ async def dry_run(shell: Shell, *arguments: str) -> Any:
 
 async def test_a_dry_run_tells_queries_requests_and_time_and_does_nothing(shell: Shell, database: Database) -> None:
     found = await dry_run(shell, "--term", "orm", "--term", "web framework")
-    assert found["queries"] == [f"orm {GATE}", f"web framework {GATE}"]
+    assert found["queries"] == [f"orm {GATE} is:public", f"web framework {GATE} is:public"]
     assert (found["requests_at_least"], found["requests_at_most"]) == (2, 10)
     assert found["rate"] == "the anonymous rate"
     assert found["seconds_at_most"] == pytest.approx(10 * 60 / 10, rel=0.1), "ten searches a minute"

@@ -33,6 +33,8 @@ from codelupe_events import GoneReason
 ANONYMOUS = "anonymous"
 _FIRST = datetime(2008, 1, 1, tzinfo=UTC)
 """GitHub opened in this year."""
+_PUBLIC = "is:public"
+"""A token may let its owner find private repositories, too."""
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 _TIMEOUT = timedelta(seconds=30)
 _ASK_AGAIN = timedelta(seconds=10)
@@ -55,6 +57,7 @@ class GitHubSource:
     ) -> None:
         """``transport`` replaces the network in tests."""
         self._settings = settings
+        self._gate = f"{settings.gate} {_PUBLIC}"
         self._terms = terms
         self._transport = transport
         self._tokens = [token.get_secret_value() for token in settings.tokens]
@@ -86,7 +89,7 @@ class GitHubSource:
         span = f"{axis}:{(since or _FIRST).strftime(_TIME)}..{want.at.strftime(_TIME)}"
         budget = "graphql" if self._tokens else "search"
         return [
-            Slice(query=f"language:{_quoted(language)} {span} {self._settings.gate}", budget=budget)
+            Slice(query=f"language:{_quoted(language)} {span} {self._gate}", budget=budget)
             for language in self._settings.languages
         ]
 
@@ -170,7 +173,7 @@ class GitHubSource:
         self._has_explained = True
 
     def _term_queries(self, terms: Sequence[str], context: SourceContext) -> list[str]:
-        queries = {f"{term} {self._settings.gate}": term for term in terms}
+        queries = {f"{term} {self._gate}": term for term in terms}
         for query, term in queries.items():
             if len(query) > MOST_CHARACTERS:
                 context.log.warning("term_too_long", term=term, most_characters=MOST_CHARACTERS)
