@@ -29,7 +29,6 @@ from tests.simulated_github.verdict import Judge, Verdict
 from tests.simulated_github.world import Shape, World
 
 _NOW = 1_790_000_000.0
-_SEARCHES_PER_SECOND = 30 / 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +61,7 @@ class DeepCrawl:
                 background.cancel_scope.cancel()
             rows = await database.fetch("select id from repositories")
         found = [int(row["id"].removeprefix("github:")) for row in rows]
-        shares = {name: _share_used(github.users[name].times["search"]) for name in sorted(set(self.tokens.values()))}
+        shares = {name: github.users[name].usage("search") for name in sorted(set(self.tokens.values()))}
         return judge.judge(found), shares
 
     def _daemon(self, github: SimulatedGitHub, clock: FakeClock, url: str, state: Path) -> Daemon:
@@ -72,8 +71,3 @@ class DeepCrawl:
         host = Host([Plugin(name="crawler", distribution="benchmark", version="0", target=crawler)])
         raw = RawSettings([Layer("command line", {"state_dir": str(state), "database_url": url})])
         return Daemon(validate(raw, host.settings_models(), environment={}).settings, host, until_idle=True)
-
-
-def _share_used(times: Sequence[float]) -> float:
-    """Of the searches that GitHub allows, between the first and the last that was made."""
-    return (len(times) - 1) / ((times[-1] - times[0]) * _SEARCHES_PER_SECOND)
