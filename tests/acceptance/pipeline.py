@@ -101,7 +101,8 @@ def source_folders() -> list[Path]:
 
 
 async def tables(url: str, besides: Collection[str] = ()) -> dict[str, Any]:
-    """What a run leaves but for what may rightly differ: numbers, times, and which copy of a duplicate came first.
+    """What a run leaves but for what may rightly differ: numbers, times, which copy of a duplicate came first, and how
+    often it was crawled.
 
     Events and tasks of the plugins ``besides`` are left out.
     """
@@ -109,7 +110,7 @@ async def tables(url: str, besides: Collection[str] = ()) -> dict[str, Any]:
     try:
         rows = await connection.fetch(
             "select type, stream, data from events where split_part(coalesce(metadata ->> 'by', ''), '.', 1) <> all($1)"
-            " order by position",
+            " and not starts_with(stream, 'crawl/') order by position",
             besides,
         )
         files = await connection.fetch(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
 import httpx2
 import msgspec
 
 from codelupe import CodelupeError, RetryLater, SourceContext
-from codelupe_crawler.github.limits import LONGEST, Limit, limit_of, used_up
+from codelupe_crawler.github.limits import LONGEST, Limit, limit_of, renewal_of, used_up
 
 API_VERSION = "2022-11-28"
 ACCEPT = "application/vnd.github+json, application/json;q=0.9"
@@ -60,6 +60,7 @@ class GitHubClient:
         self._context = context
         self._refuse = refuse
         self._in_a_row = in_a_row
+        self._renewals: dict[str, datetime] = {}
 
     @property
     def has_token(self) -> bool:
@@ -102,10 +103,13 @@ class GitHubClient:
         if response.status_code == _TOKEN_REFUSED and self._tokens:
             await self._refuse(self._tokens.pop(0))
             raise RetryLater("GitHub has refused the token", after=timedelta(0), counts=False)
-        if limit := used_up(response.headers, self._context.now()):
+        now, renewed_at = self._context.now(), self._renewals.get(kind)
+        if limit := used_up(response.headers, now, renewed_at):
             await budget.close(limit.wait, limit.reason)
-        if limit := limit_of(response.status_code, response.headers, said(response), self._context.now()):
+        if limit := limit_of(response.status_code, response.headers, said(response), now, renewed_at):
             await self._wait(kind, limit)
+        if (renewal := renewal_of(response.headers, now)) is not None:
+            self._renewals[kind] = renewal
         self._in_a_row[self._account] = 0
         if response.status_code >= 500:
             raise GitHubFailed(f"HTTP {response.status_code}", response.status_code)

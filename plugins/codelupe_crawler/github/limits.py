@@ -41,9 +41,11 @@ class Limit:
     """Whether the answer says how long; if not, each in a row waits for twice as long."""
 
 
-def limit_of(status: int, headers: Mapping[str, str], body: Any, received_at: datetime) -> Limit | None:
+def limit_of(
+    status: int, headers: Mapping[str, str], body: Any, received_at: datetime, renewed_at: datetime | None = None
+) -> Limit | None:
     """The limit that made this answer an error, if one did; ``headers`` by lower-case names, ``body`` decoded, and as
-    text where it is no JSON.
+    text where it is no JSON. ``renewed_at`` is what an earlier answer said of the quota.
     """
     told = _told(body)
     server_time = _date(headers.get("date")) or received_at
@@ -55,29 +57,35 @@ def limit_of(status: int, headers: Mapping[str, str], body: Any, received_at: da
     if wait is not None:
         return Limit(wait, told.text or "GitHub asks to be left alone", of_account=True, is_stated=True)
     if headers.get("x-ratelimit-remaining") == "0" and not told.is_secondary:
-        return _primary(headers, server_time)
+        return _primary(headers, received_at, renewed_at)
     if told.is_limit or status == 429:
         return Limit(UNSAID, told.text or "GitHub limits requests", of_account=True, is_stated=False)
     return None
 
 
-def used_up(headers: Mapping[str, str], received_at: datetime) -> Limit | None:
-    """The limit that the next request would run into, by the headers of a good answer."""
-    if headers.get("x-ratelimit-remaining") != "0":
-        return None
-    return _primary(headers, _date(headers.get("date")) or received_at)
+def used_up(headers: Mapping[str, str], received_at: datetime, renewed_at: datetime | None = None) -> Limit | None:
+    """The limit that the next request would run into, by the headers of a good answer, and what one before it said."""
+    return _primary(headers, received_at, renewed_at) if headers.get("x-ratelimit-remaining") == "0" else None
 
 
-def _primary(headers: Mapping[str, str], server_time: datetime) -> Limit:
-    kind = headers.get("x-ratelimit-resource", "rate")
-    reason = f"the {kind} limit of {headers.get('x-ratelimit-limit', 'an unknown number of')} requests is used up"
+def renewal_of(headers: Mapping[str, str], received_at: datetime) -> datetime | None:
+    """When the quota begins again, by the client's clock; None if the answer names no time that lies ahead."""
+    server_time = _date(headers.get("date")) or received_at
     try:
         reset = datetime.fromtimestamp(int(headers["x-ratelimit-reset"]), UTC)
     except (KeyError, ValueError, OverflowError, OSError):
-        reset = server_time
-    if reset <= server_time:
+        return None
+    return received_at + min(reset - server_time, _FARTHEST) if reset > server_time else None
+
+
+def _primary(headers: Mapping[str, str], received_at: datetime, renewed_at: datetime | None) -> Limit:
+    """Where the answer names a time that has passed, that of an earlier one stands as long as it lies ahead."""
+    kind = headers.get("x-ratelimit-resource", "rate")
+    reason = f"the {kind} limit of {headers.get('x-ratelimit-limit', 'an unknown number of')} requests is used up"
+    renewal = renewal_of(headers, received_at) or renewed_at
+    if renewal is None or renewal <= received_at:
         return Limit(UNSAID, reason, of_account=False, is_stated=False)
-    return Limit(min(reset - server_time, _FARTHEST) + _MARGIN, reason, of_account=False, is_stated=True)
+    return Limit(renewal - received_at + _MARGIN, reason, of_account=False, is_stated=True)
 
 
 def _retry_after(text: str | None, server_time: datetime) -> timedelta | None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codelupe_crawler.github.limits import LONGEST, UNSAID, Limit, limit_of, used_up
+from codelupe_crawler.github.limits import LONGEST, UNSAID, Limit, limit_of, renewal_of, used_up
 
 NOW = datetime(2026, 11, 30, 8, 0, tzinfo=UTC)
 SKEW = timedelta(seconds=90)
@@ -122,6 +122,27 @@ def test_hub4j_2009_1805_1842_plugin_throttling_437_the_body_alone_tells_of_a_se
 ) -> None:
     found = limit(status, body, headers)
     assert (found.wait, found.of_account, found.is_stated) == (UNSAID, True, False)
+
+
+def test_where_the_reset_has_passed_what_an_earlier_answer_said_of_it_stands() -> None:
+    earlier = {"x-ratelimit-remaining": "5", "x-ratelimit-reset": seconds(NOW + timedelta(seconds=9))}
+    renewed_at = renewal_of(earlier, NOW)
+    assert renewed_at == NOW + timedelta(seconds=9)
+    later = NOW + timedelta(seconds=7)
+    stale = exhausted(NOW - timedelta(hours=1))
+    for found in (used_up(stale, later, renewed_at), limit_of(403, stale, None, later, renewed_at)):
+        assert found is not None
+        assert (found.wait, found.is_stated) == (timedelta(seconds=3), True)
+    over = used_up(stale, NOW + timedelta(seconds=10), renewed_at)
+    assert over is not None
+    assert (over.wait, over.is_stated) == (UNSAID, False)
+
+
+def test_a_reset_that_has_passed_says_nothing_of_the_renewal() -> None:
+    assert renewal_of(exhausted(NOW), NOW) is None
+    assert renewal_of({}, NOW) is None
+    skewed = {"date": date(NOW + SKEW), "x-ratelimit-reset": seconds(NOW + SKEW + SECOND)}
+    assert renewal_of(skewed, NOW) == NOW + SECOND
 
 
 def test_a_secondary_limit_is_the_account_s_even_when_one_quota_is_used_up() -> None:
