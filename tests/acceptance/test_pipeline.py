@@ -53,7 +53,7 @@ async def test_a_model_leads_back_to_its_batch_repositories_and_files(undisturbe
             assert (clone / file["path"]).is_file()
 
 
-async def test_the_verdict_on_a_model_leads_back_to_the_discovery_of_a_repository(
+async def test_the_verdict_on_a_model_leads_back_to_the_crawl_that_found_a_repository(
     undisturbed: tuple[Pipeline, str],
 ) -> None:
     pipeline, _ = undisturbed
@@ -72,6 +72,8 @@ async def test_the_verdict_on_a_model_leads_back_to_the_discovery_of_a_repositor
         "RepoCloned",
         "RepoAccepted",
         "RepoDiscovered",
+        "CrawlSlicesOpened",
+        "CrawlRequested",
     ]
 
 

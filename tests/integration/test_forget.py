@@ -121,6 +121,9 @@ async def test_a_repository_leaves_every_place_and_no_crawl_brings_it_back(
     assert clones(shell) == {"owner/secret", "owner/open"}
     assert [hit["full_name"] for hit in (await shell("search", "secret", "--json")).json()] == ["owner/secret"]
 
+    await database.execute(
+        "update repositories set topics = '{a}', terms = '{b}', default_branch = 'main', handle = 'R_1', description = 'x'"
+    )
     ended = await shell("forget", "Owner/Secret", "--reason", "the author asked", "--by", "me", "--yes", "--json")
     [event] = [one for one in (await _log(database)) if isinstance(one, RepoForgotten)]
     assert (event.repository_id, event.full_name, event.url) == (f"local:{own}", "owner/secret", own.as_uri())
@@ -153,6 +156,7 @@ async def test_a_repository_leaves_every_place_and_no_crawl_brings_it_back(
     row = await database.fetchrow("select * from repositories where full_name = 'owner/secret'")
     assert row is not None
     assert (row["state"], row["path"], row["description"]) == ("forgotten", None, None)
+    assert (row["topics"], row["terms"], row["default_branch"], row["handle"]) == ([], [], None, None)
 
 
 async def _log(database: Database) -> list[Any]:

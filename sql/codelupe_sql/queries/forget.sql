@@ -44,7 +44,9 @@ with remembered as (
     insert into forgotten (repository_id, full_name, url, forgotten_by, reason)
     select id, full_name, url, $2, $3 from repositories where id = $1
 )
-update repositories set state = 'forgotten', description = null, topics = '{}', reasons = '[]', path = null
+update repositories set
+    state = 'forgotten', description = null, topics = '{}', terms = '{}', reasons = '[]', path = null, default_branch = null,
+    handle = null
 where id = $1
 
 -- name: models_trained_on
