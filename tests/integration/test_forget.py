@@ -122,7 +122,7 @@ async def test_a_repository_leaves_every_place_and_no_crawl_brings_it_back(
     assert [hit["full_name"] for hit in (await shell("search", "secret", "--json")).json()] == ["owner/secret"]
 
     await database.execute(
-        "update repositories set topics = '{a}', terms = '{b}', default_branch = 'main', handle = 'R_1', description = 'x'"
+        "update repositories set description = 'a', topics = '{b}', terms = '{c}', default_branch = 'd', handle = 'e'"
     )
     ended = await shell("forget", "Owner/Secret", "--reason", "the author asked", "--by", "me", "--yes", "--json")
     [event] = [one for one in (await _log(database)) if isinstance(one, RepoForgotten)]
