@@ -571,11 +571,11 @@ async def test_doctor_compares_the_connections(shell: Shell, database: Database)
 
     good = await finding("4")
     assert good["verdict"] == "good"
-    assert "opens up to 18; " in good["detail"]
+    assert "opens up to 19; " in good["detail"]
     assert (await finding("199"))["verdict"] == "bad"
-    await database.execute(f"alter database {name} connection limit 19")
+    await database.execute(f"alter database {name} connection limit 20")
     async with database.transaction(), database.transaction():
-        assert (await finding("4"))["verdict"] == "warning", "some of 19 are used, and 18 are needed"
+        assert (await finding("4"))["verdict"] == "warning", "some of 20 are used, and 19 are needed"
         limited = await finding("8")
     assert (limited["verdict"], "max_connections" in limited["hint"]) == ("bad", True)
 
