@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -13,6 +16,8 @@ from codelupe.errors import CodelupeError
 from codelupe.host.discovery import load_plugins
 from codelupe.host.host import Host
 from scripts.reference_pages.text import doc_of, markdown, table
+
+ROOT = Path(__file__).parents[2]
 
 
 def cli_page(host: Host) -> str:
@@ -56,10 +61,21 @@ def _section(name: str, command: Any) -> Iterator[str]:
 
 
 def _errors() -> str:
+    for package in ("codelupe", *sorted(path.name for path in (ROOT / "plugins").glob("codelupe_*"))):
+        _import_errors(package)
     ours = [error for error in _below(CodelupeError) if error.__module__.startswith("codelupe")]
     errors = sorted(ours, key=lambda error: (error.exit_code, error.code))
     rows = [(str(error.exit_code), f"`{error.code}`", doc_of(error)) for error in errors]
     return table(("exit code", "error", "meaning"), rows)
+
+
+def _import_errors(package: str) -> None:
+    """Import the modules of a package that declare errors, which are known only then."""
+    folder = Path(str(files(package)))
+    for path in sorted(folder.rglob("*.py")):
+        if '    code = "' in path.read_text():
+            names = path.relative_to(folder).with_suffix("").parts
+            importlib.import_module(".".join((package, *(name for name in names if name != "__init__"))))
 
 
 def _below(kind: type[CodelupeError]) -> Iterator[type[CodelupeError]]:
