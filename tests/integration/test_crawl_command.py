@@ -203,7 +203,7 @@ async def test_of_terms_the_total_is_told_by_those_that_were_begun(database: Dat
     await add_crawl(database, "github", "terms", states, totals=[500, 100, None, None], repositories=50)
     found = await crawl_of(database)
     assert (found["slices_done"], found["slices_to_go"], found["seen"], found["total"]) == (1, 3, 200, 1200)
-    assert found["seconds_to_go"] == 300, "a minute for 200, and 1,000 are left"
+    assert 300 <= found["seconds_to_go"] < 600, "a minute and what this test has taken for 200, and 1,000 are left"
 
 
 async def test_of_a_partition_the_total_is_known_when_all_parts_are_counted(database: Database) -> None:
