@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -81,10 +81,15 @@ def _free_port() -> int:
 
 
 class Proxy:
-    """Stands before a server and does what befalls those between: refused documents, cut connections, odd answers."""
+    """Stands before a server and does what befalls those between: refused documents, cut connections, odd answers.
+
+    Writes and changes of aliases pass one at a time: Elasticsearch refuses what is written to an index that is being
+    removed, where noida-db makes that index again.
+    """
 
     def __init__(self, server: Server) -> None:
         self._server = server
+        self._one_at_a_time = threading.Lock()
         self._rules: list[Rule] = []
         self.requests: list[tuple[str, int]] = []
         """Path and size of each request that came."""
@@ -152,7 +157,8 @@ class Proxy:
             rule.times -= 1
         for rule in rules:
             body = rule.before(request, body)
-        status, headers, answer = self._forward(request, body)
+        with self._one_at_a_time if request.path.startswith(("/_bulk", "/_aliases")) else nullcontext():
+            status, headers, answer = self._forward(request, body)
         for rule in rules:
             status, answer = rule.after(request, status, answer)
         _send(request, status, headers.get("Content-Type", ""), headers.get("X-Elastic-Product"), answer)

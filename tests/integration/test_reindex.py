@@ -124,14 +124,16 @@ class Setting:
             id_: (version, source.get("full_name")) for id_, (version, source) in (await self.index.stored()).items()
         }
         assert held == expected_of(events)
-        assert list((await self.indexes()).values()) == [[self.index.settings.alias]]
+        indexes = await self.indexes()
+        assert list(indexes.values()) == [[self.index.settings.alias]], indexes
 
 
 @pytest.fixture
 def setting(
     database: Database, elasticsearch_server: Server, run_until_idle: RunUntilIdle, make_daemon: Callable[..., Daemon]
-) -> Setting:
-    return Setting(database, elasticsearch_server, run_until_idle, make_daemon, elasticsearch_server.url)
+) -> Iterator[Setting]:
+    with Proxy(elasticsearch_server) as proxy:
+        yield Setting(database, elasticsearch_server, run_until_idle, make_daemon, proxy.url)
 
 
 @pytest.fixture

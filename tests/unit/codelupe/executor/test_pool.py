@@ -67,6 +67,14 @@ from tests.unit.codelupe.executor.functions import (
 )
 
 Test = Callable[..., Coroutine[Any, Any, None]]
+Started = Callable[[], set[int]]
+
+
+@pytest.fixture
+def started() -> Started:
+    """The processes that the test has started, beside the servers of tests before it."""
+    before = children()
+    return lambda: children() - before
 
 
 def in_own_loop(test: Test) -> Callable[..., None]:
@@ -172,7 +180,7 @@ async def test_requests_to_stop_are_the_daemon_s_business() -> None:
 
 
 @in_own_loop
-async def test_no_more_calls_run_at_once_than_there_are_workers(tmp_path: Path) -> None:
+async def test_no_more_calls_run_at_once_than_there_are_workers(tmp_path: Path, started: Started) -> None:
     ended: list[float] = []
     async with ProcessExecutor(2) as executor:
 
@@ -185,7 +193,7 @@ async def test_no_more_calls_run_at_once_than_there_are_workers(tmp_path: Path) 
         async with anyio.create_task_group() as group:
             for _ in range(4):
                 group.start_soon(call)
-        assert len(children()) == 2
+        assert len(started()) == 2
     assert max(ended) - start >= 0.6
 
 
@@ -213,10 +221,10 @@ async def test_there_is_a_worker_for_each_cpu_that_this_process_may_use() -> Non
 
 
 @in_own_loop
-async def test_no_items_need_no_process() -> None:
+async def test_no_items_need_no_process(started: Started) -> None:
     async with ProcessExecutor(2) as executor:
         assert await executor.map(square, []) == []
-        assert children() == set()
+        assert started() == set()
 
 
 @in_own_loop
@@ -319,13 +327,13 @@ async def test_cpu_time_counts_for_each_item_anew() -> None:
 
 
 @in_own_loop
-async def test_a_process_that_has_grown_is_replaced_between_chunks() -> None:
+async def test_a_process_that_has_grown_is_replaced_between_chunks(started: Started) -> None:
     async with ProcessExecutor(1, memory_mib=512) as executor:
         [first] = await executor.map(leak_and_tell_pid, [1])
         [second] = await executor.map(leak_and_tell_pid, [300])
         [third] = await executor.map(leak_and_tell_pid, [1])
         assert first == second != third
-        assert children() == {third}
+        assert started() == {third}
 
 
 # --- what is the caller's own error ---
@@ -530,32 +538,32 @@ async def test_a_name_of_any_length_and_script_is_told() -> None:
 
 
 @in_own_loop
-async def test_cancelling_the_caller_kills_the_process_and_what_it_started(tmp_path: Path) -> None:
+async def test_cancelling_the_caller_kills_the_process_and_what_it_started(tmp_path: Path, started: Started) -> None:
     async with ProcessExecutor(1) as executor:
         async with anyio.create_task_group() as group:
             group.start_soon(executor.map, start_a_child_and_sleep, [str(tmp_path / "pid")])
             pid = await read_pid(tmp_path / "pid")
             group.cancel_scope.cancel()
         await wait_until_gone(pid)
-        assert children() == set()
+        assert started() == set()
         assert await executor.run(pow, 3, 2) == 9
 
 
 @pytest.mark.parametrize("seconds", [0, 0.01, 0.1, 0.3])
 @in_own_loop
-async def test_a_caller_that_is_cancelled_while_a_process_starts_leaves_none(seconds: float) -> None:
+async def test_a_caller_that_is_cancelled_while_a_process_starts_leaves_none(seconds: float, started: Started) -> None:
     async with ProcessExecutor(2) as executor:
         with anyio.move_on_after(seconds):
             await executor.map(die_on_bad, [BAD] * 500, sleep, (BAD,), os.devnull)
-        assert children() == set()
+        assert started() == set()
 
 
 @in_own_loop
-async def test_leaving_the_executor_leaves_no_process() -> None:
+async def test_leaving_the_executor_leaves_no_process(started: Started) -> None:
     async with ProcessExecutor(2) as executor:
         await executor.map(square, range(500))
-        assert len(children()) == 2
-    assert children() == set()
+        assert len(started()) == 2
+    assert started() == set()
 
 
 @in_own_loop
