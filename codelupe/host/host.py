@@ -17,7 +17,8 @@ import typer
 from pydantic import BaseModel
 
 from codelupe.config.directories import Directories
-from codelupe.contracts.boundary import (
+from codelupe.contracts.files import FileRule, Scorer
+from codelupe.contracts.guards import (
     guard_executor,
     guard_file_rule,
     guard_repository_rule,
@@ -25,7 +26,6 @@ from codelupe.contracts.boundary import (
     guard_search_index,
     guard_source,
 )
-from codelupe.contracts.files import FileRule, Scorer
 from codelupe.contracts.repositories import RepositoryRule
 from codelupe.contracts.search import SearchIndex
 from codelupe.contracts.sources import Source

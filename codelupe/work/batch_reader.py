@@ -24,7 +24,8 @@ from codelupe.postgres import Connection, answering
 from codelupe.postgres.retry import RetryWhileUnavailable, is_unavailable
 from codelupe.postgres.slots import borrowed_by
 from codelupe.work.attempt import cause_of, describe
-from codelupe.work.context import BatchContext, HandlerContext, Outbox, logger
+from codelupe.work.context import BatchContext, HandlerContext, logger
+from codelupe.work.outbox import Outbox
 from codelupe.work.pauses import subscription_part
 from codelupe.work.postponement import Postponement, can_be_obeyed
 from codelupe.work.runtime import Runtime

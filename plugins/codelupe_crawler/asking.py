@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -63,101 +64,109 @@ class Asker:
                 context.emit(CrawlCompleted(source=event.source, **dict(row)))
 
 
-class _Paging:
-    """One account at work."""
+@dataclass
+class _Work:
+    """What one account does on a source, slice by slice."""
 
-    def __init__(
-        self, source: PagedSource, account: str, context: HandlerContext, recorder: Recorder, clock: Clock
-    ) -> None:
-        self._source = source
-        self._account = account
-        self._context = context
-        self._recorder = recorder
-        self._clock = clock
-        self._accounts: Sequence[str] = ()
-        self._longest_request = (clock.patience + _LONGEST_ANSWER).total_seconds()
+    source: RepositorySource | PagedSource
+    account: str
+    context: HandlerContext
+    recorder: Recorder
+    clock: Clock
 
-    async def run(self, event: CrawlSlicesOpened) -> None:
-        """Ask for slice after slice; when the account is out, such as by a token that is revoked, others go on."""
-        around = CrawlContext(self._source.name, self._context.database, self._context.log, self._clock)
-        self._accounts = await self._source.accounts(around)
-        async with self._source.open(self._account, around) as session:
-            while self._account in self._accounts and (taken := await self._take()) is not None:
-                await self._ask(session, taken)
-                await self._show_progress()
-                self._accounts = await self._source.accounts(around)
-        if self._account not in self._accounts:
-            self._wake_others(event.crawl, event.slices)
+    async def take(self, accounts: Sequence[str]) -> Any | None:
+        """A slice that none of these accounts is at work on; None if there is none for now."""
+        return await self.context.database.fetchrow(
+            SQL.take_slice, self.source.name, self.account, list(accounts), self.clock.imposed()
+        )
 
-    async def _take(self) -> Any | None:
-        """The next slice; None if there is none, or others are at work on all that are left."""
-        database, name, now = self._context.database, self._source.name, self._clock.imposed
-        while True:
-            taken = await database.fetchrow(SQL.take_slice, name, self._account, list(self._accounts), now())
-            if taken is not None:
-                return taken
-            wait = await database.fetchval(SQL.next_try, name, now())
-            if wait is None:
-                return None
-            if wait > self._clock.patience:
-                raise RetryLater("slices that failed are tried again later", after=wait, counts=False)
-            await self._clock.sleep(max(wait, timedelta(0)))
-
-    async def _ask(self, session: SourceSession, taken: Any) -> None:
-        asked = Slice(query=taken["query"], budget=taken["budget"], total=taken["total"])
-        try:
-            with anyio.fail_after(self._longest_request):
-                page = await session.ask(asked, taken["cursor"])
-        except RetryLater as limited:
-            await self._context.database.execute(SQL.count_request, taken["id"])
-            if limited.after > self._clock.patience:
-                raise
-        except (ContributionFailed, Reject, TimeoutError) as error:
-            await self._record_failure(taken, error)
-        else:
-            await (self._split if page.instead else self._advance)(taken, page)
-
-    async def _split(self, taken: Any, page: Page) -> None:
-        async with self._context.step({"slice": taken["id"]}) as connection:
-            _expect(await connection.fetchrow(SQL.split_slice, taken["id"], self._account))
-            await connection.execute(SQL.open_slices, taken["crawl"], rows_of(page.instead))
-            self._wake_others(taken["crawl"], len(page.instead))
-
-    def _wake_others(self, crawl: int, slices: int) -> None:
-        for account in self._accounts:
-            if account != self._account:
-                self._context.emit(
-                    CrawlSlicesOpened(source=self._source.name, account=account, crawl=crawl, slices=slices)
-                )
-
-    async def _advance(self, taken: Any, page: Page) -> None:
-        name = self._source.name
-        async with self._context.step({"slice": taken["id"]}) as connection:
-            recorded = await self._recorder.record(connection, self._context, name, page.repositories, taken)
-            await record_gone(connection, self._context, name, page.gone)
+    async def record(self, taken: Any, page: Page) -> None:
+        """What came, how far the slice is with it and the events, in one transaction."""
+        async with self.context.step({"slice": taken["id"]}) as connection:
+            recorded = await self.recorder.record(connection, self.context, self.source.name, page.repositories, taken)
+            await record_gone(connection, self.context, self.source.name, page.gone)
             slice_after = _expect(
                 await connection.fetchrow(
                     SQL.advance_slice,
-                    *(taken["id"], self._account, recorded.ids, recorded.new, recorded.changed),
+                    *(taken["id"], self.account, recorded.ids, recorded.new, recorded.changed),
                     *(page.total, page.next, page.note),
                 )
             )
             if slice_after["state"] == "complete":
-                self._context.emit(_completed(name, slice_after))
+                self.context.emit(_completed(self.source.name, slice_after))
+
+
+@dataclass
+class _Paging(_Work):
+    """A source that is asked one request at a time."""
+
+    source: PagedSource
+    accounts: Sequence[str] = ()
+
+    async def run(self, event: CrawlSlicesOpened) -> None:
+        """Ask for slice after slice; when the account is out, such as by a token that is revoked, others go on."""
+        around = CrawlContext(self.source.name, self.context.database, self.context.log, self.clock)
+        self.accounts = await self.source.accounts(around)
+        async with self.source.open(self.account, around) as session:
+            while self.account in self.accounts and (taken := await self._take()) is not None:
+                await self._ask(session, taken)
+                await self._show_progress()
+                self.accounts = await self.source.accounts(around)
+        if self.account not in self.accounts:
+            self._wake_others(event.crawl, event.slices)
+
+    async def _take(self) -> Any | None:
+        """The next slice; None if there is none, or others are at work on all that are left."""
+        while True:
+            if (taken := await self.take(self.accounts)) is not None:
+                return taken
+            wait = await self.context.database.fetchval(SQL.next_try, self.source.name, self.clock.imposed())
+            if wait is None:
+                return None
+            if wait > self.clock.patience:
+                raise RetryLater("slices that failed are tried again later", after=wait, counts=False)
+            await self.clock.sleep(max(wait, timedelta(0)))
+
+    async def _ask(self, session: SourceSession, taken: Any) -> None:
+        asked = Slice(query=taken["query"], budget=taken["budget"], total=taken["total"])
+        try:
+            with anyio.fail_after((self.clock.patience + _LONGEST_ANSWER).total_seconds()):
+                page = await session.ask(asked, taken["cursor"])
+        except RetryLater as limited:
+            await self.context.database.execute(SQL.count_request, taken["id"])
+            if limited.after > self.clock.patience:
+                raise
+        except (ContributionFailed, Reject, TimeoutError) as error:
+            await self._record_failure(taken, error)
+        else:
+            await (self._split if page.instead else self.record)(taken, page)
+
+    async def _split(self, taken: Any, page: Page) -> None:
+        async with self.context.step({"slice": taken["id"]}) as connection:
+            _expect(await connection.fetchrow(SQL.split_slice, taken["id"], self.account))
+            await connection.execute(SQL.open_slices, taken["crawl"], rows_of(page.instead))
+            self._wake_others(taken["crawl"], len(page.instead))
+
+    def _wake_others(self, crawl: int, slices: int) -> None:
+        for account in self.accounts:
+            if account != self.account:
+                self.context.emit(
+                    CrawlSlicesOpened(source=self.source.name, account=account, crawl=crawl, slices=slices)
+                )
 
     async def _record_failure(self, taken: Any, error: Exception) -> None:
         text = f"{type(error).__name__}: {error}"[:_LONGEST_ERROR]
-        async with self._context.step({"slice": taken["id"]}) as connection:
+        async with self.context.step({"slice": taken["id"]}) as connection:
             row = _expect(
                 await connection.fetchrow(
-                    SQL.fail_slice, taken["id"], self._account, text, isinstance(error, Reject), self._clock.imposed()
+                    SQL.fail_slice, taken["id"], self.account, text, isinstance(error, Reject), self.clock.imposed()
                 )
             )
             if row["state"] == "failed":
-                self._context.emit(_completed(self._source.name, row))
-        self._context.log.warning(
+                self.context.emit(_completed(self.source.name, row))
+        self.context.log.warning(
             "slice_failed",
-            source=self._source.name,
+            source=self.source.name,
             query=taken["query"],
             failures=row["failures"],
             given_up=row["state"] == "failed",
@@ -166,10 +175,10 @@ class _Paging:
 
     async def _show_progress(self) -> None:
         """Of all crawls of the source that are under way, whichever daemons and accounts are at work on them."""
-        rows = await self._context.database.fetch(SQL.crawl_progress, self._source.name)
+        rows = await self.context.database.fetch(SQL.crawl_progress, self.source.name)
         under_way = [row for row in rows if row["completed_at"] is None]
         totals = [row["total"] for row in under_way]
-        self._context.progress(
+        self.context.progress(
             sum(row["seen"] for row in under_way),
             None if None in totals else max(sum(totals), sum(row["seen"] for row in under_way)),
             "repositories",
@@ -177,65 +186,41 @@ class _Paging:
         )
 
 
-class _Discovery:
+@dataclass
+class _Discovery(_Work):
     """A source that says everything at once, up to its end or its failure."""
 
-    def __init__(
-        self, source: RepositorySource, account: str, context: HandlerContext, recorder: Recorder, clock: Clock
-    ) -> None:
-        self._source = source
-        self._account = account
-        self._context = context
-        self._recorder = recorder
-        self._clock = clock
-        self._error: str | None = None
+    source: RepositorySource
+    error: str | None = None
 
     async def run(self) -> None:
         """Take in what it says, a step for each portion; begun again, it says what is known already once more."""
-        database, name = self._context.database, self._source.name
-        taken = await database.fetchrow(SQL.take_slice, name, self._account, [self._account], self._clock.imposed())
-        if taken is None:
+        if (taken := await self.take([self.account])) is None:
             return
         with anyio.move_on_after(_LONGEST_DISCOVERY.total_seconds()) as limit:
             async with aclosing(self._portions()) as portions:
                 async for portion in portions:
-                    await self._record(taken, portion)
+                    await self.record(taken, Page(repositories=portion, next=_GOES_ON))
         if limit.cancelled_caught:
-            self._error = f"it was not done within {_LONGEST_DISCOVERY}"
-        async with self._context.step({"slice": taken["id"]}) as connection:
-            slice_after = _expect(
-                await connection.fetchrow(
-                    SQL.advance_slice, *(taken["id"], self._account, [], 0, 0, None, None, self._error)
-                )
-            )
-            self._context.emit(_completed(name, slice_after))
+            self.error = f"it was not done within {_LONGEST_DISCOVERY}"
+        await self.record(taken, Page(note=self.error))
 
     async def _portions(self) -> AsyncGenerator[list[Repository], None]:
         found: list[Repository] = []
         seen = 0
         try:
-            async for repository in self._source.discover():
+            async for repository in self.source.discover():
                 found.append(repository)
                 seen += 1
-                self._context.progress(seen, None, "repositories", source=self._source.name)
+                self.context.progress(seen, None, "repositories", source=self.source.name)
                 if len(found) == DISCOVERED_AT_ONCE:
                     yield found
                     found = []
         except Exception as error:
-            self._error = f"{type(error).__name__}: {error}"[:_LONGEST_ERROR]
-            self._context.log.exception("source_failed", source=self._source.name, error=self._error)
+            self.error = f"{type(error).__name__}: {error}"[:_LONGEST_ERROR]
+            self.context.log.exception("source_failed", source=self.source.name, error=self.error)
         if found:
             yield found
-
-    async def _record(self, taken: Any, found: Sequence[Repository]) -> None:
-        async with self._context.step({"slice": taken["id"]}) as connection:
-            recorded = await self._recorder.record(connection, self._context, self._source.name, found, taken)
-            _expect(
-                await connection.fetchrow(
-                    SQL.advance_slice,
-                    *(taken["id"], self._account, recorded.ids, recorded.new, recorded.changed, None, _GOES_ON, None),
-                )
-            )
 
 
 def _expect(row: Any | None) -> Any:

@@ -16,7 +16,8 @@ import pytest
 
 import codelupe_ray
 from codelupe import Executor, WorkerLost
-from codelupe.contracts.boundary import ContributionFailed, Part, guard_scorer, used_parts
+from codelupe.contracts.boundary import ContributionFailed, Part, used_parts
+from codelupe.contracts.guards import guard_scorer
 from codelupe.daemon import Daemon
 from codelupe_ray.executor import RayExecutor, RayUnavailable
 from codelupe_ray.settings import RaySettings

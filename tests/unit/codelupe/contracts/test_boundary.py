@@ -37,15 +37,17 @@ from codelupe.contracts import boundary
 from codelupe.contracts.boundary import (
     ContributionFailed,
     Part,
+    loading_at_once,
+    part_of,
+    used_parts,
+)
+from codelupe.contracts.guards import (
     guard_executor,
     guard_file_rule,
     guard_repository_rule,
     guard_scorer,
     guard_search_index,
     guard_source,
-    loading_at_once,
-    part_of,
-    used_parts,
 )
 from codelupe.errors import CodelupeError
 from codelupe_events import Reason

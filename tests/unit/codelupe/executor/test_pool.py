@@ -21,7 +21,8 @@ import anyio
 import pytest
 
 from codelupe import Executor, WorkerLost
-from codelupe.contracts.boundary import ContributionFailed, Part, guard_scorer
+from codelupe.contracts.boundary import ContributionFailed, Part
+from codelupe.contracts.guards import guard_scorer
 from codelupe.executor import ProcessExecutor, process
 from codelupe.executor.child import Position
 from tests.loop_clock import LoopClock
