@@ -38,6 +38,8 @@ _LONGEST_ANSWER = timedelta(minutes=2)
 """Of a source, to one request."""
 _LONGEST_DISCOVERY = timedelta(days=1)
 """Of a source that says everything at once: it may have thousands of git URLs, each with a time limit of its own."""
+_SHORTEST_WAIT = timedelta(seconds=1)
+"""For a slice that failed and is due, while another process has its row in its hands."""
 _GOES_ON = "goes on"
 """The cursor of a source that has none."""
 
@@ -75,10 +77,16 @@ class _Work:
     clock: Clock
 
     async def take(self, accounts: Sequence[str]) -> Any | None:
-        """A slice that none of these accounts is at work on; None if there is none for now."""
-        return await self.context.database.fetchrow(
-            SQL.take_slice, self.source.name, self.account, list(accounts), self.clock.imposed()
-        )
+        """A slice that this one of the accounts may ask for; None if there is none for now."""
+        return await self.context.database.fetchrow(SQL.take_slice, *self._place(accounts))
+
+    async def next_try(self, accounts: Sequence[str]) -> timedelta | None:
+        """How long until it may ask again for one that failed; None if there is none."""
+        wait: timedelta | None = await self.context.database.fetchval(SQL.next_try, *self._place(accounts))
+        return wait
+
+    def _place(self, accounts: Sequence[str]) -> tuple[Any, ...]:
+        return self.source.name, self.account, list(accounts), self.clock.imposed()
 
     async def record(self, taken: Any, page: Page) -> None:
         """What came, how far the slice is with it and the events, in one transaction."""
@@ -120,12 +128,11 @@ class _Paging(_Work):
         while True:
             if (taken := await self.take(self.accounts)) is not None:
                 return taken
-            wait = await self.context.database.fetchval(SQL.next_try, self.source.name, self.clock.imposed())
-            if wait is None:
+            if (wait := await self.next_try(self.accounts)) is None:
                 return None
             if wait > self.clock.patience:
                 raise RetryLater("slices that failed are tried again later", after=wait, counts=False)
-            await self.clock.sleep(max(wait, timedelta(0)))
+            await self.clock.sleep(max(wait, _SHORTEST_WAIT))
 
     async def _ask(self, session: SourceSession, taken: Any) -> None:
         asked = Slice(query=taken["query"], budget=taken["budget"], total=taken["total"])
@@ -136,6 +143,7 @@ class _Paging(_Work):
             await self.context.database.execute(SQL.count_request, taken["id"])
             if limited.after > self.clock.patience:
                 raise
+            await self.clock.sleep(limited.after)
         except (ContributionFailed, Reject, TimeoutError) as error:
             await self._record_failure(taken, error)
         else:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 import types
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -26,6 +28,7 @@ from codelupe import (
     SourceSession,
     Want,
     hookimpl,
+    load_queries,
 )
 from codelupe_events import (
     CrawlCompleted,
@@ -41,6 +44,7 @@ from tests.conftest import RunUntilIdle
 
 pytestmark = pytest.mark.anyio
 
+SQL = load_queries("codelupe_sql", "crawler")
 PAGE = 10
 Answer = Callable[[Slice, str | None], Page | None]
 
@@ -207,6 +211,22 @@ async def test_a_limit_is_waited_for_and_no_failure(run_until_idle: RunUntilIdle
     assert (completed(events)[0].seen, completed(events)[0].error) == (5, None)
 
 
+async def test_a_source_is_left_alone_for_as_long_as_it_says(run_until_idle: RunUntilIdle) -> None:
+    catalogue = Catalogue(5)
+    asked_at: list[float] = []
+
+    def limit(slice: Slice, cursor: str | None) -> Page | None:  # noqa: A002 - as in the contract
+        asked_at.append(time.monotonic())
+        if len(asked_at) < 3:
+            raise RetryLater("a moment", after=timedelta(seconds=0.2), counts=False)
+        return None
+
+    catalogue.answers = [limit]
+    await run_until_idle(offering(catalogue))
+    assert len(asked_at) == 3
+    assert all(later - earlier >= 0.2 for earlier, later in pairwise(asked_at))
+
+
 async def test_accounts_share_the_slices_and_each_is_asked_for_once(run_until_idle: RunUntilIdle) -> None:
     catalogue = Catalogue(*[15] * 12, accounts=("one", "two", "three"))
     events = await run_until_idle(offering(catalogue))
@@ -228,6 +248,33 @@ async def test_when_an_account_is_out_the_others_finish_its_slices(run_until_idl
     events = await run_until_idle(offering(catalogue))
     assert kinds(events)["RepoDiscovered"] == 75
     assert [each.missed for each in completed(events)] == [0, 0, 0]
+
+
+async def test_an_account_waits_for_no_slice_that_another_is_to_try_again(
+    database: Database, run_until_idle: RunUntilIdle
+) -> None:
+    """It would look for it again and again until the other, which is at work on something else, comes back to it."""
+    await run_until_idle({})
+    crawl = await database.fetchval(SQL.open_crawl, "catalogue", "deep", [], datetime.now(UTC))
+    await database.execute(SQL.open_slices, crawl, [{"query": "a", "budget": "search", "total": None}])
+    accounts = ["one", "two"]
+    failed = await database.fetchrow(SQL.take_slice, "catalogue", "one", accounts, None)
+    assert failed is not None
+    long_ago = datetime.now(UTC) - timedelta(hours=1)
+    assert await database.fetchrow(SQL.fail_slice, failed["id"], "one", "no page today", False, long_ago)
+
+    async def wait_of(account: str) -> timedelta | None:
+        wait: timedelta | None = await database.fetchval(SQL.next_try, "catalogue", account, accounts, None)
+        return wait
+
+    due = await wait_of("one")
+    assert due is not None
+    assert due < timedelta(0)
+    assert await database.fetchrow(SQL.take_slice, "catalogue", "two", accounts, None) is None
+    assert await wait_of("two") is None
+    await database.execute(SQL.close_budget, "catalogue", "one", "search", timedelta(minutes=5), "limited", None)
+    assert await wait_of("two") is not None
+    assert await database.fetchrow(SQL.take_slice, "catalogue", "two", accounts, None) is not None
 
 
 async def test_metadata_that_moved_is_told_apart_from_new_content(

@@ -105,6 +105,18 @@ create table crawl_notes (
     primary key (source, key)
 );
 
+-- Whether an account may ask for a slice: one that none has begun, its own, or one of another account that is none of the
+-- source's any more, or has to wait.
+create function may_ask(
+    slice crawl_slices, of_source text, for_account text, accounts text[], at timestamptz
+) returns boolean language sql stable as $$
+    select slice.state = 'open' or slice.state = 'in work' and (
+        slice.account = for_account or slice.account <> all(accounts) or exists (
+            select from crawl_budgets as theirs
+            where (theirs.source, theirs.account) = (of_source, slice.account) and theirs.kind in ('', slice.budget)
+              and theirs.next_at > at + interval '1 minute'))
+$$;
+
 -- Takes an account's next turn for a request of a kind, unless it is more than patience away: how long to wait for it,
 -- and why. Its own clock is asked for the time if none is given.
 create function take_turn(

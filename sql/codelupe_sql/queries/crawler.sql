@@ -75,9 +75,8 @@ order by place
 on conflict (crawl, query) do nothing
 
 -- name: take_slice
--- The slice of a source ($1) that an account ($2) asks for next: the one whose budget is ready first, its own before
--- others, the newest first. One that is in work for another account is taken over if that is none of the source's ($3)
--- any more, or has to wait. $4 is the time, null for the server's.
+-- The slice of a source ($1) that an account ($2) asks for next, among the source's accounts ($3; see may_ask): the one
+-- whose budget is ready first, its own before others, the newest first. $4 is the time, null for the server's.
 with clock as materialized (select coalesce($4::timestamptz, clock_timestamp()) as now), chosen as (
     select slice.id
     from crawl_slices as slice join crawls on crawls.id = slice.crawl, clock,
@@ -85,11 +84,7 @@ with clock as materialized (select coalesce($4::timestamptz, clock_timestamp()) 
                   where (budget.source, budget.account) = ($1, $2) and budget.kind in ('', slice.budget)) as turn
     where crawls.source = $1 and crawls.completed_at is null
       and (slice.not_before is null or slice.not_before <= clock.now)
-      and (slice.state = 'open' or slice.state = 'in work' and (
-          slice.account = $2 or slice.account <> all($3::text[]) or exists (
-              select from crawl_budgets as theirs
-              where (theirs.source, theirs.account) = ($1, slice.account) and theirs.kind in ('', slice.budget)
-                and theirs.next_at > clock.now + interval '1 minute')))
+      and slice.state in ('open', 'in work') and may_ask(slice, $1, $2, $3, clock.now)
     order by turn.ready_at, slice.state = 'in work' and slice.account = $2 desc, slice.id desc
     limit 1
     for update of slice skip locked
@@ -100,11 +95,14 @@ where slice.id = chosen.id and crawls.id = slice.crawl
 returning slice.*, crawls.mode, crawls.began_at
 
 -- name: next_try
--- How long until a slice of a source ($1) that failed is to be tried again; null if there is none. $2 is the time.
-select min(not_before) - coalesce($2::timestamptz, clock_timestamp()) as wait
-from crawl_slices as slice join crawls on crawls.id = slice.crawl
-where crawls.source = $1 and crawls.completed_at is null
-  and slice.state in ('open', 'in work') and slice.not_before is not null
+-- How long until a slice of a source ($1) that failed is to be tried again by an account ($2), among the source's accounts
+-- ($3); null if there is none. $4 is the time.
+select min(not_before) - clock.now as wait
+from (select coalesce($4::timestamptz, clock_timestamp()) as now) as clock, crawl_slices as slice
+join crawls on crawls.id = slice.crawl
+where crawls.source = $1 and crawls.completed_at is null and slice.not_before is not null
+  and slice.state in ('open', 'in work') and may_ask(slice, $1, $2, $3, clock.now)
+group by clock.now
 
 -- name: split_slice
 -- A slice ($1), in work for an account ($2), has others in its place; nothing if another account has it by now.
