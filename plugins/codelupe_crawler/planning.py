@@ -91,7 +91,7 @@ class Planner:
         async with context.transaction() as connection:
             for plan in plans:
                 for want, slices in plan.crawls:
-                    begun = plan.source, want.mode, list(want.terms), want.at
+                    begun = plan.source, want.mode, list(want.terms), want.at, not event.terms
                     crawl: int = await connection.fetchval(SQL.open_crawl, *begun)
                     await connection.execute(SQL.open_slices, crawl, rows_of(slices))
                     for account in plan.accounts:

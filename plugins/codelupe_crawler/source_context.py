@@ -58,7 +58,7 @@ class CrawlContext:
         return AccountBudget(self._database, self._clock, self._source, account, kind)
 
     async def last_crawls(self) -> Mapping[str, datetime]:
-        """When the last crawl in each mode began that came to its end."""
+        """When the last full crawl in each mode began that came to its end."""
         return {row["mode"]: row["began_at"] for row in await self._database.fetch(SQL.last_crawls, self._source)}
 
     async def recall(self, key: str) -> str | None:

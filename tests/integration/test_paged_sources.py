@@ -60,6 +60,7 @@ class Catalogue:
         }
         self.names = list(accounts)
         self.asked: list[tuple[str, str | None, str]] = []
+        self.wanted: list[Want] = []
         self.answers: list[Answer] = []
         """Asked one after another for something else than the usual page."""
 
@@ -67,6 +68,7 @@ class Catalogue:
         return self.names
 
     async def plan(self, want: Want, context: SourceContext) -> Sequence[Slice]:
+        self.wanted.append(want)
         return [] if want.mode == SourceMode.REFRESH else [Slice(query=query) for query in self.slices]
 
     @asynccontextmanager
@@ -339,3 +341,20 @@ async def test_an_unknown_mode_or_source_is_refused(run_until_idle: RunUntilIdle
         "no mode is called 'wild'; there are: terms, deep, changes, refresh",
         "no source is called 'moon'; there are: catalogue",
     ]
+
+
+async def test_a_crawl_for_terms_of_a_request_stands_for_no_complete_one(run_until_idle: RunUntilIdle) -> None:
+    """What is due stays due, and changes are asked for since the last crawl that would have found them."""
+    catalogue = Catalogue(1)
+    unscheduled = types.SimpleNamespace(codelupe_settings=codelupe_crawler.codelupe_settings)
+    unscheduled.codelupe_subscriptions = codelupe_crawler.codelupe_subscriptions
+    plugins = {**offering(catalogue), "crawler": unscheduled}
+    by_hand, due = CrawlRequested(mode="terms", terms=("orm",)), CrawlRequested()
+    for request in (by_hand, due, by_hand, by_hand, due, due):
+        await run_until_idle(plugins, events=[request])
+    terms, changes = SourceMode.TERMS, SourceMode.CHANGES
+    wanted = [want for want in catalogue.wanted if want.mode != SourceMode.REFRESH]
+    assert [want.mode for want in wanted] == [terms, terms, terms, terms, changes, changes]
+    _, complete, _, _, first, second = wanted
+    assert len(complete.terms) > 200
+    assert (first.since, second.since) == (complete.at - timedelta(minutes=10), first.at - timedelta(minutes=10))

@@ -51,6 +51,8 @@ create table crawls (
     source text not null,
     mode text not null,
     terms text[] not null,
+    -- Whether it is for all that its mode finds by the settings, and not only for the terms that a request named.
+    is_full boolean not null default true,
     began_at timestamptz not null,
     completed_at timestamptz
 );

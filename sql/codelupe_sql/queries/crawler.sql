@@ -36,8 +36,10 @@ order by seen_at, id limit $3
 select repository_id from forgotten where starts_with(repository_id, $1 || ':')
 
 -- name: last_crawls
--- For each mode the last crawl of a source ($1) that came to its end: when it began.
-select mode, max(began_at) as began_at from crawls where source = $1 and completed_at is not null group by mode
+-- For each mode the last full crawl of a source ($1) that came to its end: when it began.
+select mode, max(began_at) as began_at from crawls
+where source = $1 and completed_at is not null and is_full
+group by mode
 
 -- name: count_known
 -- How many repositories a source ($1) has given.
@@ -54,15 +56,20 @@ left join crawl_slices as slice on slice.crawl = last.id
 group by last.mode, last.completed_at, last.began_at
 
 -- name: open_crawl
--- The crawl of a source ($1) in a mode ($2) that is under way; begins one for the terms $3 at $4 if there is none.
--- Earlier ones go.
+-- The crawl of a source ($1) in a mode ($2) that is under way; begins one for the terms $3 at $4, full or not ($5), if
+-- there is none. Earlier ones go, but for the last full one.
 with gone as (
-    delete from crawls where source = $1 and mode = $2 and completed_at is not null and id < (
-        select max(id) from crawls where source = $1 and mode = $2 and completed_at is not null)
+    delete from crawls as earlier
+    where source = $1 and mode = $2 and completed_at is not null and exists (
+        select from crawls as later
+        where later.source = $1 and later.mode = $2 and later.completed_at is not null and later.id > earlier.id
+          and (later.is_full or not earlier.is_full))
 )
-insert into crawls (source, mode, terms, began_at) values ($1, $2, $3, $4)
-on conflict (source, mode) where completed_at is null do update set terms = crawls.terms || (
-    select coalesce(array_agg(term), '{}') from unnest(excluded.terms) as term where term <> all(crawls.terms))
+insert into crawls (source, mode, terms, began_at, is_full) values ($1, $2, $3, $4, $5)
+on conflict (source, mode) where completed_at is null do update
+set is_full = crawls.is_full or excluded.is_full,
+    terms = crawls.terms || (
+        select coalesce(array_agg(term), '{}') from unnest(excluded.terms) as term where term <> all(crawls.terms))
 returning id
 
 -- name: open_slices
