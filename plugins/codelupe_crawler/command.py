@@ -23,8 +23,9 @@ from codelupe import (
 )
 from codelupe.commands import AsJson, ConfigFile, Profile, Session, err, out, print_json, with_session
 from codelupe_crawler.clock import SystemClock
-from codelupe_crawler.github.terms import parse_terms
-from codelupe_crawler.planning import Crawl, Planner
+from codelupe_crawler.github.terms import fault_of
+from codelupe_crawler.opt_out import OptOutList
+from codelupe_crawler.planning import NAME_A_SOURCE, Crawl, Planner
 from codelupe_crawler.settings import CrawlerSettings
 from codelupe_crawler.source_context import CrawlContext
 from codelupe_events import CrawlRequested
@@ -62,8 +63,9 @@ def crawl(
         raise typer.BadParameter("--deep finds everything, so there is no --term to look for")
     mode = SourceMode.DEEP if deep else SourceMode.TERMS if terms else None
 
+    wanted = _checked(terms or ())
+
     async def do(session: Session) -> None:
-        wanted = parse_terms("\n".join(terms), "--term") if terms else ()
         plans = await _plans(session, source, CrawlRequested(mode=mode, terms=wanted))
         if dry_run:
             _show_forecasts(plans, as_json=as_json)
@@ -79,6 +81,14 @@ def crawl(
     with_session(config, profile, do)
 
 
+def _checked(terms: Sequence[str]) -> tuple[str, ...]:
+    wanted = [" ".join(term.split()) for term in terms]
+    for term in wanted:
+        if (fault := fault_of(term)) is not None:
+            raise typer.BadParameter(f"--term {term!r}: {fault}")
+    return tuple({term.casefold(): term for term in wanted}.values())
+
+
 @dataclass(frozen=True)
 class _Plan:
     """What the request comes to at one source."""
@@ -92,6 +102,7 @@ class _Plan:
 
 async def _plans(session: Session, name: str | None, wanted: CrawlRequested) -> list[_Plan]:
     settings: CrawlerSettings = session.settings.plugins.crawler  # type: ignore[attr-defined] # each plugin's own
+    await OptOutList(settings.opt_out).current()  # without it nothing would be crawled
     planner = Planner(settings, SystemClock())
     chosen = _chosen(session.gather().sources, name)
     plans = []
@@ -124,8 +135,7 @@ def _chosen(
     if not sources:
         raise ConfigurationError(
             "there is no source to crawl",
-            hint="Set `enabled` of [plugins.crawler.github], or `sources`, `installed_packages` or `packages` of "
-            "[plugins.crawler]; `codelupe plugins list` shows plugins that could not be loaded.",
+            hint=f"{NAME_A_SOURCE} `codelupe plugins list --check` shows plugins that cannot take part.",
         )
     chosen = [each for each in sources if name in (None, each.name)]
     if not chosen:
@@ -133,7 +143,7 @@ def _chosen(
         close = get_close_matches(str(name), names, n=1)
         meant = f" (did you mean {close[0]}?)" if close else ""
         raise CodelupeError(
-            f"there is no source {name!r}{meant}", hint=f"There are: {', '.join(names)}. More are set in the settings."
+            f"there is no source {name!r}{meant}", hint=f"There are: {', '.join(names)}. For others: {NAME_A_SOURCE}"
         )
     return chosen
 
@@ -143,9 +153,10 @@ def _say_requested(requests: Sequence[CrawlRequested]) -> None:
         mode = f", mode {each.mode}" if each.mode else ""
         out.print(f"Asked for a crawl of {each.source}{mode}.", highlight=False, markup=False)
     err.print(
-        "A running daemon does it: `codelupe status` shows how far it is. If none runs, do it by "
+        "A running daemon does it, and `codelupe status` shows how far it is. If none runs, do it by "
         "`codelupe run --until-idle`.",
         highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -201,8 +212,8 @@ def _lines(one: dict[str, Any]) -> list[str]:
 def _amount(one: dict[str, Any], word: str) -> str:
     requests, seconds = one[f"requests_at_{word}"], one[f"seconds_at_{word}"]
     if requests is None:
-        return "one for each page of what there is, which is not known before it is counted"
-    return f"{requests:,} requests, {_duration(seconds)}"
+        return "one for each page of a hundred; how many there are is not known before it is counted"
+    return f"{requests:,} request{'s' * (requests != 1)}, {_duration(seconds)}"
 
 
 def _duration(seconds: float) -> str:

@@ -31,6 +31,9 @@ NO_ACCOUNT = "-"
 """On behalf of which a source is asked that says everything at once."""
 EVERYTHING = Slice(query="everything")
 """Of such a source."""
+NAME_A_SOURCE = (
+    "Set `enabled` of [plugins.crawler.github], or `sources`, `installed_packages` or `packages` of [plugins.crawler]."
+)
 _OVERLAP = timedelta(minutes=10)
 """So much before the last crawl began, changes are asked for again: a source may take its time to know of them."""
 
@@ -62,8 +65,7 @@ class Schedule:
         if not self._has_explained:
             context.log.warning(
                 "no_sources",
-                hint="Name a folder or git URL by --source or in `sources` of [plugins.crawler], or set its "
-                "`installed_packages`.",
+                hint=NAME_A_SOURCE + " A folder or git URL may also be named by --source.",
             )
         self._has_explained = True
 

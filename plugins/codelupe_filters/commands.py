@@ -46,7 +46,9 @@ def list_(
     licence: Annotated[
         str | None, typer.Option("--licence", help="Only under this licence (SPDX), or unknown.")
     ] = None,
-    min_stars: Annotated[int | None, typer.Option("--min-stars", help="Only with at least so many stars.")] = None,
+    min_stars: Annotated[
+        int | None, typer.Option("--min-stars", min=0, max=2**31 - 1, help="Only with at least so many stars.")
+    ] = None,
     text: Annotated[
         str | None, typer.Option("--text", help="Only with this text in name, description or topics.")
     ] = None,
@@ -72,14 +74,16 @@ def list_(
         else:
             shown = limit or _IN_A_TABLE
             found = list_repositories(session.database, selection, sort, after=last, limit=shown + 1)
-            _print_list([each async for each in found], shown)
+            _print_list([each async for each in found], shown, are_all=selection == Selection() and after is None)
 
     with_session(config, profile, show_them)
 
 
-def _print_list(found: list[dict[str, Any]], shown: int) -> None:
+def _print_list(found: list[dict[str, Any]], shown: int, *, are_all: bool) -> None:
     if not found:
-        out.print("No such repositories.")
+        out.print("No repository is known yet." if are_all else "No such repositories.")
+        if are_all:
+            err.print("`codelupe run` crawls the sources in the settings; `codelupe status` shows how far it is.")
         return
     columns = ("repository", "language", "licence", "stars", "forks", "score", "state")
     rows = [[*(each[name] for name in columns), ", ".join(each["rejected_by"])] for each in found[:shown]]

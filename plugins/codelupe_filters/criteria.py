@@ -65,7 +65,7 @@ def max_size(repository: Repository, settings: FiltersSettings) -> Seen:
     most = settings.max_size_kib
     if repository.size_kib == 0:
         return Seen("the size is not known", met=True, share=0)
-    detail = f"{repository.size_kib} KiB, at most {most} are allowed"
+    detail = f"{repository.size_kib:,} KiB, at most {most:,} are allowed"
     return _yes_or_no(detail, met=repository.size_kib <= most)
 
 
@@ -96,7 +96,8 @@ def description(repository: Repository, _: FiltersSettings) -> Seen:
 
 def topics(repository: Repository, _: FiltersSettings) -> Seen:
     count = len(repository.topics)
-    return Seen(f"{count} topics, {_ENOUGH_TOPICS} are enough", met=count > 0, share=min(1, count / _ENOUGH_TOPICS))
+    detail = f"{count} topic{'s' * (count != 1)}, {_ENOUGH_TOPICS} are enough"
+    return Seen(detail, met=count > 0, share=min(1, count / _ENOUGH_TOPICS))
 
 
 def licence(repository: Repository, _: FiltersSettings) -> Seen:

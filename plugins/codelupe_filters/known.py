@@ -139,7 +139,8 @@ async def _unknown(database: Database, reference: str) -> NoSuchRepository:
     close = [by_part[match] for match in get_close_matches(reference.lower(), by_part, n=3)]
     meant = f" (did you mean {' or '.join(close)}?)" if close else ""
     return NoSuchRepository(
-        f"no repository {reference!r} is known{meant}", hint="`codelupe repos list` lists them, with their ids."
+        f"no repository {reference!r} is known{meant}",
+        hint="`codelupe repos list` lists them, and with --json their ids, too.",
     )
 
 

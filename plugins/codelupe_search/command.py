@@ -36,7 +36,10 @@ app.add_typer(group, name="search")
 
 @group.command()
 def query(
-    words: Annotated[list[str], typer.Argument(help='Words; "a phrase"; or between two; -word to leave one out.')],
+    words: Annotated[
+        list[str],
+        typer.Argument(help='Words; "a phrase"; or between two; -word leaves one out. Best in single quotes.'),
+    ],
     config: ConfigFile = None,
     profile: Profile = None,
     as_json: AsJson = False,
@@ -120,7 +123,8 @@ def _explain_nothing(*, is_filtered: bool) -> None:
     err.print(
         "Fewer words or conditions may find more."
         if is_filtered
-        else "Words are matched as they are. `codelupe status` shows how many repositories have been indexed."
+        else "Words are matched as they are. `codelupe status` shows how many repositories are known.",
+        soft_wrap=True,
     )
 
 

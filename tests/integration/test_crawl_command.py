@@ -93,10 +93,15 @@ async def test_terms_and_depth_are_asked_of_the_sources_that_have_them(shell: Sh
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("--source", "gihub"), 1, ("no source 'gihub' (did you mean github?)", "There are: github, local")),
+        (
+            ("--source", "gihub"),
+            1,
+            ("no source 'gihub' (did you mean github?)", "github, local", "`packages`"),
+        ),
         (("--source", "local", "--deep"), 1, ("local: there is no mode deep", "--source")),
         (("--deep", "--term", "orm"), 2, ("--deep finds everything",)),
-        (("--term", "a OR b"), 1, ("--term, line 1", "'OR' has a meaning of its own")),
+        (("--term", "orm", "--term", "a OR b"), 2, ("--term 'a OR b': 'OR' has a meaning of its own",)),
+        (("--term", " "), 2, ("--term '': it holds no word",)),
     ],
 )
 async def test_what_cannot_be_crawled_is_refused(
@@ -104,6 +109,13 @@ async def test_what_cannot_be_crawled_is_refused(
 ) -> None:
     (await shell("crawl", *arguments)).failed(code, *words)
     (await shell("crawl", "--dry-run", *arguments)).failed(code, *words)
+    assert await requested(database) == []
+
+
+async def test_a_list_of_those_who_opted_out_that_is_missing_is_told_at_once(shell: Shell, database: Database) -> None:
+    shell.environment["CODELUPE_PLUGINS__CRAWLER__OPT_OUT"] = '["/absent.txt"]'
+    for arguments in (["crawl"], ["crawl", "--dry-run"]):
+        (await shell(*arguments)).failed(1, "the opt-out list /absent.txt cannot be read", "Nothing is crawled until")
     assert await requested(database) == []
 
 

@@ -141,6 +141,7 @@ async def test_without_sources_the_crawler_says_once_how_to_name_one(run_until_i
         assert await run_until_idle({"crawler": codelupe_crawler}) == []
     [warning] = [entry for entry in logs if entry["event"] == "no_sources"]
     assert "--source" in warning["hint"]
+    assert "[plugins.crawler.github]" in warning["hint"]
 
 
 async def test_without_git_the_plugin_says_what_it_lacks(

@@ -109,6 +109,12 @@ async def test_more_than_a_page_comes_once_each(shell: Shell, database: Database
     assert len(await lines(shell, "--limit", "501")) == 501
 
 
+async def test_before_anything_is_known_it_says_what_to_do(shell: Shell) -> None:
+    listed = await shell("repos", "list")
+    assert listed.out == "No repository is known yet.\n"
+    assert "codelupe run" in listed.err
+
+
 async def test_a_table_says_how_to_go_on(shell: Shell, database: Database) -> None:
     await a_few(database)
     first = await shell("repos", "list", "--limit", "2", "--sort", "stars")
@@ -119,7 +125,7 @@ async def test_a_table_says_how_to_go_on(shell: Shell, database: Database) -> No
     assert "min-stars, fork" in rest.out
     assert (await shell("repos", "list", "--language", "COBOL")).out == "No such repositories.\n"
     (await shell("repos", "list", "--state", "clonned")).failed(2, "clonned", "cloned")
-    (await shell("repos", "list", "--min-stars", "99999999999")).failed(1, "cannot look for that")
+    (await shell("repos", "list", "--min-stars", "99999999999")).failed(2, "--min-stars")
 
 
 # --- which is meant ---

@@ -161,7 +161,7 @@ class GitHubSource:
 
     async def _report_refused(self, token: str, context: SourceContext) -> None:
         await context.remember(_key(token), "")
-        context.log.error("token_refused", token=_fingerprint(token))
+        context.log.error("token_refused", fingerprint=_fingerprint(token))
 
     def _explain_once(self, context: SourceContext) -> None:
         if not self._has_explained:

@@ -63,7 +63,7 @@ def parse_terms(text: str, where: str) -> tuple[str, ...]:
         term = " ".join(line.split())
         if not term or term.startswith("#"):
             continue
-        if fault := _fault(term):
+        if fault := fault_of(term):
             raise TermsUnreadable(f"{where}, line {number}", fault)
         if term.casefold() in found:
             raise TermsUnreadable(f"{where}, line {number}", f"line {found[term.casefold()][0]} says the same")
@@ -73,7 +73,7 @@ def parse_terms(text: str, where: str) -> tuple[str, ...]:
     return tuple(term for _, term in found.values())
 
 
-def _fault(term: str) -> str | None:
+def fault_of(term: str) -> str | None:
     """Why GitHub would not look for these words, and for nothing else."""
     if len(term) > MAX_TERM_CHARACTERS:
         return f"it has more than {MAX_TERM_CHARACTERS} characters"
@@ -83,7 +83,8 @@ def _fault(term: str) -> str | None:
         return "a quotation mark is missing"
     if operator := next((word for _, word in _PART.findall(term) if _OPERATOR.fullmatch(word)), None):
         return f"{operator!r} has a meaning of its own in a search; put it in quotation marks"
-    if not all(_words(phrase or word) for phrase, word in _PART.findall(term)):
+    parts = _PART.findall(term)
+    if not parts or not all(_words(phrase or word) for phrase, word in parts):
         return "it holds no word"
     return None
 
