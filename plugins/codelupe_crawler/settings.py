@@ -15,7 +15,7 @@ from codelupe_crawler.registries.release import Package
 
 
 class CrawlerSettings(BaseModel):
-    """When to crawl, and which local sources there are."""
+    """Which sources are crawled, when, and what is looked for."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -14,7 +14,7 @@ Protocol = Literal["https", "http", "ssh", "git", "file"]
 
 
 class DownloaderSettings(BaseModel):
-    """The limits of a clone."""
+    """What is cloned, within which limits, and how much of it is kept."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -82,7 +82,7 @@ class Criteria(BaseModel):
     )
     archived: Criterion = _required(0, "what is archived is not kept up any more", "It is not archived.")
     disabled: Criterion = _required(0, "what its host has disabled cannot be cloned", "It is not disabled.")
-    description: Criterion = _counted(10, "who describes it means it for others", "It has a description.")
+    description: Criterion = _counted(10, "a description says that it is meant for others", "It has a description.")
     topics: Criterion = _counted(10, "topics say that it is meant to be found", "It has topics; three are enough.")
     licence: Criterion = _counted(10, "without a licence its files may not be used", "It states a licence (SPDX).")
     recency: Criterion = _counted(
