@@ -59,7 +59,7 @@ class Recorder:
         try:
             await self._opt_out.current()
         except OptOutUnreadable as error:
-            raise RetryLater(f"{error.message} {error.hint}", after=timedelta(minutes=1), counts=False) from error
+            raise RetryLater(f"{error.message}. {error.hint}", after=timedelta(minutes=1), counts=False) from error
 
     async def record(
         self, connection: Connection, context: HandlerContext, source: str, found: Sequence[Repository], crawl: Any

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -63,6 +64,7 @@ class GitHubSource:
         self._tokens = [token.get_secret_value() for token in settings.tokens]
         self._accounts: dict[str, list[str]] | None = None
         self._in_a_row = Counter[str]()
+        self._refused: set[str] = set()
         self._has_explained = False
 
     async def accounts(self, context: SourceContext) -> Sequence[str]:
@@ -118,6 +120,7 @@ class GitHubSource:
             yield GitHubSession(client, self._settings, self._terms, context)
 
     def _http(self) -> httpx2.AsyncClient:
+        logging.getLogger("httpx2").setLevel(logging.WARNING)  # of each request a line; ours tell what comes of it
         return httpx2.AsyncClient(
             base_url=self._settings.api_url,
             headers={
@@ -137,6 +140,8 @@ class GitHubSource:
         """
         key = _key(token)
         if (known := await context.recall(key)) is not None:
+            if not known:
+                self._tell_refused(token, context)
             return known or None
 
         async def refuse(token: str) -> None:
@@ -161,7 +166,13 @@ class GitHubSource:
 
     async def _report_refused(self, token: str, context: SourceContext) -> None:
         await context.remember(_key(token), "")
-        context.log.error("token_refused", fingerprint=_fingerprint(token))
+        self._tell_refused(token, context)
+
+    def _tell_refused(self, token: str, context: SourceContext) -> None:
+        """Once in a process: it is refused for as long as it is set."""
+        if token not in self._refused:
+            context.log.error("token_refused", fingerprint=_fingerprint(token))
+        self._refused.add(token)
 
     def _explain_once(self, context: SourceContext) -> None:
         if not self._has_explained:

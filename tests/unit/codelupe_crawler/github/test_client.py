@@ -234,6 +234,10 @@ async def test_a_token_that_is_refused_at_first_leaves_the_others(logged: Logged
     [refused] = logged.records("token_refused")
     assert redact(None, "error", dict(refused))["fingerprint"] == sha256(TOKEN.encode()).hexdigest()[:12]
     assert not any(TOKEN in str(each) for each in logged.records("token_refused"))
+    for _ in range(2):
+        assert await source.accounts(context) == ["bob"]
+    assert await source_of(Server(respond), TOKEN, OTHER).accounts(context) == ["bob"]
+    assert logged.count("token_refused") == 2, "once in each process"
 
 
 async def test_without_a_token_it_is_said_once(logged: Logged) -> None:
