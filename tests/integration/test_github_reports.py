@@ -393,6 +393,87 @@ async def test_what_is_no_longer_given_out_ends_once_as_a_fact_with_its_reason(c
     assert hub.github.requests.total() - asked == 2
 
 
+HIDDEN = {"private": True, "visibility": "private", "description": "a secret plan", "full_name": "o/secret-plan"}
+ACCESS_BLOCKED = {"message": "Repository access blocked"}
+SAML = {"message": "Resource protected by organization SAML enforcement. You must grant your token access to it."}
+ADDRESSES = {"message": "The `o` organization has an IP allow list enabled, and your IP address is not permitted."}
+
+
+@pytest.mark.parametrize(
+    ("node", "status", "body", "reason"),
+    [
+        ("PRIVATE", 200, HIDDEN, "private"),
+        ("NOT_FOUND", 200, HIDDEN, "private"),
+        ("NOT_FOUND", 404, {"message": "Not Found"}, "deleted"),
+        ("NOT_FOUND", 410, {"message": "Gone"}, "deleted"),
+        ("NOT_FOUND", 451, ACCESS_BLOCKED | {"block": {"reason": "dmca"}}, "blocked"),
+        ("NOT_FOUND", 403, ACCESS_BLOCKED | {"block": {"reason": "dmca"}}, "blocked"),
+        ("NOT_FOUND", 403, ACCESS_BLOCKED | {"block": {"reason": "tos"}}, "disabled"),
+        ("NOT_FOUND", 403, ACCESS_BLOCKED | {"block": {"reason": "unavailable"}}, "disabled"),
+        ("NOT_FOUND", 403, ACCESS_BLOCKED, "disabled"),
+        ("FORBIDDEN", 403, SAML, "private"),
+        ("FORBIDDEN", 403, ADDRESSES, "private"),
+    ],
+)
+async def test_rest_api_description_3314_pygithub_1015_scorecard_1504_each_answer_has_its_reason(
+    crawl: Crawl, database: Database, node: str, status: int, body: dict[str, Any], reason: str
+) -> None:
+    world = plain_world(3)
+    hub = Hub(world, ONE)
+    await crawl(hub)
+    before = await database.fetchrow("select * from repositories where id = $1", f"github:{world.id[1]}")
+    hub.github.tamper = withholding({int(world.id[1])}, node, status, body)
+    hub.clock.move_on(60)
+    events = await crawl(hub, "refresh")
+    [gone] = of(events, RepoGone)
+    assert (gone.repository_id, gone.full_name, gone.reason) == (f"github:{world.id[1]}", world.name_of(1), reason)
+    assert status == 200 or (gone.detail or "").startswith(f"HTTP {status}: {body['message'][:20]}")
+    assert "secret" not in str(events)
+    after = await database.fetchrow("select * from repositories where id = $1", f"github:{world.id[1]}")
+    assert before is not None
+    assert after is not None
+    assert {**before, "state": "gone"} == dict(after)
+    hub.clock.move_on(60)
+    assert not of(await crawl(hub, "refresh"), RepoGone)
+
+
+async def test_jasper_187_many_that_are_forbidden_do_not_keep_a_refresh_from_the_others(crawl: Crawl) -> None:
+    world = plain_world(130)
+    hub = Hub(world, ONE)
+    await crawl(hub)
+    forbidden = sorted(map(int, world.id), key=str)[:110]
+    hub.github.tamper = withholding(set(forbidden), "FORBIDDEN", 403, SAML)
+    world.stars[:] = 500
+    hub.clock.move_on(60)
+    events = await crawl(hub, "refresh")
+    assert Counter(each.reason for each in of(events, RepoGone)) == {"private": 110}
+    assert len(of(events, RepoChanged)) == 20
+
+
+def withholding(ids: set[int], node: str, status: int, body: dict[str, Any]) -> Tamper:
+    """Of these repositories GraphQL says by an error, or ``isPrivate``, that they are not for all, and REST this."""
+
+    def withhold(content: Any) -> None:
+        nodes, errors = content["data"]["nodes"], content.setdefault("errors", [])
+        for place, each in enumerate(nodes):
+            if each is None or each["databaseId"] not in ids:
+                continue
+            if node == "PRIVATE":
+                each |= {"isPrivate": True, "description": "a secret plan"}
+            else:
+                nodes[place] = None
+                errors.append({"type": node, "path": ["nodes", place], "message": "It is not for you."})
+
+    def tamper(asked: Asked, answer: Answer) -> Answer | None:
+        if b"nodes" in asked.body:
+            return changed(answer, withhold)
+        if asked.path not in {f"/repositories/{each}" for each in ids}:
+            return None
+        return changed(answer, lambda content: content.update(body)) if status == 200 else saying(answer, status, body)
+
+    return tamper
+
+
 @pytest.mark.parametrize("errors", [[], [{"type": "SOMETHING", "path": ["nodes", 57], "message": "?"}]], ids=len)
 async def test_cartography_2008_nodes_that_are_null_are_asked_for_one_by_one_or_again(
     crawl: Crawl, errors: list[Any]

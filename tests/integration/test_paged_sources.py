@@ -230,6 +230,25 @@ async def test_when_an_account_is_out_the_others_finish_its_slices(run_until_idl
     assert [each.missed for each in completed(events)] == [0, 0, 0]
 
 
+async def test_what_comes_after_a_slice_was_taken_over_is_dropped(
+    run_until_idle: RunUntilIdle, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue, ask = Catalogue(25), Session.ask
+
+    async def ask_for_long(session: Session, slice: Slice, cursor: str | None) -> Page:  # noqa: A002 - as in the contract
+        page = await ask(session, slice, cursor)
+        if len(catalogue.asked) == 2:
+            await database.execute("update crawl_slices set account = 'another'")
+        return page
+
+    monkeypatch.setattr(Session, "ask", ask_for_long)
+    events = await run_until_idle(offering(catalogue))
+    assert [cursor for _, cursor, _ in catalogue.asked] == [None, "10", "10", "20"]
+    assert kinds(events)["RepoDiscovered"] == 25
+    [done] = completed(events)
+    assert (done.seen, done.new, done.requests) == (25, 25, 3)
+
+
 async def test_metadata_that_moved_is_told_apart_from_new_content(
     run_until_idle: RunUntilIdle, database: Database
 ) -> None:
