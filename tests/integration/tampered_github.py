@@ -51,12 +51,14 @@ class Asked:
     """What is searched for."""
     page: int
     body: bytes
+    token: str
 
     @classmethod
     def read(cls, request: Request, at: float) -> Asked:
         parts = urlsplit(request.url)
         values = parse_qs(parts.query)
-        return cls(at, parts.path, values.get("q", [""])[0], int(values.get("page", ["0"])[0]), request.body)
+        token = request.headers.get("authorization", "").removeprefix("Bearer ")
+        return cls(at, parts.path, values.get("q", [""])[0], int(values.get("page", ["0"])[0]), request.body, token)
 
 
 Tamper = Callable[[Asked, Answer], Answer | None]

@@ -6,10 +6,12 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from structlog.testing import capture_logs
 
 from codelupe import Database
 from codelupe_events import (
@@ -271,7 +273,10 @@ async def test_ghs_a_page_that_always_fails_is_given_up_and_all_else_goes_on(cra
     assert failed.missed == (failed.total or 0) - 200 > 0
     assert len(found(events)) == 1_800 - failed.missed
     assert (completed(events).failed_slices, completed(events).missed) == (1, failed.missed)
-    assert hub.github.asked_pages()[failed.query, 3] == 5
+    times = [asked.at for asked in hub.github.asked if (asked.query, asked.page) == (failed.query, 3)]
+    waits = [later - earlier for earlier, later in pairwise(times)]
+    assert len(waits) == 4
+    assert all(wait >= least for wait, least in zip(waits, (1, 8, 64, 512), strict=True))
 
 
 # --- more than a search gives ---
@@ -559,6 +564,38 @@ async def test_a_token_that_is_revoked_leaves_the_others_working(
     assert hub.github.unauthorised["token-a"] == 1
     assert logged.count("token_refused") == 1
     assert not any("token-a" in str(record) for record in logged.records("token_refused"))
+
+
+async def test_ghorg_64_gitpython_1284_the_tokens_of_accounts_are_nowhere_to_be_found(
+    crawl: Crawl, database: Database, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """In no log, error, table or file, also of a failure, a limit and a fact in whose words GitHub repeats them."""
+    world = plain_world(900)
+    hub = Hub(world, {"ghp_planted1": "ann", "ghp_planted2": "bob"}, revoked_at={"ghp_planted1": BEGAN + 15})
+    limits = iter((403, 403))
+
+    def repeat(asked: Asked, answer: Answer) -> Answer | None:
+        if asked.path.startswith("/repositories/") or (is_search(asked) and asked.page == 2):
+            return saying(answer, 422 if asked.page else 451, {"message": f"not for {asked.token}"})
+        if is_search(asked) and (status := next(limits, None)):
+            return saying(answer, status, {"message": f"secondary rate limit of {asked.token}"})
+        return None
+
+    hub.github.tamper = repeat
+    with capture_logs() as logs:
+        events = await crawl(hub)
+        world.change(world.id.tolist().index(min(found(events))), "blocked")
+        hub.clock.move_on(60)
+        events += await crawl(hub, "refresh")
+    assert of(events, RepoGone)
+    assert "HTTP 422: not for ***" in str(of(events, CrawlSliceCompleted))
+    said = [*map(str, logs), *map(str, events), *capfd.readouterr()]
+    for table in await database.fetch("select tablename from pg_tables where schemaname = 'public'"):
+        said += [
+            row["line"] for row in await database.fetch(f'select t::text as line from "{table["tablename"]}" as t')
+        ]
+    said += [path.read_bytes().decode(errors="replace") for path in tmp_path.rglob("*") if path.is_file()]
+    assert [each[:300] for each in said if "planted" in each] == []
 
 
 async def test_when_all_tokens_are_revoked_it_goes_on_without(crawl: Crawl, logged: Logged) -> None:
