@@ -14,6 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from codelupe import Database
+from codelupe_crawler.github.terms import TermMatcher
 from codelupe_events import (
     CrawlCompleted,
     CrawlRequested,
@@ -180,6 +181,44 @@ async def test_sourcegraph_45969_rest_api_description_4531_items_that_are_null_s
     assert completed(events).missed == (2 if is_always else 0)
     assert completed(events).failed_slices == 0
     assert hub.github.requests["search"] == len(hub.github.asked_pages()) + (2 if is_always else 1)
+
+
+# --- terms ---
+
+
+async def test_in_mode_terms_only_what_has_one_of_them_is_recorded(crawl: Crawl, tmp_path: Path) -> None:
+    """Of all that was pushed since, too, but for what is known."""
+    (tmp_path / "terms.txt").write_text("fastapi\nreact\n", encoding="utf-8")
+    matcher, world = TermMatcher(("fastapi", "react")), plain_world(900)
+    has = [matcher.matches(world.name_of(i), world.describe(i), world.topics_of(i)) for i in range(900)]
+    expected = Counter({int(world.id[index]): 1 for index, terms in enumerate(has) if terms})
+    assert 20 < len(expected) < 500
+    hub = Hub(world, ONE, terms=matcher.matches)
+    events = await crawl(hub, "terms", terms=str(tmp_path / "terms.txt"))
+    assert found(events) == expected
+    assert {int(each.repository_id[7:]): each.terms for each in of(events, RepoDiscovered)} == {
+        int(world.id[index]): terms for index, terms in enumerate(has) if terms
+    }
+    queries = {query for query, _ in hub.github.asked_pages()}
+    assert queries == {f"{term} {hub.settings.gate} is:public" for term in ("fastapi", "react")}
+    with_a_term, without = has.index(("react",)), has.index(())
+    hub.clock.move_on(60)
+    for index in (with_a_term, without):
+        world.change(index, "pushed")
+    hub.clock.move_on(60)
+    events = await crawl(hub, "changes", terms=str(tmp_path / "terms.txt"))
+    assert found(events) == Counter([int(world.id[with_a_term])])
+    assert completed(events).seen == 2
+
+
+async def test_of_a_term_no_more_pages_are_asked_for_than_are_set(crawl: Crawl, tmp_path: Path) -> None:
+    (tmp_path / "terms.txt").write_text("go\n", encoding="utf-8")
+    world = plain_world(900)
+    world.names |= {index: f"owner/go-{index}" for index in range(900)}
+    hub = Hub(world, ONE, pages_per_term=3)
+    events = await crawl(hub, "terms", terms=str(tmp_path / "terms.txt"))
+    assert len(found(events)) == 300
+    assert hub.github.requests["search"] == 3
 
 
 # --- limits and errors ---
