@@ -538,6 +538,18 @@ async def test_cartography_2008_nodes_that_are_null_are_asked_for_one_by_one_or_
     assert hub.github.requests["graphql"] - before["graphql"] == 1 + len(errors)
 
 
+async def test_a_refresh_ends_with_its_requests_and_the_next_one_goes_on_with_the_oldest(crawl: Crawl) -> None:
+    world = plain_world(250)
+    hub = Hub(world, ONE, refresh_requests=1)
+    await crawl(hub)
+    world.stars[:] = 500
+    news = []
+    for _ in range(4):
+        hub.clock.move_on(60)
+        news.append(len(of(await crawl(hub, "refresh"), RepoChanged)))
+    assert news == [100, 100, 50, 0]
+
+
 async def test_nodes_that_are_never_told_of_end_a_refresh(crawl: Crawl) -> None:
     world = plain_world(30)
     hub = Hub(world, ONE)
