@@ -663,6 +663,7 @@ async def test_without_a_token_it_keeps_to_ten_searches_a_minute_and_says_so(cra
     assert set(hub.github.requests) == {"search"}
     assert logged.count("no_token", log_level="warning") == 1
     assert hub.time.sleeps <= 2 * len(hub.github.asked)
+    assert all(later.at - earlier.at >= 6 for earlier, later in pairwise(hub.github.asked))
 
 
 async def test_a_refresh_without_a_token_says_that_it_cannot(crawl: Crawl) -> None:
