@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 from pydantic import SecretStr
 
+from codelupe_crawler.github.descriptions import Terms
 from codelupe_crawler.github.settings import GitHubSettings
 from codelupe_crawler.github.source import GitHubSource
 from tests.integration.github_daemon import SimulatedTime, crawler_of
@@ -51,12 +52,14 @@ class Asked:
     """What is searched for."""
     page: int
     body: bytes
+    token: str
 
     @classmethod
     def read(cls, request: Request, at: float) -> Asked:
         parts = urlsplit(request.url)
         values = parse_qs(parts.query)
-        return cls(at, parts.path, values.get("q", [""])[0], int(values.get("page", ["0"])[0]), request.body)
+        token = request.headers.get("authorization", "").removeprefix("Bearer ")
+        return cls(at, parts.path, values.get("q", [""])[0], int(values.get("page", ["0"])[0]), request.body, token)
 
 
 Tamper = Callable[[Asked, Answer], Answer | None]
@@ -116,17 +119,19 @@ class Hub:
         faults: Faults = NONE,
         *,
         languages: Sequence[str] = ("Go",),
+        terms: Terms = lambda *_: (),
         revoked_at: Mapping[str, float] | None = None,
         **settings: Any,
     ) -> None:
         self.clock = FakeClock(BEGAN)
         self.time = CountedTime(self.clock)
         self.world = world
+        self._terms = terms
         self.github = TamperedGitHub(world, self.clock.now, tokens, faults, revoked_at or {}, world.seed)
         self.settings = GitHubSettings(tokens=tuple(map(SecretStr, tokens)), languages=tuple(languages), **settings)
 
     def source(self) -> GitHubSource:
-        return GitHubSource(self.settings, lambda *_: (), SimulatedTransport(self.github, self.clock))
+        return GitHubSource(self.settings, self._terms, SimulatedTransport(self.github, self.clock))
 
     def plugin(self) -> object:
         return crawler_of(self.source(), self.time)

@@ -69,6 +69,21 @@ async def test_what_is_new_is_told_once(run_until_idle: RunUntilIdle, database: 
     assert await database.fetchval("select count(*) from repositories where state = 'discovered'") == 120
 
 
+async def test_what_a_source_says_is_recorded_while_it_goes_on(
+    run_until_idle: RunUntilIdle, database: Database
+) -> None:
+    recorded = []
+
+    class LongStory(Shop):
+        async def discover(self) -> AsyncIterator[Repository]:
+            for number in range(160):
+                recorded.append(await database.fetchval("select count(*) from events where type = 'RepoDiscovered'"))
+                yield repository(number)
+
+    await run_until_idle({"crawler": codelupe_crawler, "shop": offering(LongStory("shop"))})
+    assert recorded == [0] * 50 + [50] * 50 + [100] * 50 + [150] * 10
+
+
 async def test_a_new_revision_starts_the_repository_again_even_if_it_is_an_old_one(
     run_until_idle: RunUntilIdle, database: Database
 ) -> None:

@@ -6,12 +6,15 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from structlog.testing import capture_logs
 
 from codelupe import Database
+from codelupe_crawler.github.terms import TermMatcher
 from codelupe_events import (
     CrawlCompleted,
     CrawlRequested,
@@ -102,7 +105,6 @@ async def test_pygithub_1748_pages_that_shuffle_what_is_equal_lose_nothing(crawl
     events = await crawl(hub)
     assert found(events) == every(world)
     assert hub.github.requests["search"] <= 3 * 12
-    assert all(asked for asked in hub.github.asked if is_search(asked))
 
 
 async def test_pygithub_1748_what_never_comes_is_reported_after_three_rounds(crawl: Crawl) -> None:
@@ -179,6 +181,44 @@ async def test_sourcegraph_45969_rest_api_description_4531_items_that_are_null_s
     assert completed(events).missed == (2 if is_always else 0)
     assert completed(events).failed_slices == 0
     assert hub.github.requests["search"] == len(hub.github.asked_pages()) + (2 if is_always else 1)
+
+
+# --- terms ---
+
+
+async def test_in_mode_terms_only_what_has_one_of_them_is_recorded(crawl: Crawl, tmp_path: Path) -> None:
+    """Of all that was pushed since, too, but for what is known."""
+    (tmp_path / "terms.txt").write_text("fastapi\nreact\n", encoding="utf-8")
+    matcher, world = TermMatcher(("fastapi", "react")), plain_world(900)
+    has = [matcher.matches(world.name_of(i), world.describe(i), world.topics_of(i)) for i in range(900)]
+    expected = Counter({int(world.id[index]): 1 for index, terms in enumerate(has) if terms})
+    assert 20 < len(expected) < 500
+    hub = Hub(world, ONE, terms=matcher.matches)
+    events = await crawl(hub, "terms", terms=str(tmp_path / "terms.txt"))
+    assert found(events) == expected
+    assert {int(each.repository_id[7:]): each.terms for each in of(events, RepoDiscovered)} == {
+        int(world.id[index]): terms for index, terms in enumerate(has) if terms
+    }
+    queries = {query for query, _ in hub.github.asked_pages()}
+    assert queries == {f"{term} {hub.settings.gate} is:public" for term in ("fastapi", "react")}
+    with_a_term, without = has.index(("react",)), has.index(())
+    hub.clock.move_on(60)
+    for index in (with_a_term, without):
+        world.change(index, "pushed")
+    hub.clock.move_on(60)
+    events = await crawl(hub, "changes", terms=str(tmp_path / "terms.txt"))
+    assert found(events) == Counter([int(world.id[with_a_term])])
+    assert completed(events).seen == 2
+
+
+async def test_of_a_term_no_more_pages_are_asked_for_than_are_set(crawl: Crawl, tmp_path: Path) -> None:
+    (tmp_path / "terms.txt").write_text("go\n", encoding="utf-8")
+    world = plain_world(900)
+    world.names |= {index: f"owner/go-{index}" for index in range(900)}
+    hub = Hub(world, ONE, pages_per_term=3)
+    events = await crawl(hub, "terms", terms=str(tmp_path / "terms.txt"))
+    assert len(found(events)) == 300
+    assert hub.github.requests["search"] == 3
 
 
 # --- limits and errors ---
@@ -272,7 +312,10 @@ async def test_ghs_a_page_that_always_fails_is_given_up_and_all_else_goes_on(cra
     assert failed.missed == (failed.total or 0) - 200 > 0
     assert len(found(events)) == 1_800 - failed.missed
     assert (completed(events).failed_slices, completed(events).missed) == (1, failed.missed)
-    assert hub.github.asked_pages()[failed.query, 3] == 5
+    times = [asked.at for asked in hub.github.asked if (asked.query, asked.page) == (failed.query, 3)]
+    waits = [later - earlier for earlier, later in pairwise(times)]
+    assert len(waits) == 4
+    assert all(wait >= least for wait, least in zip(waits, (1, 8, 64, 512), strict=True))
 
 
 # --- more than a search gives ---
@@ -393,6 +436,87 @@ async def test_what_is_no_longer_given_out_ends_once_as_a_fact_with_its_reason(c
     assert hub.github.requests.total() - asked == 2
 
 
+HIDDEN = {"private": True, "visibility": "private", "description": "a secret plan", "full_name": "o/secret-plan"}
+ACCESS_BLOCKED = {"message": "Repository access blocked"}
+SAML = {"message": "Resource protected by organization SAML enforcement. You must grant your token access to it."}
+ADDRESSES = {"message": "The `o` organization has an IP allow list enabled, and your IP address is not permitted."}
+
+
+@pytest.mark.parametrize(
+    ("node", "status", "body", "reason"),
+    [
+        ("PRIVATE", 200, HIDDEN, "private"),
+        ("NOT_FOUND", 200, HIDDEN, "private"),
+        ("NOT_FOUND", 404, {"message": "Not Found"}, "deleted"),
+        ("NOT_FOUND", 410, {"message": "Gone"}, "deleted"),
+        ("NOT_FOUND", 451, ACCESS_BLOCKED | {"block": {"reason": "dmca"}}, "blocked"),
+        ("NOT_FOUND", 403, ACCESS_BLOCKED | {"block": {"reason": "dmca"}}, "blocked"),
+        ("NOT_FOUND", 403, ACCESS_BLOCKED | {"block": {"reason": "tos"}}, "disabled"),
+        ("NOT_FOUND", 403, ACCESS_BLOCKED | {"block": {"reason": "unavailable"}}, "disabled"),
+        ("NOT_FOUND", 403, ACCESS_BLOCKED, "disabled"),
+        ("FORBIDDEN", 403, SAML, "private"),
+        ("FORBIDDEN", 403, ADDRESSES, "private"),
+    ],
+)
+async def test_rest_api_description_3314_pygithub_1015_scorecard_1504_each_answer_has_its_reason(
+    crawl: Crawl, database: Database, node: str, status: int, body: dict[str, Any], reason: str
+) -> None:
+    world = plain_world(3)
+    hub = Hub(world, ONE)
+    await crawl(hub)
+    before = await database.fetchrow("select * from repositories where id = $1", f"github:{world.id[1]}")
+    hub.github.tamper = withholding({int(world.id[1])}, node, status, body)
+    hub.clock.move_on(60)
+    events = await crawl(hub, "refresh")
+    [gone] = of(events, RepoGone)
+    assert (gone.repository_id, gone.full_name, gone.reason) == (f"github:{world.id[1]}", world.name_of(1), reason)
+    assert status == 200 or (gone.detail or "").startswith(f"HTTP {status}: {body['message'][:20]}")
+    assert "secret" not in str(events)
+    after = await database.fetchrow("select * from repositories where id = $1", f"github:{world.id[1]}")
+    assert before is not None
+    assert after is not None
+    assert {**before, "state": "gone"} == dict(after)
+    hub.clock.move_on(60)
+    assert not of(await crawl(hub, "refresh"), RepoGone)
+
+
+async def test_jasper_187_many_that_are_forbidden_do_not_keep_a_refresh_from_the_others(crawl: Crawl) -> None:
+    world = plain_world(130)
+    hub = Hub(world, ONE)
+    await crawl(hub)
+    forbidden = sorted(map(int, world.id), key=str)[:110]
+    hub.github.tamper = withholding(set(forbidden), "FORBIDDEN", 403, SAML)
+    world.stars[:] = 500
+    hub.clock.move_on(60)
+    events = await crawl(hub, "refresh")
+    assert Counter(each.reason for each in of(events, RepoGone)) == {"private": 110}
+    assert len(of(events, RepoChanged)) == 20
+
+
+def withholding(ids: set[int], node: str, status: int, body: dict[str, Any]) -> Tamper:
+    """Of these repositories GraphQL says by an error, or ``isPrivate``, that they are not for all, and REST this."""
+
+    def withhold(content: Any) -> None:
+        nodes, errors = content["data"]["nodes"], content.setdefault("errors", [])
+        for place, each in enumerate(nodes):
+            if each is None or each["databaseId"] not in ids:
+                continue
+            if node == "PRIVATE":
+                each |= {"isPrivate": True, "description": "a secret plan"}
+            else:
+                nodes[place] = None
+                errors.append({"type": node, "path": ["nodes", place], "message": "It is not for you."})
+
+    def tamper(asked: Asked, answer: Answer) -> Answer | None:
+        if b"nodes" in asked.body:
+            return changed(answer, withhold)
+        if asked.path not in {f"/repositories/{each}" for each in ids}:
+            return None
+        return changed(answer, lambda content: content.update(body)) if status == 200 else saying(answer, status, body)
+
+    return tamper
+
+
 @pytest.mark.parametrize("errors", [[], [{"type": "SOMETHING", "path": ["nodes", 57], "message": "?"}]], ids=len)
 async def test_cartography_2008_nodes_that_are_null_are_asked_for_one_by_one_or_again(
     crawl: Crawl, errors: list[Any]
@@ -412,6 +536,18 @@ async def test_cartography_2008_nodes_that_are_null_are_asked_for_one_by_one_or_
     assert not of(events, RepoGone)
     assert hub.github.requests["core"] - before["core"] == 2 - len(errors)
     assert hub.github.requests["graphql"] - before["graphql"] == 1 + len(errors)
+
+
+async def test_a_refresh_ends_with_its_requests_and_the_next_one_goes_on_with_the_oldest(crawl: Crawl) -> None:
+    world = plain_world(250)
+    hub = Hub(world, ONE, refresh_requests=1)
+    await crawl(hub)
+    world.stars[:] = 500
+    news = []
+    for _ in range(4):
+        hub.clock.move_on(60)
+        news.append(len(of(await crawl(hub, "refresh"), RepoChanged)))
+    assert news == [100, 100, 50, 0]
 
 
 async def test_nodes_that_are_never_told_of_end_a_refresh(crawl: Crawl) -> None:
@@ -481,6 +617,38 @@ async def test_a_token_that_is_revoked_leaves_the_others_working(
     assert not any("token-a" in str(record) for record in logged.records("token_refused"))
 
 
+async def test_ghorg_64_gitpython_1284_the_tokens_of_accounts_are_nowhere_to_be_found(
+    crawl: Crawl, database: Database, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """In no log, error, table or file, also of a failure, a limit and a fact in whose words GitHub repeats them."""
+    world = plain_world(900)
+    hub = Hub(world, {"ghp_planted1": "ann", "ghp_planted2": "bob"}, revoked_at={"ghp_planted1": BEGAN + 15})
+    limits = iter((403, 403))
+
+    def repeat(asked: Asked, answer: Answer) -> Answer | None:
+        if asked.path.startswith("/repositories/") or (is_search(asked) and asked.page == 2):
+            return saying(answer, 422 if asked.page else 451, {"message": f"not for {asked.token}"})
+        if is_search(asked) and (status := next(limits, None)):
+            return saying(answer, status, {"message": f"secondary rate limit of {asked.token}"})
+        return None
+
+    hub.github.tamper = repeat
+    with capture_logs() as logs:
+        events = await crawl(hub)
+        world.change(world.id.tolist().index(min(found(events))), "blocked")
+        hub.clock.move_on(60)
+        events += await crawl(hub, "refresh")
+    assert of(events, RepoGone)
+    assert "HTTP 422: not for ***" in str(of(events, CrawlSliceCompleted))
+    said = [*map(str, logs), *map(str, events), *capfd.readouterr()]
+    for table in await database.fetch("select tablename from pg_tables where schemaname = 'public'"):
+        said += [
+            row["line"] for row in await database.fetch(f'select t::text as line from "{table["tablename"]}" as t')
+        ]
+    said += [path.read_bytes().decode(errors="replace") for path in tmp_path.rglob("*") if path.is_file()]
+    assert [each[:300] for each in said if "planted" in each] == []
+
+
 async def test_when_all_tokens_are_revoked_it_goes_on_without(crawl: Crawl, logged: Logged) -> None:
     world = plain_world(300)
     hub = Hub(world, ONE, revoked_at={"token-a": BEGAN + 4})
@@ -495,6 +663,7 @@ async def test_without_a_token_it_keeps_to_ten_searches_a_minute_and_says_so(cra
     assert set(hub.github.requests) == {"search"}
     assert logged.count("no_token", log_level="warning") == 1
     assert hub.time.sleeps <= 2 * len(hub.github.asked)
+    assert all(later.at - earlier.at >= 6 for earlier, later in pairwise(hub.github.asked))
 
 
 async def test_a_refresh_without_a_token_says_that_it_cannot(crawl: Crawl) -> None:

@@ -34,6 +34,7 @@ from codelupe_events import (
     CrawlCompleted,
     CrawlRequested,
     CrawlSliceCompleted,
+    CrawlSlicesOpened,
     Event,
     RepoChanged,
     RepoDiscovered,
@@ -135,6 +136,11 @@ def kinds(events: Sequence[Event]) -> Counter[str]:
     return Counter(type(event).__name__ for event in events)
 
 
+def woken(events: Sequence[Event]) -> Counter[str]:
+    """How often each account was told that there are slices to ask for."""
+    return Counter(event.account for event in events if isinstance(event, CrawlSlicesOpened))
+
+
 async def test_each_page_is_asked_for_once(run_until_idle: RunUntilIdle) -> None:
     catalogue = Catalogue(25, 5)
     events = await run_until_idle(offering(catalogue))
@@ -190,6 +196,8 @@ async def test_a_slice_that_is_too_large_is_replaced(run_until_idle: RunUntilIdl
     assert kinds(events)["RepoDiscovered"] == 30
     assert sorted(each.query for each in completed(events)) == ["a", "b"]
     assert len(catalogue.asked) == 5
+    [(_, _, replacer), *_] = catalogue.asked
+    assert woken(events) == Counter(["one", "two", *({"one", "two"} - {replacer})])
 
 
 async def test_a_page_that_fails_is_tried_again_and_given_up_in_the_end_while_all_else_goes_on(
@@ -210,7 +218,8 @@ async def test_a_limit_is_waited_for_and_no_failure(run_until_idle: RunUntilIdle
     catalogue = Catalogue(5)
     catalogue.answers = [once("a", None, RetryLater("a moment", after=timedelta(0), counts=False), times=9)]
     events = await run_until_idle(offering(catalogue))
-    assert (completed(events)[0].seen, completed(events)[0].error) == (5, None)
+    [done] = completed(events)
+    assert (done.seen, done.error, done.requests) == (5, None, 10)
 
 
 async def test_a_source_is_left_alone_for_as_long_as_it_says(run_until_idle: RunUntilIdle) -> None:
@@ -241,7 +250,11 @@ async def test_when_an_account_is_out_the_others_finish_its_slices(run_until_idl
     catalogue = Catalogue(25, 25, 25, accounts=("one", "two"))
 
     def lose(slice: Slice, cursor: str | None) -> Page | None:  # noqa: A002 - as in the contract
-        if catalogue.asked[-1][2] == "one" and cursor == "10":
+        if "one" not in catalogue.names:
+            return None
+        if catalogue.asked[-1][2] == "two":
+            raise RetryLater("not yet", after=timedelta(0), counts=False)
+        if cursor == "10":
             catalogue.names = ["two"]
             raise RetryLater("the token is refused", after=timedelta(0), counts=False)
         return None
@@ -250,6 +263,26 @@ async def test_when_an_account_is_out_the_others_finish_its_slices(run_until_idl
     events = await run_until_idle(offering(catalogue))
     assert kinds(events)["RepoDiscovered"] == 75
     assert [each.missed for each in completed(events)] == [0, 0, 0]
+    assert woken(events) == Counter(one=1, two=2)
+
+
+async def test_what_comes_after_a_slice_was_taken_over_is_dropped(
+    run_until_idle: RunUntilIdle, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue, ask = Catalogue(25), Session.ask
+
+    async def ask_for_long(session: Session, slice: Slice, cursor: str | None) -> Page:  # noqa: A002 - as in the contract
+        page = await ask(session, slice, cursor)
+        if len(catalogue.asked) == 2:
+            await database.execute("update crawl_slices set account = 'another'")
+        return page
+
+    monkeypatch.setattr(Session, "ask", ask_for_long)
+    events = await run_until_idle(offering(catalogue))
+    assert [cursor for _, cursor, _ in catalogue.asked] == [None, "10", "10", "20"]
+    assert kinds(events)["RepoDiscovered"] == 25
+    [done] = completed(events)
+    assert (done.seen, done.new, done.requests) == (25, 25, 3)
 
 
 async def test_an_account_waits_for_no_slice_that_another_is_to_try_again(

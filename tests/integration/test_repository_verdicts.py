@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -145,6 +146,22 @@ async def test_crawls_that_see_a_repository_rise_move_and_end_clone_it_once(
     assert (more := await crawl("new/r", 5000)) == [*risen, "RepoChanged"]
     assert (archived := await crawl("new/r", 5000, is_archived=True)) == [*more, "RepoChanged", "RepoRejected"]
     assert await crawl("new/r", 5001, is_archived=True) == archived
+
+
+async def test_a_star_that_turns_the_verdict_is_news_and_others_are_not(run_until_idle: RunUntilIdle) -> None:
+    shop = Shop("shop")
+    plugins = FILTERS | {"crawler": codelupe_crawler, "shop": offering(shop)}
+    settings = {"filters": {**NO_LIMITS["filters"], "min_stars": 100}}
+    told = []
+    for stars in (98, 99, 101, 102, 99, 98):
+        shop.repositories = [
+            Repository(source="shop", external_id="1", full_name="o/r", url="https://host/r", revision="r", stars=stars)
+        ]
+        events = await run_until_idle(plugins, settings, [CrawlRequested()])
+        told.append([type(event).__name__ for event in events if event.stream() == "repo/shop:1"])
+    news = [later[len(earlier) :] for earlier, later in pairwise([[], *told])]
+    accepted, rejected = ["RepoChanged", "RepoAccepted"], ["RepoChanged", "RepoRejected"]
+    assert news == [["RepoDiscovered", "RepoRejected"], [], accepted, [], rejected, []]
 
 
 async def test_archiving_rejects_once_and_its_end_accepts_once(crawled: Crawled, database: Database) -> None:

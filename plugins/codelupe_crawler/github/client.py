@@ -15,6 +15,7 @@ from codelupe_crawler.github.limits import LONGEST, Limit, limit_of, renewal_of,
 
 API_VERSION = "2022-11-28"
 ACCEPT = "application/vnd.github+json, application/json;q=0.9"
+_OF_THE_CONTENT = ("content-encoding", "content-length", "transfer-encoding")
 _TOKEN_REFUSED = 401
 _MOST_REDIRECTIONS = 3
 _LONGEST_TEXT = 10_000
@@ -100,6 +101,7 @@ class GitHubClient:
             await self._wait(kind, Limit(_AWAY, reason, of_account=True, is_stated=False))
         except (httpx2.TransportError, httpx2.DecodingError) as error:
             raise GitHubFailed(f"the answer did not come whole: {type(error).__name__}: {error}") from None
+        response = _without(response, self._tokens)
         if response.status_code == _TOKEN_REFUSED and self._tokens:
             await self._refuse(self._tokens.pop(0))
             raise RetryLater("GitHub has refused the token", after=timedelta(0), counts=False)
@@ -131,6 +133,17 @@ class GitHubClient:
             in_a_row=in_a_row,
         )
         raise RetryLater(limit.reason, after=wait, counts=False)
+
+
+def _without(response: httpx2.Response, tokens: Sequence[str]) -> httpx2.Response:
+    """The answer, without a token that it repeats: what is said is logged and recorded."""
+    content = response.content
+    for token in tokens:
+        content = content.replace(token.encode(), b"***")
+    if content == response.content:
+        return response
+    headers = {name: value for name, value in response.headers.items() if name not in _OF_THE_CONTENT}
+    return httpx2.Response(response.status_code, headers=headers, content=content, request=response.request)
 
 
 def _is_same_origin(one: httpx2.URL, other: httpx2.URL) -> bool:

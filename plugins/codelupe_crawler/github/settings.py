@@ -39,3 +39,13 @@ class GitHubSettings(BaseModel):
     def _one_a_line(cls, tokens: object) -> object:
         """A credential is a text."""
         return tuple(tokens.split()) if isinstance(tokens, str) else tokens
+
+    @field_validator("tokens")
+    @classmethod
+    def _are_tokens(cls, tokens: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        """The text of the error does not quote them."""
+        for number, token in enumerate(tokens, 1):
+            text = token.get_secret_value()
+            if not (text.isascii() and text.isprintable()) or " " in text:
+                raise ValueError(f"token {number} holds a character that no token has; copy it again")
+        return tokens

@@ -45,6 +45,8 @@ _AGAIN = 2
 _FEWEST_COUNTS = 4
 _REFRESH = "refresh before:"
 _NODES = f"query($ids: [ID!]!) {{ nodes(ids: $ids) {{ ... on Repository {{ {NODE_FIELDS} }} }} }}"
+_LOST = ("NOT_FOUND", "FORBIDDEN")
+"""Types of GraphQL's errors for a repository that is not given out, or not to this account; REST says why."""
 _REASONS: Mapping[int, GoneReason] = {404: "deleted", 410: "deleted", 451: "blocked"}
 
 
@@ -332,7 +334,7 @@ class GitHubSession:
             return [], []
         answer = await self._client.graphql(_NODES, {"ids": [each.handle for each in known]})
         nodes = answer["data"].get("nodes") or [None] * len(known)
-        unsaid = {place for place, kind in _errors_by_place(answer.get("errors")) if kind != "NOT_FOUND"}
+        unsaid = {place for place, kind in _errors_by_place(answer.get("errors")) if kind not in _LOST}
         found, lost = [], []
         for place, (each, node) in enumerate(zip(known, nodes, strict=False)):
             described = None if not node or node.get("isPrivate") else self._read(from_node, node)

@@ -248,10 +248,14 @@ async def test_the_head_of_a_clone_is_read_from_its_files(tmp_path: Path, origin
     assert git.read_head(tmp_path / "origin") == origin.head.commit.hexsha
 
 
-async def test_minishell_322_a_file_of_git_lfs_without_its_filter_is_a_pointer(tmp_path: Path) -> None:
+async def test_minishell_322_a_file_of_git_lfs_without_its_filter_is_a_pointer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 12345\n"
     attributes = b"*.bin filter=lfs diff=lfs merge=lfs -text\n"
     make_repository(tmp_path / "origin", {".gitattributes": attributes, "big.bin": pointer, "a.py": b""}).close()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".gitconfig").write_text('[filter "lfs"]\n\trequired = true\n\tprocess = no-such-git-lfs\n')
     assert await fetch((tmp_path / "origin").as_uri(), tmp_path / "clone") is not None
     assert (tmp_path / "clone/big.bin").read_bytes() == pointer
     assert (tmp_path / "clone/a.py").exists()

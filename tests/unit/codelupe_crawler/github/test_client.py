@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -10,11 +11,11 @@ from typing import Any
 
 import httpx2
 import pytest
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from codelupe import RetryLater, Slice
 from codelupe.observability.redaction import redact
-from codelupe_crawler.github.client import GitHubClient, GitHubFailed
+from codelupe_crawler.github.client import GitHubClient, GitHubFailed, said
 from codelupe_crawler.github.settings import GitHubSettings
 from codelupe_crawler.github.source import ANONYMOUS, GitHubSource
 from tests.logged import Logged
@@ -198,6 +199,26 @@ async def test_a_refused_token_is_not_used_again_and_the_next_one_is() -> None:
 
 
 # --- whose a token is ---
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+async def test_a_token_that_an_answer_repeats_is_left_out(*, encoded: bool) -> None:
+    def repeat(request: httpx2.Request) -> httpx2.Response:
+        text = f'{{"message": "not for {request.headers["authorization"]}"}}'.encode()
+        if encoded:
+            return httpx2.Response(404, headers={"content-encoding": "gzip"}, content=gzip.compress(text))
+        return httpx2.Response(404, content=text)
+
+    response = await client_of(httpx2.MockTransport(repeat), FakeContext(), TOKEN).get("core", "/repositories/1")
+    assert (response.status_code, said(response)) == (404, {"message": "not for Bearer ***"})
+
+
+@pytest.mark.parametrize("token", ["ghp_planted\u200b", "\ufeffghp_planted", "ghp planted", "ghp_planted\x01"])
+def test_what_came_along_when_a_token_was_copied_is_told_without_the_token(token: str) -> None:
+    with pytest.raises(ValidationError) as raised:
+        GitHubSettings(tokens=(SecretStr("ghp_planted"), SecretStr(token)))
+    assert "token 2 holds a character that no token has" in str(raised.value)
+    assert "planted" not in str(raised.value)
 
 
 async def test_each_token_is_asked_once_and_those_of_one_account_go_together() -> None:
