@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -205,14 +207,65 @@ async def test_a_clone_that_ends_late_does_not_hide_a_new_revision(crawled: Craw
     assert [event.revision for event in verdicts(await crawled()) if isinstance(event, RepoAccepted)] == ["1", "2"]
 
 
-async def test_a_clone_that_ends_after_the_rejection_makes_no_second_event(
-    crawled: Crawled, database: Database
+async def test_what_is_rejected_before_it_is_cloned_and_read_stays_so_until_it_is_accepted_again(
+    crawled: Crawled, database: Database, tmp_path: Path
 ) -> None:
-    await crawled(described(RepoDiscovered), described(RepoChanged, is_archived=True))
-    await database.execute("update repositories set state = 'cloned'")
-    events = await crawled(described(RepoChanged, is_archived=True, stars=900))
-    assert kinds(events) == ["RepoAccepted", "RepoRejected"]
+    make_repository(tmp_path / "origin", {"a.py": b"x = 1\n"})
+    url = (tmp_path / "origin").as_uri()
+    await crawled(described(RepoDiscovered, url=url), described(RepoChanged, url=url, is_archived=True))
+    events = await crawled(plugins=PIPELINE)
+    assert [type(event).__name__ for event in events][-2:] == ["RepoCloned", "FilesExtracted"]
     assert await state_of(database) == ("rejected", "rejected", "owner/r")
+    events = await crawled(described(RepoChanged, url=url, is_archived=True, stars=900), plugins=PIPELINE)
+    assert kinds(events) == ["RepoAccepted", "RepoRejected"]
+    await crawled(described(RepoChanged, url=url), plugins=PIPELINE)
+    assert await state_of(database) == ("scored", "accepted", "owner/r")  # none of its files is to be scored
+
+
+STEPS: dict[str, tuple[Any, ...]] = {
+    "downloader.record_clone": ("test:1", "c", "owner/r", 1, 7),
+    "downloader.record_unmoved": ("test:1", "owner/r", 7),
+    "downloader.record_empty": ("test:1", 7),
+    "filters.finish_extraction": ("test:1", "c"),
+    "scorers.finish_scoring": ("test:1", "c"),
+}
+"""What stages say when they are through with a repository, with arguments."""
+DECISIONS = {"filters.record_verdict", "crawler.mark_gone", "downloader.record_gone", "forget.remember"}
+"""What says that a repository is out, or is not any more."""
+
+
+def test_every_statement_that_moves_a_repository_on_is_known() -> None:
+    folder = files("codelupe_sql") / "queries"
+    found = set()
+    for file in folder.iterdir():
+        for name, text in re.findall(r"-- name: (\w+)\n(.*?)(?=-- name: |\Z)", file.read_text(), re.DOTALL):
+            if re.search(r"update repositories\b.*\bset\b.*\bstate = ", text, re.DOTALL):
+                found.add(f"{file.name.removesuffix('.sql')}.{name}")
+    assert found == STEPS.keys() | DECISIONS
+
+
+@pytest.mark.parametrize("state", ["rejected", "gone", "forgotten"])
+@pytest.mark.parametrize("step", STEPS)
+async def test_no_stage_that_comes_to_its_end_brings_back_what_is_out(
+    database: Database, step: str, state: str
+) -> None:
+    await add_repository(database, "owner/r", id="test:1", state=state)
+    module, name = step.split(".")
+    await database.execute(getattr(load_queries("codelupe_sql", module), name), *STEPS[step])
+    row = await database.fetchrow("select state, path from repositories")
+    assert row is not None
+    assert row["state"] == state
+    assert state != "forgotten" or row["path"] is None
+
+
+async def test_what_is_forgotten_is_neither_rejected_nor_gone(crawled: Crawled, database: Database) -> None:
+    await add_repository(database, "owner/r", id="test:1", state="scored")
+    await EventLog(database).publish(described(RepoChanged))
+    await database.execute(load_queries("codelupe_sql", "forget").remember, "test:1", "me", "asked for")
+    await crawled()
+    assert (await state_of(database))[0] == "forgotten"
+    await database.execute(load_queries("codelupe_sql", "downloader").record_gone, "test:1", 7)
+    assert (await state_of(database))[0] == "forgotten"
 
 
 async def test_an_older_description_changes_nothing(crawled: Crawled, database: Database) -> None:
