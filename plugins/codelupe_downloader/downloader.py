@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,6 +16,7 @@ import asyncpg
 
 from codelupe import HandlerContext, Reject, RetryLater, load_queries, remove_tree
 from codelupe_downloader import disk, git
+from codelupe_downloader.addresses import NotPublic, missing_folder, require_public
 from codelupe_downloader.clone_store import CloneStore, clear, held
 from codelupe_downloader.hosts import Hosts
 from codelupe_downloader.names import make_room, move_namesakes, move_to_name, record_places
@@ -30,6 +31,7 @@ _REFUSALS = 5
 """So many times a repository may be answered 403 between others that its host serves; then it is the repository."""
 _REFUSALS_IN_ALL = 10
 _DETAIL_CHARACTERS = 500
+_REDIRECTIONS = 5
 _GROWTH = 2
 """A clone that has grown so many times over by what was fetched is cloned from nothing again."""
 
@@ -82,7 +84,8 @@ class Downloader:
             codelupe_downloader.git.CloneFailed: it could not be reached this time.
         """
         url, credential = self._settings.credential_for(event.url)
-        remote = git.Remote(url=url, protocols=self._settings.allowed_protocols, credential=credential)
+        protocols = self._settings.protocols_for(_source_of(event))
+        remote = git.Remote(url=url, protocols=protocols, credential=credential)
         handling = _Handling(event, context, remote, self._settings)
         try:
             with _explained(url):
@@ -125,7 +128,20 @@ class _Handling:
             return Outcome(place=finished[0], clone=finished[1])
         if not self._remote.url.isprintable():
             raise git.RepositoryRefused("the URL holds unprintable characters")
+        if missing := missing_folder(self._remote.url) if "file" in self._remote.protocols else None:
+            raise git.RepositoryGone(f"{missing} is not there; is its disk mounted?", "deleted")
+        for _ in range(1 + _REDIRECTIONS):
+            try:
+                return await self._ask(known, previous)
+            except git.Redirected as elsewhere:
+                self._remote = replace(self._remote, url=elsewhere.url)
+        raise git.RepositoryRefused(f"it is redirected more than {_REDIRECTIONS} times")
+
+    async def _ask(self, known: asyncpg.Record | None, previous: tuple[Path, Clone] | None) -> Outcome:
         host = host_of(self._remote.url)
+        if host is not None and _source_of(self._event) not in self._settings.trusted_sources:
+            with anyio.fail_after(self._settings.timeout.total_seconds()):
+                await require_public(host)
         try:
             async with self._hosts.asked(host), self._working_folder() as working:
                 if known and await self._is_unmoved(known, previous, working):
@@ -198,7 +214,7 @@ class _Handling:
         """The commit; None, and an empty folder, if only a clone from nothing can help."""
         try:
             return await git.fetch(self._remote, previous, working, disk.watcher(working, *self._limits))
-        except git.RepositoryGone:
+        except (git.RepositoryGone, git.Redirected):
             raise
         except (git.CloneFailed, git.RepositoryRefused, disk.TooLarge, OSError) as error:
             self._context.log.info("fetch_failed", full_name=self._event.full_name, error=str(error))
@@ -247,9 +263,15 @@ def _explained(url: str) -> Iterator[None]:
         raise
 
 
+def _source_of(event: RepoAccepted) -> str:
+    return event.repository_id.partition(":")[0]
+
+
 def _advice(error: Exception) -> str:
     if isinstance(error, disk.TooLarge):
         return "; max_size in [plugins.downloader] says so"
+    if isinstance(error, NotPublic) or "transport 'file' not allowed" in str(error):
+        return "; see trusted_sources in [plugins.downloader]"
     if "not allowed" in str(error):
         return "; see allowed_protocols in [plugins.downloader]"
     return ""
