@@ -111,7 +111,7 @@ def first_told(excluded: tuple[str, ...], description: str) -> str | None:
         return found
     clauses = (_SEPARATORS.sub(" ", clause).strip() for clause in _ENDS.split(description.casefold()))
     text = " . ".join(clause for clause in clauses if clause)
-    return next((found[0] for pattern in _patterns(excluded) if (found := pattern.search(text))), None)
+    return next((match[0] for pattern in _patterns(excluded) if (match := pattern.search(text))), None)
 
 
 @lru_cache(maxsize=8)
