@@ -13,11 +13,12 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 import asyncpg
+import msgspec
 
 from codelupe import HandlerContext, Reject, RetryLater, load_queries, remove_tree
 from codelupe_downloader import disk, git
 from codelupe_downloader.addresses import NotPublic, missing_folder, require_public
-from codelupe_downloader.clone_store import CloneStore, clear, held
+from codelupe_downloader.clone_store import CloneStore, clear, held, write_note
 from codelupe_downloader.hosts import Hosts
 from codelupe_downloader.names import make_room, move_namesakes, move_to_name, record_places
 from codelupe_downloader.settings import DownloaderSettings
@@ -32,6 +33,7 @@ _REFUSALS = 5
 _REFUSALS_IN_ALL = 10
 _DETAIL_CHARACTERS = 500
 _REDIRECTIONS = 5
+_RENAMED_PAUSE = timedelta(seconds=1)
 _GROWTH = 2
 """A clone that has grown so many times over by what was fetched is cloned from nothing again."""
 
@@ -67,13 +69,29 @@ class Downloader:
             case RepoForgotten():
                 await _remove_clone(event, context)
             case RepoChanged():
-                await move_to_name(event.repository_id, context)
+                await self._follow(event, context)
             case RepoGone():
                 await move_namesakes(event, context)
             case _ if await context.database.fetchval(SQL.is_forgotten, event.repository_id):
                 context.log.info("repository_forgotten", full_name=event.full_name)
             case _:
                 await self.clone(event, context)
+
+    async def _follow(self, event: RepoChanged, context: HandlerContext) -> None:
+        """Put the clone where it belongs, and make sure that it is of this repository if its URL is another one now.
+
+        While the source had not told so, another repository may have been at the one that was cloned from.
+        """
+        known = await context.database.fetchrow(SQL.read_repository, event.repository_id)
+        if known is None or known["url"] is None:
+            return await move_to_name(event.repository_id, context)
+        store = CloneStore(context.directories.repositories, event.repository_id, event.full_name)
+        current = await anyio.to_thread.run_sync(store.current, known["path"])
+        url, _ = self._settings.credential_for(known["url"])
+        if current is None or current[1].url in (None, url):
+            return await move_to_name(event.repository_id, context)
+        about = {name: getattr(event, name) for name in ("repository_id", "full_name", "revision")}
+        return await self.clone(RepoAccepted(url=url, score=0, **about), context)
 
     async def clone(self, event: RepoAccepted, context: HandlerContext) -> None:
         """Bring the repository's newest commit to disk, unless it is there.
@@ -83,7 +101,8 @@ class Downloader:
             RetryLater: the disk is full, or its host is left alone for now.
             codelupe_downloader.git.CloneFailed: it could not be reached this time.
         """
-        url, credential = self._settings.credential_for(event.url)
+        known = await context.database.fetchrow(SQL.read_repository, event.repository_id)
+        url, credential = self._settings.credential_for((known and known["url"]) or event.url)
         protocols = self._settings.protocols_for(_source_of(event))
         remote = git.Remote(url=url, protocols=protocols, credential=credential)
         handling = _Handling(event, context, remote, self._settings)
@@ -112,6 +131,7 @@ class _Handling:
         self._remote = remote
         self._settings = settings
         self._key = str(context.idempotency_key)
+        self._url = remote.url
         self._store = CloneStore(context.directories.repositories, event.repository_id, event.full_name)
         self._limits = (settings.max_size, settings.min_free_space)
 
@@ -185,11 +205,14 @@ class _Handling:
             return Outcome(place=None, clone=None, is_unmoved=True)
         moved = await make_room(self._store, self._context)
         place = await anyio.to_thread.run_sync(self._store.move, previous[0])
+        if place is not None and previous[1].url != self._url:
+            await anyio.to_thread.run_sync(write_note, place, msgspec.structs.replace(previous[1], url=self._url))
         return Outcome(place=place or previous[0], clone=previous[1], is_unmoved=True, moved=moved)
 
     async def _fetch(self, previous: tuple[Path, Clone] | None, working: Path) -> Outcome:
         began = anyio.current_time()
         commit, base = await self._get(working, previous)
+        await self._require_same_url()
         if commit is None:
             return Outcome(place=None, clone=None)
         moved = await make_room(self._store, self._context)
@@ -198,6 +221,12 @@ class _Handling:
         if previous is not None and previous[0] != place:
             await anyio.to_thread.run_sync(self._store.leave, previous[0])
         return Outcome(place=place, clone=clone, moved=moved)
+
+    async def _require_same_url(self) -> None:
+        """What was fetched is another repository's, perhaps, if this one was given another name meanwhile."""
+        known = await self._context.database.fetchrow(SQL.read_repository, self._event.repository_id)
+        if known and known["url"] and self._settings.credential_for(known["url"])[0] != self._url:
+            raise RetryLater(f"{self._url} was given another URL meanwhile", after=_RENAMED_PAUSE, counts=False)
 
     async def _get(self, working: Path, previous: tuple[Path, Clone] | None) -> tuple[str | None, Clone | None]:
         """The commit that lies in the folder then, and the clone that it was fetched on top of."""
@@ -229,6 +258,7 @@ class _Handling:
             commit=commit,
             size_bytes=size,
             seconds=seconds,
+            url=self._url,
             cloned_bytes=base.cloned_bytes if base else size,
         )
         return self._store.install(working, clone), clone

@@ -27,6 +27,7 @@ from codelupe import Database, open_folder_lock
 from codelupe.daemon import Daemon
 from codelupe.log import EventLog
 from codelupe.work.replay import Replay, start_replay
+from codelupe_downloader import git
 from codelupe_downloader.addresses import NotPublic
 from codelupe_downloader.clone_store import CloneStore, read_note
 from codelupe_downloader.git import HostClosed
@@ -93,7 +94,7 @@ def accept(database: Database) -> Accept:
             await database.execute(
                 "insert into repositories (id, source, full_name, url, revision, state)"
                 " values ($1, 'shop', $2, $3, $4, 'accepted') on conflict (id) do update set"
-                " full_name = excluded.full_name, revision = excluded.revision, state = 'accepted'",
+                " full_name = excluded.full_name, url = excluded.url, revision = excluded.revision, state = 'accepted'",
                 event.repository_id,
                 event.full_name,
                 event.url,
@@ -308,6 +309,95 @@ async def test_augur_3056_hound_1128_clones_follow_names_also_when_these_are_exc
     assert await places(database, clones) == {f"shop:{number}": name for number, name in after.items()}
     for number, name in after.items():
         assert (clones / name / "id.py").read_text().startswith(f"id = {number}\n")
+
+
+async def exchange_names(database: Database, server: GitServer) -> list[RepoChanged]:
+    """What is at /a is at /b by now, and the other way round; the source has told so."""
+    (server.root / "a").rename(server.root / "c")
+    (server.root / "b").rename(server.root / "a")
+    (server.root / "c").rename(server.root / "b")
+    return await tell_exchange(database, server)
+
+
+async def tell_exchange(database: Database, server: GitServer) -> list[RepoChanged]:
+    events = [changed(1, "o/b", server.url("b/.git")), changed(2, "o/a", server.url("a/.git"))]
+    for event in events:
+        moved = "update repositories set full_name = $2, url = $3 where id = $1"
+        await database.execute(moved, event.repository_id, event.full_name, event.url)
+    return events
+
+
+def serve_two(server: GitServer) -> dict[int, str]:
+    for number, name in {1: "a", 2: "b"}.items():
+        make_repository(server.root / name, {"id.py": f"id = {number}\n".encode() + CODE}).close()
+    return {1: "a", 2: "b"}
+
+
+async def require_own(database: Database, clones: Path) -> None:
+    for repository_id, place in (await places(database, clones)).items():
+        number = repository_id.removeprefix("shop:")
+        assert (clones / place / "id.py").read_text().startswith(f"id = {number}\n")
+
+
+async def test_names_that_are_exchanged_before_both_are_cloned_lead_to_their_own(
+    run_until_idle: RunUntilIdle, database: Database, server: GitServer, clones: Path, accept: Accept
+) -> None:
+    names = serve_two(server)
+    events = await accept(
+        *(accepted(number, server.url(f"{name}/.git"), f"o/{name}") for number, name in names.items())
+    )
+    renamed = await exchange_names(database, server)
+    told = await run_until_idle(DOWNLOADER, settings(), [*events, *renamed])
+    assert sorted(event.repository_id for event in of_type(told, RepoCloned)) == ["shop:1", "shop:2"]
+    await require_own(database, clones)
+
+
+async def test_names_that_are_exchanged_while_both_are_cloned_lead_to_their_own(
+    run_until_idle: RunUntilIdle,
+    database: Database,
+    server: GitServer,
+    clones: Path,
+    accept: Accept,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = serve_two(server)
+    events = await accept(
+        *(accepted(number, server.url(f"{name}/.git"), f"o/{name}") for number, name in names.items())
+    )
+    clone, cloned = git.clone, 0
+
+    async def clone_and_exchange(*arguments: Any) -> str | None:
+        nonlocal cloned
+        cloned += 1
+        if cloned == 1:
+            renamed.extend(await exchange_names(database, server))
+        return await clone(*arguments)
+
+    renamed: list[RepoChanged] = []
+    monkeypatch.setattr(git, "clone", clone_and_exchange)
+    await run_until_idle(DOWNLOADER, settings(concurrency=1), events)
+    await run_until_idle(DOWNLOADER, settings(), renamed)
+    await require_own(database, clones)
+
+
+async def test_names_that_were_exchanged_before_the_source_told_so_lead_to_their_own_once_it_has(
+    run_until_idle: RunUntilIdle, database: Database, server: GitServer, clones: Path, accept: Accept
+) -> None:
+    names = serve_two(server)
+    events = await accept(
+        *(accepted(number, server.url(f"{name}/.git"), f"o/{name}") for number, name in names.items())
+    )
+    (server.root / "a").rename(server.root / "c")
+    (server.root / "b").rename(server.root / "a")
+    (server.root / "c").rename(server.root / "b")
+    await run_until_idle(DOWNLOADER, settings(), events)
+    renamed = await tell_exchange(database, server)
+    told = await run_until_idle(DOWNLOADER, settings(), renamed)
+    assert len(of_type(told, RepoCloned)) == 4
+    await require_own(database, clones)
+    asked = len(server.requests)
+    await run_until_idle(DOWNLOADER, settings(), renamed)  # the clones are known to be theirs
+    assert len(server.requests) == asked
 
 
 async def test_cla_assistant_779_the_name_of_a_deleted_repository_goes_to_the_new_one(

@@ -1,8 +1,9 @@
 -- What the downloader reads and writes.
 
 -- name: read_repository
--- What is known of a repository's clone, and how it is called now; full_name is null once it has no claim to a name.
-select commit, path, accepted_position,
+-- What is known of a repository's clone, and how it is called now; full_name is null once it has no claim to a name, and
+-- url once it is out.
+select commit, path, accepted_position, case when not is_out(state) then url end as url,
     case when state not in ('gone', 'forgotten') then full_name end as full_name
 from repositories where id = $1
 
