@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from codelupe import move_into_place, open_folder_lock, open_lock, remove_tree, sync_folder
+from codelupe import move_into_place, open_folder_lock, open_lock, remove_tree, sync_folder, write_file
 from codelupe_git.clones import NOTE, Clone, clones_of, folder_name, places_of, read_note, safe_name, to_be_moved
 from codelupe_git.process import end_processes
 
@@ -109,6 +109,11 @@ class CloneStore:
     def _is_ours(self, place: Path) -> bool:
         clone = read_note(place)
         return clone is not None and clone.repository_id == self._repository_id
+
+
+def write_note(place: Path, clone: Clone) -> None:
+    """Say of the clone there what is known by now."""
+    write_file(place / NOTE, msgspec.json.encode(clone))
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,10 +13,12 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 import asyncpg
+import msgspec
 
 from codelupe import HandlerContext, Reject, RetryLater, load_queries, remove_tree
 from codelupe_downloader import disk, git
-from codelupe_downloader.clone_store import CloneStore, clear, held
+from codelupe_downloader.addresses import NotPublic, missing_folder, require_public
+from codelupe_downloader.clone_store import CloneStore, clear, held, write_note
 from codelupe_downloader.hosts import Hosts
 from codelupe_downloader.names import make_room, move_namesakes, move_to_name, record_places
 from codelupe_downloader.settings import DownloaderSettings
@@ -30,6 +32,8 @@ _REFUSALS = 5
 """So many times a repository may be answered 403 between others that its host serves; then it is the repository."""
 _REFUSALS_IN_ALL = 10
 _DETAIL_CHARACTERS = 500
+_REDIRECTIONS = 5
+_RENAMED_PAUSE = timedelta(seconds=1)
 _GROWTH = 2
 """A clone that has grown so many times over by what was fetched is cloned from nothing again."""
 
@@ -65,13 +69,29 @@ class Downloader:
             case RepoForgotten():
                 await _remove_clone(event, context)
             case RepoChanged():
-                await move_to_name(event.repository_id, context)
+                await self._follow(event, context)
             case RepoGone():
                 await move_namesakes(event, context)
             case _ if await context.database.fetchval(SQL.is_forgotten, event.repository_id):
                 context.log.info("repository_forgotten", full_name=event.full_name)
             case _:
                 await self.clone(event, context)
+
+    async def _follow(self, event: RepoChanged, context: HandlerContext) -> None:
+        """Put the clone where it belongs, and make sure that it is of this repository if its URL is another one now.
+
+        While the source had not told so, another repository may have been at the one that was cloned from.
+        """
+        known = await context.database.fetchrow(SQL.read_repository, event.repository_id)
+        if known is None or known["url"] is None:
+            return await move_to_name(event.repository_id, context)
+        store = CloneStore(context.directories.repositories, event.repository_id, event.full_name)
+        current = await anyio.to_thread.run_sync(store.current, known["path"])
+        url, _ = self._settings.credential_for(known["url"])
+        if current is None or current[1].url in (None, url):
+            return await move_to_name(event.repository_id, context)
+        about = {name: getattr(event, name) for name in ("repository_id", "full_name", "revision")}
+        return await self.clone(RepoAccepted(url=url, score=0, **about), context)
 
     async def clone(self, event: RepoAccepted, context: HandlerContext) -> None:
         """Bring the repository's newest commit to disk, unless it is there.
@@ -81,8 +101,10 @@ class Downloader:
             RetryLater: the disk is full, or its host is left alone for now.
             codelupe_downloader.git.CloneFailed: it could not be reached this time.
         """
-        url, credential = self._settings.credential_for(event.url)
-        remote = git.Remote(url=url, protocols=self._settings.allowed_protocols, credential=credential)
+        known = await context.database.fetchrow(SQL.read_repository, event.repository_id)
+        url, credential = self._settings.credential_for((known and known["url"]) or event.url)
+        protocols = self._settings.protocols_for(_source_of(event))
+        remote = git.Remote(url=url, protocols=protocols, credential=credential)
         handling = _Handling(event, context, remote, self._settings)
         try:
             with _explained(url):
@@ -109,6 +131,7 @@ class _Handling:
         self._remote = remote
         self._settings = settings
         self._key = str(context.idempotency_key)
+        self._url = remote.url
         self._store = CloneStore(context.directories.repositories, event.repository_id, event.full_name)
         self._limits = (settings.max_size, settings.min_free_space)
 
@@ -125,7 +148,20 @@ class _Handling:
             return Outcome(place=finished[0], clone=finished[1])
         if not self._remote.url.isprintable():
             raise git.RepositoryRefused("the URL holds unprintable characters")
+        if missing := missing_folder(self._remote.url) if "file" in self._remote.protocols else None:
+            raise git.RepositoryGone(f"{missing} is not there; is its disk mounted?", "deleted")
+        for _ in range(1 + _REDIRECTIONS):
+            try:
+                return await self._ask(known, previous)
+            except git.Redirected as elsewhere:
+                self._remote = replace(self._remote, url=elsewhere.url)
+        raise git.RepositoryRefused(f"it is redirected more than {_REDIRECTIONS} times")
+
+    async def _ask(self, known: asyncpg.Record | None, previous: tuple[Path, Clone] | None) -> Outcome:
         host = host_of(self._remote.url)
+        if host is not None and _source_of(self._event) not in self._settings.trusted_sources:
+            with anyio.fail_after(self._settings.timeout.total_seconds()):
+                await require_public(host)
         try:
             async with self._hosts.asked(host), self._working_folder() as working:
                 if known and await self._is_unmoved(known, previous, working):
@@ -169,11 +205,14 @@ class _Handling:
             return Outcome(place=None, clone=None, is_unmoved=True)
         moved = await make_room(self._store, self._context)
         place = await anyio.to_thread.run_sync(self._store.move, previous[0])
+        if place is not None and previous[1].url != self._url:
+            await anyio.to_thread.run_sync(write_note, place, msgspec.structs.replace(previous[1], url=self._url))
         return Outcome(place=place or previous[0], clone=previous[1], is_unmoved=True, moved=moved)
 
     async def _fetch(self, previous: tuple[Path, Clone] | None, working: Path) -> Outcome:
         began = anyio.current_time()
         commit, base = await self._get(working, previous)
+        await self._require_same_url()
         if commit is None:
             return Outcome(place=None, clone=None)
         moved = await make_room(self._store, self._context)
@@ -182,6 +221,12 @@ class _Handling:
         if previous is not None and previous[0] != place:
             await anyio.to_thread.run_sync(self._store.leave, previous[0])
         return Outcome(place=place, clone=clone, moved=moved)
+
+    async def _require_same_url(self) -> None:
+        """What was fetched is another repository's, perhaps, if this one was given another name meanwhile."""
+        known = await self._context.database.fetchrow(SQL.read_repository, self._event.repository_id)
+        if known and known["url"] and self._settings.credential_for(known["url"])[0] != self._url:
+            raise RetryLater(f"{self._url} was given another URL meanwhile", after=_RENAMED_PAUSE, counts=False)
 
     async def _get(self, working: Path, previous: tuple[Path, Clone] | None) -> tuple[str | None, Clone | None]:
         """The commit that lies in the folder then, and the clone that it was fetched on top of."""
@@ -198,7 +243,7 @@ class _Handling:
         """The commit; None, and an empty folder, if only a clone from nothing can help."""
         try:
             return await git.fetch(self._remote, previous, working, disk.watcher(working, *self._limits))
-        except git.RepositoryGone:
+        except (git.RepositoryGone, git.Redirected):
             raise
         except (git.CloneFailed, git.RepositoryRefused, disk.TooLarge, OSError) as error:
             self._context.log.info("fetch_failed", full_name=self._event.full_name, error=str(error))
@@ -213,6 +258,7 @@ class _Handling:
             commit=commit,
             size_bytes=size,
             seconds=seconds,
+            url=self._url,
             cloned_bytes=base.cloned_bytes if base else size,
         )
         return self._store.install(working, clone), clone
@@ -247,9 +293,15 @@ def _explained(url: str) -> Iterator[None]:
         raise
 
 
+def _source_of(event: RepoAccepted) -> str:
+    return event.repository_id.partition(":")[0]
+
+
 def _advice(error: Exception) -> str:
     if isinstance(error, disk.TooLarge):
         return "; max_size in [plugins.downloader] says so"
+    if isinstance(error, NotPublic) or "transport 'file' not allowed" in str(error):
+        return "; see trusted_sources in [plugins.downloader]"
     if "not allowed" in str(error):
         return "; see allowed_protocols in [plugins.downloader]"
     return ""

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from math import log10
 
 from codelupe import Repository
+from codelupe_filters.kinds import first_told
 from codelupe_filters.licences import stated_licence
 from codelupe_filters.settings import FiltersSettings
 from codelupe_filters.words import words
@@ -49,15 +50,13 @@ def language(repository: Repository, settings: FiltersSettings) -> Seen:
 def teaching(repository: Repository, settings: FiltersSettings) -> Seen:
     """Owners do not count: what they are called says nothing about one repository."""
     excluded = words(settings.excluded_words)
-    places = [
-        ("name", repository.full_name.rpartition("/")[2]),
-        *(("topics", topic) for topic in repository.topics),
-        ("description", repository.description or ""),
-    ]
-    for place, text in places:
-        if found := excluded.first_in(text):
-            verb = "have" if place == "topics" else "has"
-            return Seen(f"the {place} {verb} {found!r}", met=False, share=0)
+    if found := excluded.first_in(repository.full_name.rpartition("/")[2]):
+        return Seen(f"the name has {found!r}", met=False, share=0)
+    for topic in repository.topics:
+        if found := excluded.first_in(topic):
+            return Seen(f"the topics have {found!r}", met=False, share=0)
+    if found := first_told(settings.excluded_words, repository.description or ""):
+        return Seen(f"the description has {found!r}", met=False, share=0)
     return Seen("name, topics and description have no excluded word", met=True, share=1)
 
 

@@ -30,7 +30,7 @@ async def explain_repository(
         verdicts.append(_row("forgotten", "refused", "it was forgotten on request", None))
     return {
         "repository": {"id": repository.id, "full_name": repository.full_name, "url": repository.url}
-        | {"state": row["shown_state"], "revision": repository.revision},
+        | {"state": row["state"], "revision": repository.revision},
         "verdict": _whole_verdict({each["verdict"] for each in verdicts}),
         "recorded": recorded_verdict(row),
         "rules": verdicts,

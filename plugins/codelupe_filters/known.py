@@ -174,7 +174,7 @@ async def show_repository(session: Session, repository_id: str) -> dict[str, Any
     row = await read_repository(session.database, repository_id)
     forgotten = await session.database.fetchrow(SQL.why_forgotten, repository_id)
     return {
-        "repository": {"state": row["shown_state"], **{name: row[name] for name in _DESCRIPTION}},
+        "repository": {"state": row["state"], **{name: row[name] for name in _DESCRIPTION}},
         "verdict": recorded_verdict(row),
         "clone": _clone(row, session.directories.repositories),
         "files": await _count_files(session.database, repository_id),

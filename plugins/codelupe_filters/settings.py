@@ -135,7 +135,8 @@ class FiltersSettings(BaseModel):
     excluded_words: tuple[str, ...] = Field(
         default=TEACHING_WORDS,
         description="Words and phrases that mark teaching material when a name, a topic or a description has one:"
-        " `cheat sheet` is in `CheatSheet` and `my_cheat-sheet`, `demo` is not in `democracy`.",
+        " `cheat sheet` is in `CheatSheet` and `my_cheat-sheet`, `demo` is not in `democracy`. Where good descriptions"
+        " have a word, too (`awesome`, `demo`, `course` …), only what tells the kind counts: `a demo project`.",
     )
     criteria: Criteria = Field(default_factory=Criteria, description="What repositories are judged by.")
 

@@ -26,6 +26,8 @@ class Clone(msgspec.Struct, frozen=True, kw_only=True):
     commit: str
     size_bytes: int
     seconds: float
+    url: str | None = None
+    """What its repository was called when it was fetched, without a credential; None: not known."""
     cloned_bytes: int = 0
     """Its size when it was last cloned from nothing; what was fetched since has come on top. 0: not known."""
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
+from typing import Annotated
 
 import msgspec
 
 from codelupe import CodelupeError, SearchSort
+
+_Number = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | float
+_Text = Annotated[str, msgspec.Meta(pattern=r"^[^\0]*$")]
+_Key = _Number | _Text
 
 
 class InvalidCursor(CodelupeError):
@@ -35,9 +40,7 @@ class Cursor:
             InvalidCursor: it is of a search with another order, or no cursor at all.
         """
         try:
-            found = msgspec.json.decode(
-                urlsafe_b64decode(text.encode()), type=tuple[SearchSort, int | float | str, str]
-            )
+            found = msgspec.json.decode(urlsafe_b64decode(text.encode()), type=tuple[SearchSort, _Key, _Text])
         except (ValueError, msgspec.MsgspecError) as error:
             raise InvalidCursor(f"{text[:100]!r} is no cursor", hint="Take one that a search has answered.") from error
         made_for, key, repository_id = found

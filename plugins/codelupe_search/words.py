@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 LONGEST_WORD = 255
+_DOTTED_I = "\N{LATIN CAPITAL LETTER I WITH DOT ABOVE}"
+"""The one letter of which Python makes two in lower case, where Elasticsearch makes an i."""
 _LONGEST_QUERY = 1000
 _WORD = re.compile(r"[^\W_]+")
 _PIECE = re.compile(r'(?P<minus>-?)(?:"(?P<phrase>[^"]*)"?|(?P<word>[^\s"]+))')
@@ -18,7 +20,7 @@ _PIECE = re.compile(r'(?P<minus>-?)(?:"(?P<phrase>[^"]*)"?|(?P<word>[^\s"]+))')
 
 def words(text: str) -> list[str]:
     """The words of the text in their order."""
-    return [word[:LONGEST_WORD] for word in _WORD.findall(text.lower())]
+    return [word[:LONGEST_WORD] for word in _WORD.findall(text.replace(_DOTTED_I, "i").lower())]
 
 
 @dataclass(frozen=True, kw_only=True)

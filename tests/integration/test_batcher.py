@@ -104,6 +104,17 @@ async def test_files_that_no_event_is_known_to_have_scored_make_a_batch_all_the_
     assert await cause_of_batches(database) == {1: None}
 
 
+async def test_no_file_of_a_repository_that_is_out_by_now_is_in_a_batch(
+    run_until_idle: RunUntilIdle, database: Database
+) -> None:
+    for name, state in {"a/b": "scored", "a/r": "rejected", "a/g": "gone", "a/d": "discovered"}.items():
+        repository = await add_scored(database, name)
+        await database.execute("update repositories set state = $2 where id = $1", repository, state)
+    await run_until_idle(TRAINER, settings())
+    found = await database.fetch("select distinct repository_id from batch_files join processed_files on id = file_id")
+    assert {row["repository_id"] for row in found} == {"test:a/b", "test:a/d"}
+
+
 async def test_no_batch_comes_before_its_time(run_until_idle: RunUntilIdle, database: Database) -> None:
     repository = await add_scored(database, "a", files=9)
     events = await run_until_idle(TRAINER, settings(min_files=10), [scored(repository)])

@@ -21,11 +21,14 @@ from git import Repo
 from structlog.testing import capture_logs
 
 import codelupe_downloader
+import codelupe_downloader.downloader
 import codelupe_filters
 from codelupe import Database, open_folder_lock
 from codelupe.daemon import Daemon
 from codelupe.log import EventLog
 from codelupe.work.replay import Replay, start_replay
+from codelupe_downloader import git
+from codelupe_downloader.addresses import NotPublic
 from codelupe_downloader.clone_store import CloneStore, read_note
 from codelupe_downloader.git import HostClosed
 from codelupe_downloader.hosts import Hosts
@@ -57,7 +60,12 @@ TOKEN = "planted0123456789token"
 
 def settings(**values: Any) -> dict[str, dict[str, Any]]:
     return {
-        "downloader": {"min_free_space": 0, "allowed_protocols": ["http", "file"], **values},
+        "downloader": {
+            "min_free_space": 0,
+            "allowed_protocols": ["http", "file"],
+            "trusted_sources": ["shop"],
+            **values,
+        },
         "filters": {"min_stars": 0, "min_forks": 0, "min_score": 0, "unknown_licence": "accept"},
     }
 
@@ -86,7 +94,7 @@ def accept(database: Database) -> Accept:
             await database.execute(
                 "insert into repositories (id, source, full_name, url, revision, state)"
                 " values ($1, 'shop', $2, $3, $4, 'accepted') on conflict (id) do update set"
-                " full_name = excluded.full_name, revision = excluded.revision, state = 'accepted'",
+                " full_name = excluded.full_name, url = excluded.url, revision = excluded.revision, state = 'accepted'",
                 event.repository_id,
                 event.full_name,
                 event.url,
@@ -301,6 +309,95 @@ async def test_augur_3056_hound_1128_clones_follow_names_also_when_these_are_exc
     assert await places(database, clones) == {f"shop:{number}": name for number, name in after.items()}
     for number, name in after.items():
         assert (clones / name / "id.py").read_text().startswith(f"id = {number}\n")
+
+
+async def exchange_names(database: Database, server: GitServer) -> list[RepoChanged]:
+    """What is at /a is at /b by now, and the other way round; the source has told so."""
+    (server.root / "a").rename(server.root / "c")
+    (server.root / "b").rename(server.root / "a")
+    (server.root / "c").rename(server.root / "b")
+    return await tell_exchange(database, server)
+
+
+async def tell_exchange(database: Database, server: GitServer) -> list[RepoChanged]:
+    events = [changed(1, "o/b", server.url("b/.git")), changed(2, "o/a", server.url("a/.git"))]
+    for event in events:
+        moved = "update repositories set full_name = $2, url = $3 where id = $1"
+        await database.execute(moved, event.repository_id, event.full_name, event.url)
+    return events
+
+
+def serve_two(server: GitServer) -> dict[int, str]:
+    for number, name in {1: "a", 2: "b"}.items():
+        make_repository(server.root / name, {"id.py": f"id = {number}\n".encode() + CODE}).close()
+    return {1: "a", 2: "b"}
+
+
+async def require_own(database: Database, clones: Path) -> None:
+    for repository_id, place in (await places(database, clones)).items():
+        number = repository_id.removeprefix("shop:")
+        assert (clones / place / "id.py").read_text().startswith(f"id = {number}\n")
+
+
+async def test_names_that_are_exchanged_before_both_are_cloned_lead_to_their_own(
+    run_until_idle: RunUntilIdle, database: Database, server: GitServer, clones: Path, accept: Accept
+) -> None:
+    names = serve_two(server)
+    events = await accept(
+        *(accepted(number, server.url(f"{name}/.git"), f"o/{name}") for number, name in names.items())
+    )
+    renamed = await exchange_names(database, server)
+    told = await run_until_idle(DOWNLOADER, settings(), [*events, *renamed])
+    assert sorted(event.repository_id for event in of_type(told, RepoCloned)) == ["shop:1", "shop:2"]
+    await require_own(database, clones)
+
+
+async def test_names_that_are_exchanged_while_both_are_cloned_lead_to_their_own(
+    run_until_idle: RunUntilIdle,
+    database: Database,
+    server: GitServer,
+    clones: Path,
+    accept: Accept,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = serve_two(server)
+    events = await accept(
+        *(accepted(number, server.url(f"{name}/.git"), f"o/{name}") for number, name in names.items())
+    )
+    clone, cloned = git.clone, 0
+
+    async def clone_and_exchange(*arguments: Any) -> str | None:
+        nonlocal cloned
+        cloned += 1
+        if cloned == 1:
+            renamed.extend(await exchange_names(database, server))
+        return await clone(*arguments)
+
+    renamed: list[RepoChanged] = []
+    monkeypatch.setattr(git, "clone", clone_and_exchange)
+    await run_until_idle(DOWNLOADER, settings(concurrency=1), events)
+    await run_until_idle(DOWNLOADER, settings(), renamed)
+    await require_own(database, clones)
+
+
+async def test_names_that_were_exchanged_before_the_source_told_so_lead_to_their_own_once_it_has(
+    run_until_idle: RunUntilIdle, database: Database, server: GitServer, clones: Path, accept: Accept
+) -> None:
+    names = serve_two(server)
+    events = await accept(
+        *(accepted(number, server.url(f"{name}/.git"), f"o/{name}") for number, name in names.items())
+    )
+    (server.root / "a").rename(server.root / "c")
+    (server.root / "b").rename(server.root / "a")
+    (server.root / "c").rename(server.root / "b")
+    await run_until_idle(DOWNLOADER, settings(), events)
+    renamed = await tell_exchange(database, server)
+    told = await run_until_idle(DOWNLOADER, settings(), renamed)
+    assert len(of_type(told, RepoCloned)) == 4
+    await require_own(database, clones)
+    asked = len(server.requests)
+    await run_until_idle(DOWNLOADER, settings(), renamed)  # the clones are known to be theirs
+    assert len(server.requests) == asked
 
 
 async def test_cla_assistant_779_the_name_of_a_deleted_repository_goes_to_the_new_one(
@@ -531,10 +628,87 @@ async def test_over_the_network_only_https_is_allowed_unless_settings_say_otherw
 ) -> None:
     urls = {1: server.url("r"), 2: "ssh://host/r", 3: "git://host/r", 4: "host:o/r", 5: origin.as_uri()}
     events = await accept(*(accepted(number, url, f"o/r{number}") for number, url in urls.items()))
-    told = await run_until_idle(DOWNLOADER, {"downloader": {"min_free_space": 0}}, events)
+    trusting = {"min_free_space": 0, "trusted_sources": ["shop"]}
+    told = await run_until_idle(DOWNLOADER, {"downloader": trusting}, events)
     assert len([e for e in of_type(told, TaskDeadLettered) if "see allowed_protocols" in e.error]) == 4
     assert [event.repository_id for event in of_type(told, RepoCloned)] == ["shop:5"]
     assert server.requests == []
+
+
+INTERNAL = {
+    "file": "transport 'file' not allowed",
+    "path": "transport 'file' not allowed",
+    "http": "127.0.0.1 is at 127.0.0.1, on this machine or its network",
+    "decimal": "2130706433 is at 127.0.0.1",
+    "localhost": "localhost is at ",
+    "metadata": "169.254.169.254 is at 169.254.169.254",
+    "mapped": "::ffff:10.0.0.1 is at ::ffff:",
+    "ssh": "10.0.0.1 is at 10.0.0.1",
+}
+"""Addresses inside, and why they are not asked."""
+
+
+async def test_what_an_untrusted_source_names_comes_from_public_addresses_only(
+    run_until_idle: RunUntilIdle, server: GitServer, origin: Path, accept: Accept
+) -> None:
+    port = server.server_port
+    urls = {
+        "file": origin.as_uri(),
+        "path": str(origin),
+        "http": server.url("r/.git"),
+        "decimal": f"http://2130706433:{port}/r/.git",
+        "localhost": f"http://localhost:{port}/r/.git",
+        "metadata": "http://169.254.169.254/latest/meta-data",
+        "mapped": "https://[::ffff:10.0.0.1]/r",
+        "ssh": "git@10.0.0.1:o/r",
+    }
+    make_repository(server.root / "r", {"a.py": CODE}).close()
+    events = await accept(*(accepted(n, url, f"o/r{n}") for n, url in enumerate(urls.values())))
+    told = await run_until_idle(
+        DOWNLOADER,
+        settings(trusted_sources=["local"], allowed_protocols=["http", "https", "ssh", "file"]),
+        events,
+    )
+    errors = [event.error for event in of_type(told, TaskDeadLettered)]
+    for kind, url in urls.items():
+        assert [e for e in errors if url in e and INTERNAL[kind] in e and "see trusted_sources" in e], (kind, errors)
+    assert (len(errors), of_type(told, RepoCloned), server.requests) == (len(urls), [], [])
+
+
+async def test_a_renamed_repository_is_followed_but_not_to_a_host_inside(
+    run_until_idle: RunUntilIdle, server: GitServer, accept: Accept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def only_one_is_public(host: str) -> None:
+        if host != "127.0.0.1":
+            raise NotPublic(f"{host} is inside")
+
+    monkeypatch.setattr(codelupe_downloader.downloader, "require_public", only_one_is_public)
+    make_repository(server.root / "new", {"a.py": CODE}).close()
+    inside = server.url("new/.git").replace("127.0.0.1", "localhost")
+    places = {"old": "/new/.git", "trap": inside, "circle": "/circle"}
+    for name, place in places.items():
+        server.answers[f"{name}/info"] = (301, {"Location": f"{place}/info/refs?service=git-upload-pack"}, "")
+    events = await accept(*(accepted(n, server.url(name), f"o/{name}") for n, name in enumerate(places)))
+    told = await run_until_idle(DOWNLOADER, settings(trusted_sources=[]), events)
+    assert [event.repository_id for event in of_type(told, RepoCloned)] == ["shop:0"]
+    errors = "\n".join(event.error for event in of_type(told, TaskDeadLettered))
+    assert "localhost is inside; see trusted_sources" in errors
+    assert "redirected more than 5 times" in errors
+
+
+async def test_a_folder_that_is_not_there_is_gone_and_comes_back(
+    run_until_idle: RunUntilIdle, database: Database, origin: Path, accept: Accept
+) -> None:
+    url = origin.as_uri()
+    origin.rename(origin.parent / "unmounted")
+    told = await run_until_idle(DOWNLOADER, settings(), await accept(accepted(1, url)))
+    [gone] = of_type(told, RepoGone)
+    assert gone.reason == "deleted"
+    assert gone.detail == f"{origin} is not there; is its disk mounted?"
+    assert ((await row_of(database))["state"], of_type(told, TaskDeadLettered)) == ("gone", [])
+    (origin.parent / "unmounted").rename(origin)
+    told = await run_until_idle(DOWNLOADER, settings(), await accept(accepted(1, url)))
+    assert [event.repository_id for event in of_type(told, RepoCloned)] == ["shop:1"]
 
 
 # --- tokens -------------------------------------------------------------------------------------------------------

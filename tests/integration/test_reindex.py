@@ -197,7 +197,7 @@ async def name_of(setting: Setting, query: str) -> list[str]:
 
 
 async def test_searchkick_1456_what_is_renamed_between_snapshot_and_swap_keeps_its_new_name(
-    setting: Setting, between: Callable[[Between], None]
+    setting: Setting, between: Callable[[Between], None], logged: Logged
 ) -> None:
     await setting.handle(discovered(1, full_name="owner/former"), discovered(2))
 
@@ -209,6 +209,7 @@ async def test_searchkick_1456_what_is_renamed_between_snapshot_and_swap_keeps_i
     await setting.index.reindex(unseen)
     assert await name_of(setting, "owner") == ["owner/latter", "owner/name2", "owner/name3"]
     await setting.require_whole()
+    assert logged.count("reindex_abandoned") == 0
 
 
 @pytest.mark.parametrize("end", [gone, forgotten])
@@ -315,7 +316,11 @@ def proxied(
 
 
 async def test_a_reindex_that_was_killed_begins_anew_and_leaves_nothing_behind(
-    setting: Setting, processes: Processes, between: Callable[[Between], None], elasticsearch_server: Server
+    setting: Setting,
+    processes: Processes,
+    between: Callable[[Between], None],
+    elasticsearch_server: Server,
+    logged: Logged,
 ) -> None:
     await setting.handle(*(discovered(number) for number in range(20)))
     with Proxy(elasticsearch_server) as proxy:
@@ -331,6 +336,9 @@ async def test_a_reindex_that_was_killed_begins_anew_and_leaves_nothing_behind(
     assert [building] in (await setting.indexes()).values()
 
     await setting.handle(renamed(1, "owner/latter"), forgotten(2))  # beside what was left
+    [warning] = logged.records("reindex_abandoned")
+    assert warning["index"] == f"{setting.index.settings.alias}-v000002"
+    assert "`codelupe search reindex`" in warning["hint"]
     await setting.index.reindex(unseen)
     await setting.require_whole()
     assert list(await setting.indexes()) == [f"{setting.index.settings.alias}-v000003"]

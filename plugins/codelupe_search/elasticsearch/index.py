@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import structlog
 
 from codelupe import CodelupeError, Database, SearchDocument, SearchFilter, SearchHit, SearchSort
 from codelupe_search.cursor import Cursor
@@ -12,10 +14,15 @@ from codelupe_search.elasticsearch.bulk import Write, write_all
 from codelupe_search.elasticsearch.connection import ElasticsearchUnavailable, connected
 from codelupe_search.elasticsearch.layout import find_layout
 from codelupe_search.elasticsearch.queries import search_body
-from codelupe_search.elasticsearch.rebuild import rebuild
+from codelupe_search.elasticsearch.rebuild import is_abandoned, rebuild
 from codelupe_search.entry import Conditions, Entry
 from codelupe_search.settings import ElasticsearchSettings
 from codelupe_search.words import parse
+
+if TYPE_CHECKING:
+    from elasticsearch import AsyncElasticsearch
+
+log = structlog.get_logger("search")
 
 _SWAPS = 3
 """How often the aliases may be found to have moved while one batch is written."""
@@ -38,6 +45,7 @@ class ElasticsearchIndex:
     def __init__(self, settings: ElasticsearchSettings, database: Database) -> None:
         self._settings = settings
         self._database = database
+        self._abandoned: str | None = None
 
     async def index(self, documents: Sequence[SearchDocument]) -> None:
         """Add or replace."""
@@ -86,11 +94,25 @@ class ElasticsearchIndex:
                 if layout.live is None:
                     await rebuild(client, self._settings, self._database, _unseen)
                     continue
+                await self._report_abandoned(client, layout.building)
                 outcome = await write_all(client, writes, layout.targets)
                 if not outcome.has_moved:
                     outcome.require_taken()
                     return
         raise ElasticsearchUnavailable(f"the indexes behind {self._settings.alias} keep being replaced")
+
+    async def _report_abandoned(self, client: AsyncElasticsearch, building: str | None) -> None:
+        """Once for each: it is written to for nothing, and takes up space."""
+        if building in (None, self._abandoned):
+            return
+        if await is_abandoned(client, self._settings, self._database, building):
+            self._abandoned = building
+            log.warning(
+                "reindex_abandoned",
+                index=building,
+                hint="A reindex ended early, and what is found is written to its index, too. The one in use is whole."
+                " `codelupe search reindex` removes what was left and builds anew.",
+            )
 
 
 def _unseen(position: int, end: int) -> None: ...

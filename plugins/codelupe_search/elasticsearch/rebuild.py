@@ -70,6 +70,17 @@ async def rebuild(
         log.info("reindex_completed", index=new, refused=builder.refused)
 
 
+async def is_abandoned(
+    client: AsyncElasticsearch, settings: ElasticsearchSettings, database: Database, building: str
+) -> bool:
+    """Whether the process that was building this index was killed, or lost what made it the only one."""
+    if await database.fetchval(SQL.is_reindex_held, settings.alias):
+        return False
+    return (
+        await find_layout(client, settings, checked=False)
+    ).building == building  # and was not put in place just now
+
+
 class _Builder:
     """Writes into the index that is being built, and waits for Elasticsearch where it is away."""
 

@@ -12,10 +12,14 @@ update repositories set
     verdict = case state when 'rejected' then 'rejected' else 'accepted' end, judged_revision = revision
 where state in ('accepted', 'rejected', 'cloned', 'empty', 'extracted', 'scored');
 
--- What a repository has come to, for people: a verdict that came while another stage was at work counts.
-create function state_of(repository repositories) returns text language sql immutable as $$
-    select case when repository.verdict = 'rejected' and repository.state in ('cloned', 'empty', 'extracted', 'scored')
-                then 'rejected' else repository.state end
+-- Whether a repository has no part in what goes on: only another verdict, or what its source says anew, changes that.
+create function is_out(state text) returns boolean language sql immutable as $$
+    select state in ('rejected', 'gone', 'forgotten')
+$$;
+
+-- Where a repository is once a stage is through with it: what was out by then stays out.
+create function state_after(state text, step text) returns text language sql immutable as $$
+    select case when is_out(state) then state else step end
 $$;
 
 -- Its place among others in an order: the largest, the best or the newest comes first, what is unknown last.

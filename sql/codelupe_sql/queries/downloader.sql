@@ -1,8 +1,9 @@
 -- What the downloader reads and writes.
 
 -- name: read_repository
--- What is known of a repository's clone, and how it is called now; full_name is null once it has no claim to a name.
-select commit, path, accepted_position,
+-- What is known of a repository's clone, and how it is called now; full_name is null once it has no claim to a name, and
+-- url once it is out.
+select commit, path, accepted_position, case when not is_out(state) then url end as url,
     case when state not in ('gone', 'forgotten') then full_name end as full_name
 from repositories where id = $1
 
@@ -16,16 +17,16 @@ order by id
 select exists (select from forgotten where repository_id = $1)
 
 -- name: record_clone
--- $2 commit, $3 path, $4 bytes, $5 position of the RepoAccepted that asked for it.
-update repositories set state = 'cloned', commit = $2, path = $3, size_bytes = $4, cloned_at = now(),
+-- $2 commit, $3 path, $4 bytes, $5 position of the RepoAccepted that asked for it. What was forgotten meanwhile has none.
+update repositories set state = state_after(state, 'cloned'), commit = $2, path = $3, size_bytes = $4, cloned_at = now(),
     clone_used_at = now(), accepted_position = greatest(accepted_position, $5)
-where id = $1
+where id = $1 and state <> 'forgotten'
 
 -- name: record_unmoved
 -- The clone ($2 its path, null if it was removed) is still the newest: the repository ($1) goes back to where it had come
 -- with it.
 update repositories set path = $2, clone_used_at = now(), accepted_position = greatest(accepted_position, $3),
-    state = case
+    state = state_after(state, case
         when extracted_commit is distinct from commit then 'cloned'
         when exists (
             select from processed_files as files
@@ -33,8 +34,8 @@ update repositories set path = $2, clone_used_at = now(), accepted_position = gr
               and scored_at is null
         ) then 'extracted'
         else 'scored'
-    end
-where id = $1 and state not in ('rejected', 'gone')
+    end)
+where id = $1 and state <> 'forgotten'
 
 -- name: hold_repositories
 -- Held to the end of the transaction: where a clone lies is looked up and recorded by one at a time, after every move.
@@ -44,10 +45,12 @@ select id, path, full_name from repositories where id = any($1) order by id for 
 update repositories set path = $2 where id = $1 and path is distinct from $2
 
 -- name: record_empty
-update repositories set state = 'empty', accepted_position = greatest(accepted_position, $2) where id = $1
+update repositories set state = state_after(state, 'empty'), accepted_position = greatest(accepted_position, $2)
+where id = $1
 
 -- name: record_gone
-update repositories set state = 'gone', accepted_position = greatest(accepted_position, $2) where id = $1
+update repositories set state = 'gone', accepted_position = greatest(accepted_position, $2)
+where id = $1 and state <> 'forgotten'
 
 -- name: host_wait
 -- For how many seconds more a host ($1) is left alone, and why; below zero once that is over. No row: it served the last

@@ -10,10 +10,12 @@ select state, revision, verdict, judged_revision, judged_position from repositor
 
 -- name: record_verdict
 -- The decision ($2, accepted or rejected) about a repository ($1) at a revision ($3) because of the event at a position
--- ($4), the score ($5) and the reasons ($6). One that is accepted again is where it had come to before.
+-- ($4), the score ($5) and the reasons ($6). One that is accepted again is where it had come to before. What was
+-- forgotten stays so.
 update repositories set
     verdict = $2, judged_revision = $3, judged_position = $4, score = $5, reasons = $6,
     state = case
+        when state = 'forgotten' then state
         when $2 = 'rejected' then 'rejected'
         when state in ('cloned', 'empty', 'extracted', 'scored') then state
         when state = 'rejected' then coalesce(reached, 'accepted')
@@ -217,7 +219,7 @@ where repository_id = $1 and commit = $2 group by rejected_by order by rejected_
 -- name: finish_extraction
 -- A repository whose files are scored already stays there.
 update repositories set extracted_commit = $2, clone_used_at = now(),
-    state = case when state in ('scored', 'gone') then state else 'extracted' end
+    state = case when state = 'scored' then state else state_after(state, 'extracted') end
 where id = $1 and coalesce(commit, $2) = $2
 
 -- name: summarise_files

@@ -4,10 +4,10 @@
 -- Those in a state ($1), in a language ($2), under a licence ($3), with so many stars ($4) and a text ($5) in name,
 -- description or topics; null asks for nothing. In an order ($6, see rank_of), after the one with the id $7, at most $8.
 select id, full_name as repository, url, language, licence, stars, forks, size_kib, topics, description, pushed_at,
-       state_of(repositories) as state, round(score::numeric, 1)::float as score,
+       state, round(score::numeric, 1)::float as score,
        array(select reason ->> 'rule' from jsonb_array_elements(reasons) as reason) as rejected_by
 from repositories
-where ($1::text is null or state_of(repositories) = $1)
+where ($1::text is null or state = $1)
   and ($2::text is null or lower(coalesce(language, 'unknown')) = lower($2))
   and ($3::text is null or lower(coalesce(licence, 'unknown')) = lower($3))
   and ($4::integer is null or stars >= $4)
@@ -20,12 +20,12 @@ limit $8
 
 -- name: repositories_named
 -- By their id or their name ($1).
-select id, full_name, state_of(repositories) as state from repositories
+select id, full_name, state from repositories
 where id = $1 or lower(full_name) = lower($1) order by id
 
 -- name: repositories_like
 -- By their address or the last part of their name ($1).
-select id, full_name, state_of(repositories) as state from repositories
+select id, full_name, state from repositories
 where repository_address(url) = repository_address($1)
    or right(lower(full_name), length($1) + 1) = '/' || lower($1)
 order by id
@@ -42,7 +42,7 @@ order by split_part(lower(full_name), '/', -1) <> last, abs(length(full_name) - 
 limit 2000
 
 -- name: repository
-select repositories.*, state_of(repositories) as shown_state from repositories where id = $1
+select * from repositories where id = $1
 
 -- name: files_of_repository
 -- How many of its files each rule refused; null stands for those that are stored.

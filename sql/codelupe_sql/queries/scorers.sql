@@ -120,4 +120,4 @@ select count(*) as files, coalesce(avg(quality_score), 0)::float as mean from pr
 where repository_id = $1 and commit = $2 and content is not null and scored_at is not null
 
 -- name: finish_scoring
-update repositories set state = 'scored' where id = $1 and coalesce(commit, $2) = $2
+update repositories set state = state_after(state, 'scored') where id = $1 and coalesce(commit, $2) = $2

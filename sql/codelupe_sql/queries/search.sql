@@ -81,3 +81,11 @@ from repositories where id > $1 order by id limit $2
 -- name: hold_reindex
 -- Whether this transaction may build the index of this name: one process at a time, until the transaction ends.
 select pg_try_advisory_xact_lock(20266, hashtext($1))
+
+-- name: is_reindex_held
+-- Whether a process is building the index of this name.
+select exists (
+    select from pg_locks
+    where locktype = 'advisory' and granted and classid = 20266 and objid::bigint = hashtext($1)::bigint & 4294967295
+      and database = (select oid from pg_database where datname = current_database())
+)

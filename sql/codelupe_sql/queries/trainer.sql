@@ -11,7 +11,7 @@ where scored_commits.position < excluded.position
 
 -- name: freeze_batch
 -- Freeze the good files of which neither they nor a near duplicate are in a batch yet, the best first and one of each
--- cluster, in one new batch if there are enough of them.
+-- cluster, in one new batch if there are enough of them; none of a repository that is out by now.
 -- $1 lowest score, $2 fewest and $3 most characters, $4 share of repositories held out, $5 fewest and $6 most files,
 -- $7 share of files for validation, $8 seed of that split. Always returns one row: how many files there were, and the
 -- batch or nulls. Its cause is the last event that scored files of it, if that event has been recorded.
@@ -20,6 +20,7 @@ with chosen as materialized (
     from processed_files
     where content is not null and quality_score >= $1 and characters between $2 and $3
       and not is_held_out(repository_id, $4) and is_survivor
+      and not exists (select from repositories where repositories.id = repository_id and is_out(state))
       and not exists (select from batch_files where batch_files.file_id = processed_files.id)
       and not exists (
           select from processed_files as twin join batch_files on batch_files.file_id = twin.id
@@ -58,11 +59,11 @@ order by content_hash
 
 -- name: held_out_files_as_json
 -- Good files of repositories that are held out, themselves and their near duplicates never trained on, in turn from
--- each repository.
+-- each repository; none of one that is out by now.
 -- $1 lowest score, $2 fewest and $3 most characters, $4 share of repositories held out, $5 most files.
 with untouched as (
     select id, full_name from repositories
-    where is_held_out(id, $4) and not exists (
+    where is_held_out(id, $4) and not is_out(state) and not exists (
         select from processed_files join batch_files on batch_files.file_id = processed_files.id
         where processed_files.repository_id = repositories.id
     )

@@ -19,6 +19,7 @@ from codelupe_search.words import LONGEST_WORD, Query, Term, parse, words
         ("Ünï 漢字 ٣", ["ünï", "漢字", "٣"]),
         ("\x00\ud800'\\", []),
         ("x" * 1000, ["x" * LONGEST_WORD]),
+        ("\N{LATIN CAPITAL LETTER I WITH DOT ABOVE}stanbul", ["istanbul"]),
     ],
 )
 def test_words(text: str, expected: list[str]) -> None:
