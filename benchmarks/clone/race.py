@@ -114,14 +114,7 @@ def _daemon(url: str, folder: Path) -> Daemon:
     values = {
         "state_dir": str(folder),
         "database_url": url,
-        "plugins": {
-            "downloader": {
-                "concurrency": AT_ONCE,
-                "min_free_space": 0,
-                "allowed_protocols": ["http"],
-                "trusted_sources": ["bench"],
-            }
-        },
+        "plugins": {"downloader": {"concurrency": AT_ONCE, "min_free_space": 0, "allowed_protocols": ["http"]}},
     }
     configuration = validate(RawSettings([Layer("command line", values)]), host.settings_models(), environment={})
     return Daemon(configuration.settings, host, until_idle=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property, partial
 from pathlib import Path
@@ -17,7 +17,6 @@ import msgspec
 
 from codelupe import HandlerContext, Reject, RetryLater, load_queries, remove_tree
 from codelupe_downloader import disk, git
-from codelupe_downloader.addresses import NotPublic, missing_folder, require_public
 from codelupe_downloader.clone_store import CloneStore, clear, held, write_note
 from codelupe_downloader.hosts import Hosts
 from codelupe_downloader.names import make_room, move_namesakes, move_to_name, record_places
@@ -32,7 +31,6 @@ _REFUSALS = 5
 """So many times a repository may be answered 403 between others that its host serves; then it is the repository."""
 _REFUSALS_IN_ALL = 10
 _DETAIL_CHARACTERS = 500
-_REDIRECTIONS = 5
 _RENAMED_PAUSE = timedelta(seconds=1)
 _GROWTH = 2
 """A clone that has grown so many times over by what was fetched is cloned from nothing again."""
@@ -103,8 +101,7 @@ class Downloader:
         """
         known = await context.database.fetchrow(SQL.read_repository, event.repository_id)
         url, credential = self._settings.credential_for((known and known["url"]) or event.url)
-        protocols = self._settings.protocols_for(_source_of(event))
-        remote = git.Remote(url=url, protocols=protocols, credential=credential)
+        remote = git.Remote(url=url, protocols=self._settings.allowed_protocols, credential=credential)
         handling = _Handling(event, context, remote, self._settings)
         try:
             with _explained(url):
@@ -148,20 +145,7 @@ class _Handling:
             return Outcome(place=finished[0], clone=finished[1])
         if not self._remote.url.isprintable():
             raise git.RepositoryRefused("the URL holds unprintable characters")
-        if missing := missing_folder(self._remote.url) if "file" in self._remote.protocols else None:
-            raise git.RepositoryGone(f"{missing} is not there; is its disk mounted?", "deleted")
-        for _ in range(1 + _REDIRECTIONS):
-            try:
-                return await self._ask(known, previous)
-            except git.Redirected as elsewhere:
-                self._remote = replace(self._remote, url=elsewhere.url)
-        raise git.RepositoryRefused(f"it is redirected more than {_REDIRECTIONS} times")
-
-    async def _ask(self, known: asyncpg.Record | None, previous: tuple[Path, Clone] | None) -> Outcome:
         host = host_of(self._remote.url)
-        if host is not None and _source_of(self._event) not in self._settings.trusted_sources:
-            with anyio.fail_after(self._settings.timeout.total_seconds()):
-                await require_public(host)
         try:
             async with self._hosts.asked(host), self._working_folder() as working:
                 if known and await self._is_unmoved(known, previous, working):
@@ -243,7 +227,7 @@ class _Handling:
         """The commit; None, and an empty folder, if only a clone from nothing can help."""
         try:
             return await git.fetch(self._remote, previous, working, disk.watcher(working, *self._limits))
-        except (git.RepositoryGone, git.Redirected):
+        except git.RepositoryGone:
             raise
         except (git.CloneFailed, git.RepositoryRefused, disk.TooLarge, OSError) as error:
             self._context.log.info("fetch_failed", full_name=self._event.full_name, error=str(error))
@@ -293,15 +277,9 @@ def _explained(url: str) -> Iterator[None]:
         raise
 
 
-def _source_of(event: RepoAccepted) -> str:
-    return event.repository_id.partition(":")[0]
-
-
 def _advice(error: Exception) -> str:
     if isinstance(error, disk.TooLarge):
         return "; max_size in [plugins.downloader] says so"
-    if isinstance(error, NotPublic) or "transport 'file' not allowed" in str(error):
-        return "; see trusted_sources in [plugins.downloader]"
     if "not allowed" in str(error):
         return "; see allowed_protocols in [plugins.downloader]"
     return ""

@@ -9,18 +9,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from urllib.parse import urljoin
 
 import anyio
 
 from codelupe_events import GoneReason
 from codelupe_git import process
 from codelupe_git.clones import LOCK, NOTE
-from codelupe_git.credentials import Credential, without_credential
+from codelupe_git.credentials import Credential
 from codelupe_git.process import Ended
 
-_ASKING_OPTIONS = ("-c", "http.followRedirects=false")
-"""Where a host sends to is looked at before it is asked."""
 _CLONE_OPTIONS = ("--depth=1", "--single-branch", "--no-tags", "--no-local", "--no-recurse-submodules", "--template=")
 _FETCH_OPTIONS = ("--depth=1", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--no-auto-maintenance")
 _FETCHED = "refs/codelupe/fetched"
@@ -51,14 +48,6 @@ class HostClosed(Exception):
         super().__init__(message)
         self.status = status
         self.after = after
-
-
-class Redirected(Exception):
-    """Its host says that it is at another URL."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__(f"the repository is at {url}")
-        self.url = url
 
 
 class DiskFull(Exception):
@@ -109,11 +98,11 @@ async def clone(
     process of git is left.
 
     Raises:
-        CloneFailed, RepositoryRefused, RepositoryGone, HostClosed, Redirected, DiskFull: by what git said.
+        CloneFailed, RepositoryRefused, RepositoryGone, HostClosed, DiskFull: by what git said.
     """
     remote = Remote(url=url, protocols=frozenset(protocols), credential=credential)
-    cloning = (*_ASKING_OPTIONS, "clone", "--quiet", *_CLONE_OPTIONS, "--", url, str(folder))
-    _require_success(await _run_watched(*cloning, remote=remote, mark=str(folder), watch=watch), url)
+    cloning = ("clone", "--quiet", *_CLONE_OPTIONS, "--", url, str(folder))
+    _require_success(await _run_watched(*cloning, remote=remote, mark=str(folder), watch=watch))
     return await anyio.to_thread.run_sync(read_head, folder)
 
 
@@ -123,14 +112,14 @@ async def fetch(remote: Remote, previous: Path, folder: Path, watch: Watch) -> s
     Nothing of ``previous`` is changed: its objects, which git never changes, are shared by hard links.
 
     Raises:
-        CloneFailed, RepositoryRefused, RepositoryGone, HostClosed, Redirected, DiskFull: by what git said.
+        CloneFailed, RepositoryRefused, RepositoryGone, HostClosed, DiskFull: by what git said.
     """
     await anyio.to_thread.run_sync(_copy_repository, previous, folder)
     inside, mark = ("-C", str(folder)), str(folder)
-    fetching = (*_ASKING_OPTIONS, *inside, "fetch", "--quiet", *_FETCH_OPTIONS, "--", remote.url, f"+HEAD:{_FETCHED}")
-    _require_success(await _run_watched(*fetching, remote=remote, mark=mark, watch=watch), remote.url)
+    fetching = (*inside, "fetch", "--quiet", *_FETCH_OPTIONS, "--", remote.url, f"+HEAD:{_FETCHED}")
+    _require_success(await _run_watched(*fetching, remote=remote, mark=mark, watch=watch))
     checking_out = (*inside, "checkout", "--quiet", "--force", "--detach", _FETCHED)
-    _require_success(await _run_watched(*checking_out, remote=remote, mark=mark, watch=watch), remote.url)
+    _require_success(await _run_watched(*checking_out, remote=remote, mark=mark, watch=watch))
     return await anyio.to_thread.run_sync(read_head, folder)
 
 
@@ -138,11 +127,11 @@ async def head_of(remote: Remote, mark: str) -> str | None:
     """The commit that HEAD stands at over there; None if there is none.
 
     Raises:
-        CloneFailed, RepositoryRefused, RepositoryGone, HostClosed, Redirected, DiskFull: by what git said.
+        CloneFailed, RepositoryRefused, RepositoryGone, HostClosed, DiskFull: by what git said.
     """
-    asking = (*_ASKING_OPTIONS, "ls-remote", "--quiet", "--", remote.url, "HEAD")
+    asking = ("ls-remote", "--quiet", "--", remote.url, "HEAD")
     ended = await process.run(*asking, protocols=remote.protocols, mark=mark, credential=remote.credential)
-    _require_success(ended, remote.url)
+    _require_success(ended)
     return next((line.split("\t")[0] for line in ended.output.splitlines() if line.endswith("\tHEAD")), None)
 
 
@@ -190,12 +179,12 @@ async def _run_watched(*arguments: str, remote: Remote, mark: str, watch: Watch)
     return ended
 
 
-def _require_success(ended: Ended, url: str) -> None:
+def _require_success(ended: Ended) -> None:
     if ended.status != 0:
-        raise _error_of(ended, url)
+        raise _error_of(ended)
 
 
-def _error_of(ended: Ended, url: str) -> Exception:
+def _error_of(ended: Ended) -> Exception:
     message = ended.message or f"git ended with status {ended.status}"
     own_words = _TOLD.sub("", message)
     if _DISK_FULL.search(own_words):
@@ -205,30 +194,14 @@ def _error_of(ended: Ended, url: str) -> Exception:
     for reason, pattern in reasons:
         if pattern.search(message if (reason, pattern) in _GONE_BY_WORD else own_words):
             return RepositoryGone(message, reason)
-    if status in (301, 302, 303, 307, 308) and (elsewhere := _redirection(ended.headers, url)):
-        return Redirected(elsewhere)
     if status in (403, 429):
         return HostClosed(message, status, retry_after(ended.headers))
     return RepositoryRefused(message) if _REFUSED.search(own_words) else CloneFailed(message)
 
 
-def _redirection(headers: str, url: str) -> str | None:
-    """The URL of the repository that the last answer of a host names, over HTTP and without any credential."""
-    said = re.search(r"recv header: location:[ \t]*([^\r\n]*)", _last_answer(headers), re.IGNORECASE)
-    if said is None:
-        return None
-    address, asked_for, _ = urljoin(url, said[1].strip()).partition("/info/refs")
-    bare, _ = without_credential(address)
-    return bare if asked_for and bare.lower().startswith(("http://", "https://")) else None
-
-
-def _last_answer(headers: str) -> str:
-    return re.split(r"recv header: HTTP/", headers, flags=re.IGNORECASE)[-1]
-
-
 def retry_after(headers: str) -> timedelta | None:
     """How long the last answer of a host says that it wants to be left alone, in seconds or up to a date."""
-    last = _last_answer(headers)
+    last = re.split(r"recv header: HTTP/", headers, flags=re.IGNORECASE)[-1]
     said = re.search(r"recv header: retry-after:[ \t]*([^\r\n]*)", last, re.IGNORECASE)
     if said is None:
         return None

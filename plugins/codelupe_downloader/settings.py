@@ -48,11 +48,6 @@ class DownloaderSettings(BaseModel):
         default=frozenset({"https", "file"}),
         description="How repositories may be fetched; `file` is for those on this machine.",
     )
-    trusted_sources: frozenset[str] = Field(
-        default=frozenset({"local", "packages"}),
-        description="Sources whose repositories may lie on this machine, by `file`, or on hosts of its network, such as"
-        " 127.0.0.1; those of all others come from public addresses.",
-    )
     credentials: SecretStr | None = Field(
         default=None,
         description="What hosts are shown that ask for it: lines of `https://user:token@host`, as in the file of"
@@ -68,10 +63,6 @@ class DownloaderSettings(BaseModel):
     @cached_property
     def _credentials(self) -> dict[str, Credential]:
         return read_credentials(self.credentials.get_secret_value() if self.credentials else "")
-
-    def protocols_for(self, source: str) -> frozenset[str]:
-        """How its repositories may be fetched."""
-        return self.allowed_protocols - (set() if source in self.trusted_sources else {"file"})
 
     def credential_for(self, url: str) -> tuple[str, Credential | None]:
         """The URL without a credential that may stand in it, and that one or the one set for its host."""

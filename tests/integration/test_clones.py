@@ -21,14 +21,12 @@ from git import Repo
 from structlog.testing import capture_logs
 
 import codelupe_downloader
-import codelupe_downloader.downloader
 import codelupe_filters
 from codelupe import Database, open_folder_lock
 from codelupe.daemon import Daemon
 from codelupe.log import EventLog
 from codelupe.work.replay import Replay, start_replay
 from codelupe_downloader import git
-from codelupe_downloader.addresses import NotPublic
 from codelupe_downloader.clone_store import CloneStore, read_note
 from codelupe_downloader.git import HostClosed
 from codelupe_downloader.hosts import Hosts
@@ -60,12 +58,7 @@ TOKEN = "planted0123456789token"
 
 def settings(**values: Any) -> dict[str, dict[str, Any]]:
     return {
-        "downloader": {
-            "min_free_space": 0,
-            "allowed_protocols": ["http", "file"],
-            "trusted_sources": ["shop"],
-            **values,
-        },
+        "downloader": {"min_free_space": 0, "allowed_protocols": ["http", "file"], **values},
         "filters": {"min_stars": 0, "min_forks": 0, "min_score": 0, "unknown_licence": "accept"},
     }
 
@@ -628,87 +621,10 @@ async def test_over_the_network_only_https_is_allowed_unless_settings_say_otherw
 ) -> None:
     urls = {1: server.url("r"), 2: "ssh://host/r", 3: "git://host/r", 4: "host:o/r", 5: origin.as_uri()}
     events = await accept(*(accepted(number, url, f"o/r{number}") for number, url in urls.items()))
-    trusting = {"min_free_space": 0, "trusted_sources": ["shop"]}
-    told = await run_until_idle(DOWNLOADER, {"downloader": trusting}, events)
+    told = await run_until_idle(DOWNLOADER, {"downloader": {"min_free_space": 0}}, events)
     assert len([e for e in of_type(told, TaskDeadLettered) if "see allowed_protocols" in e.error]) == 4
     assert [event.repository_id for event in of_type(told, RepoCloned)] == ["shop:5"]
     assert server.requests == []
-
-
-INTERNAL = {
-    "file": "transport 'file' not allowed",
-    "path": "transport 'file' not allowed",
-    "http": "127.0.0.1 is at 127.0.0.1, on this machine or its network",
-    "decimal": "2130706433 is at 127.0.0.1",
-    "localhost": "localhost is at ",
-    "metadata": "169.254.169.254 is at 169.254.169.254",
-    "mapped": "::ffff:10.0.0.1 is at ::ffff:",
-    "ssh": "10.0.0.1 is at 10.0.0.1",
-}
-"""Addresses inside, and why they are not asked."""
-
-
-async def test_what_an_untrusted_source_names_comes_from_public_addresses_only(
-    run_until_idle: RunUntilIdle, server: GitServer, origin: Path, accept: Accept
-) -> None:
-    port = server.server_port
-    urls = {
-        "file": origin.as_uri(),
-        "path": str(origin),
-        "http": server.url("r/.git"),
-        "decimal": f"http://2130706433:{port}/r/.git",
-        "localhost": f"http://localhost:{port}/r/.git",
-        "metadata": "http://169.254.169.254/latest/meta-data",
-        "mapped": "https://[::ffff:10.0.0.1]/r",
-        "ssh": "git@10.0.0.1:o/r",
-    }
-    make_repository(server.root / "r", {"a.py": CODE}).close()
-    events = await accept(*(accepted(n, url, f"o/r{n}") for n, url in enumerate(urls.values())))
-    told = await run_until_idle(
-        DOWNLOADER,
-        settings(trusted_sources=["local"], allowed_protocols=["http", "https", "ssh", "file"]),
-        events,
-    )
-    errors = [event.error for event in of_type(told, TaskDeadLettered)]
-    for kind, url in urls.items():
-        assert [e for e in errors if url in e and INTERNAL[kind] in e and "see trusted_sources" in e], (kind, errors)
-    assert (len(errors), of_type(told, RepoCloned), server.requests) == (len(urls), [], [])
-
-
-async def test_a_renamed_repository_is_followed_but_not_to_a_host_inside(
-    run_until_idle: RunUntilIdle, server: GitServer, accept: Accept, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def only_one_is_public(host: str) -> None:
-        if host != "127.0.0.1":
-            raise NotPublic(f"{host} is inside")
-
-    monkeypatch.setattr(codelupe_downloader.downloader, "require_public", only_one_is_public)
-    make_repository(server.root / "new", {"a.py": CODE}).close()
-    inside = server.url("new/.git").replace("127.0.0.1", "localhost")
-    places = {"old": "/new/.git", "trap": inside, "circle": "/circle"}
-    for name, place in places.items():
-        server.answers[f"{name}/info"] = (301, {"Location": f"{place}/info/refs?service=git-upload-pack"}, "")
-    events = await accept(*(accepted(n, server.url(name), f"o/{name}") for n, name in enumerate(places)))
-    told = await run_until_idle(DOWNLOADER, settings(trusted_sources=[]), events)
-    assert [event.repository_id for event in of_type(told, RepoCloned)] == ["shop:0"]
-    errors = "\n".join(event.error for event in of_type(told, TaskDeadLettered))
-    assert "localhost is inside; see trusted_sources" in errors
-    assert "redirected more than 5 times" in errors
-
-
-async def test_a_folder_that_is_not_there_is_gone_and_comes_back(
-    run_until_idle: RunUntilIdle, database: Database, origin: Path, accept: Accept
-) -> None:
-    url = origin.as_uri()
-    origin.rename(origin.parent / "unmounted")
-    told = await run_until_idle(DOWNLOADER, settings(), await accept(accepted(1, url)))
-    [gone] = of_type(told, RepoGone)
-    assert gone.reason == "deleted"
-    assert gone.detail == f"{origin} is not there; is its disk mounted?"
-    assert ((await row_of(database))["state"], of_type(told, TaskDeadLettered)) == ("gone", [])
-    (origin.parent / "unmounted").rename(origin)
-    told = await run_until_idle(DOWNLOADER, settings(), await accept(accepted(1, url)))
-    assert [event.repository_id for event in of_type(told, RepoCloned)] == ["shop:1"]
 
 
 # --- tokens -------------------------------------------------------------------------------------------------------

@@ -29,10 +29,8 @@ from tests.processes import HANGS
 
 pytestmark = pytest.mark.anyio
 
-SETTINGS = {"downloader": {"min_free_space": 0, "trusted_sources": ["local", "shop"]}}
-OVER_HTTP = {
-    "downloader": {"min_free_space": 0, "allowed_protocols": ["http", "file"], "trusted_sources": ["local", "shop"]}
-}
+SETTINGS = {"downloader": {"min_free_space": 0}}
+OVER_HTTP = {"downloader": {"min_free_space": 0, "allowed_protocols": ["http", "file"]}}
 
 
 async def accept(event: RepoDiscovered, context: HandlerContext) -> None:
@@ -128,19 +126,18 @@ async def test_what_cannot_be_cloned_is_dead_lettered_with_its_reason(
     run_until_idle: RunUntilIdle, database: Database, clones: Path, tmp_path: Path
 ) -> None:
     trap = tmp_path / "trap"
-    (tmp_path / "nothing").mkdir()
     large = make_repository(tmp_path / "large", {"noise.bin": os.urandom(1 << 20)})
     large.close()
     reasons = {
         f"ext::sh -c touch% {trap}": "transport 'ext' not allowed",
         f"--upload-pack=touch {trap}": "does not exist",
         "http://127.0.0.1:1/a/b": "transport 'http' not allowed; see allowed_protocols",
-        (tmp_path / "nothing").as_uri(): "does not appear to be a git repository",
+        (tmp_path / "missing").as_uri(): "does not appear to be a git repository",
         "https://host/\x07bell": "unprintable characters",
         (tmp_path / "large").as_uri(): "at most 500,000 are allowed; max_size",
     }
     shop = Shop("shop", *(repository(number, url, f"o/{number}") for number, url in enumerate(reasons)))
-    events = await run_until_idle(pipeline(shop), {"downloader": SETTINGS["downloader"] | {"max_size": 500_000}})
+    events = await run_until_idle(pipeline(shop), {"downloader": {"min_free_space": 0, "max_size": 500_000}})
     errors = sorted(event.error for event in of_type(events, TaskDeadLettered))
     assert len(errors) == len(reasons)
     for url, reason in reasons.items():
@@ -192,11 +189,9 @@ async def test_a_new_revision_replaces_the_clone_and_a_new_name_moves_it(
 async def test_a_dead_lettered_revision_does_not_hold_the_next_one_back(
     run_until_idle: RunUntilIdle, tmp_path: Path
 ) -> None:
-    (tmp_path / "origin").mkdir()
     url = (tmp_path / "origin").as_uri()
     shop = Shop("shop", repository(1, url))
     assert len(of_type(await run_until_idle(pipeline(shop), SETTINGS), TaskDeadLettered)) == 1
-    (tmp_path / "origin").rmdir()
     make_repository(tmp_path / "origin", {"a.py": b""}).close()
     shop.repositories = [repository(1, url, revision="r2")]
     assert len(of_type(await run_until_idle(pipeline(shop), SETTINGS), RepoCloned)) == 1
@@ -254,7 +249,7 @@ import codelupe_downloader
 
 values = {
     "state_dir": sys.argv[1], "database_url": sys.argv[2],
-    "plugins": {"downloader": {"min_free_space": 0, "allowed_protocols": ["http"], "trusted_sources": ["shop"]}},
+    "plugins": {"downloader": {"min_free_space": 0, "allowed_protocols": ["http"]}},
 }
 host = Host([Plugin(name="downloader", distribution="test", version="0", target=codelupe_downloader)])
 settings = validate(RawSettings([Layer("command line", values)]), host.settings_models(), environment={}).settings

@@ -40,8 +40,7 @@ E = TypeVar("E", bound=Event)
 CRAWLER = load_queries("codelupe_sql", "crawler")
 FILTERS: dict[str, object] = {"filters": codelupe_filters}
 PIPELINE = FILTERS | {"downloader": codelupe_downloader}
-NO_LIMITS: dict[str, Any] = {"filters": {"min_stars": 10, "min_forks": 0, "min_score": 0}}
-CLONING = NO_LIMITS | {"downloader": {"trusted_sources": ["test"]}}
+NO_LIMITS = {"filters": {"min_stars": 10, "min_forks": 0, "min_score": 0}}
 
 
 class Crawled(Protocol):
@@ -106,9 +105,9 @@ async def test_rising_stars_and_a_new_owner_turn_the_verdict_and_clone_once(
     make_repository(tmp_path / "origin", {"a.py": b"x = 1\n"})
     url = (tmp_path / "origin").as_uri()
     few = described(RepoDiscovered, "old/r", url=url, stars=9)
-    assert kinds(await crawled(few, plugins=PIPELINE, settings=CLONING)) == ["RepoRejected"]
+    assert kinds(await crawled(few, plugins=PIPELINE)) == ["RepoRejected"]
     many = described(RepoChanged, "new/r", url=url, stars=500)
-    events = await crawled(many, plugins=PIPELINE, settings=CLONING)
+    events = await crawled(many, plugins=PIPELINE)
     assert kinds(events) == ["RepoRejected", "RepoAccepted"]
     accepted = verdicts(events)[-1]
     assert isinstance(accepted, RepoAccepted)
@@ -118,7 +117,7 @@ async def test_rising_stars_and_a_new_owner_turn_the_verdict_and_clone_once(
     assert await state_of(database) == ("extracted", "accepted", "new/r")
 
     more = described(RepoChanged, "new/r", url=url, stars=5000)
-    events = await crawled(more, plugins=PIPELINE, settings=CLONING)
+    events = await crawled(more, plugins=PIPELINE)
     assert kinds(events) == ["RepoRejected", "RepoAccepted"]
     assert len([event for event in events if isinstance(event, RepoCloned)]) == 1
     score = await database.fetchval("select score from repositories")
@@ -132,14 +131,13 @@ async def test_crawls_that_see_a_repository_rise_move_and_end_clone_it_once(
     url = (tmp_path / "origin").as_uri()
     shop = Shop("shop")
     plugins = PIPELINE | {"crawler": codelupe_crawler, "shop": offering(shop)}
-    trusting = NO_LIMITS | {"downloader": {"trusted_sources": ["shop"]}}
 
     async def crawl(name: str, stars: int, **values: Any) -> list[str]:
         """The types of the events about the repository, and what it is called in the last verdict."""
         shop.repositories = [
             Repository(source="shop", external_id="1", full_name=name, url=url, revision="r", stars=stars, **values)
         ]
-        events = await run_until_idle(plugins, trusting, [CrawlRequested()])
+        events = await run_until_idle(plugins, NO_LIMITS, [CrawlRequested()])
         return [type(event).__name__ for event in events if event.stream() == "repo/shop:1"]
 
     first = await crawl("old/r", 9)
@@ -232,14 +230,12 @@ async def test_what_is_rejected_before_it_is_cloned_and_read_stays_so_until_it_i
     make_repository(tmp_path / "origin", {"a.py": b"x = 1\n"})
     url = (tmp_path / "origin").as_uri()
     await crawled(described(RepoDiscovered, url=url), described(RepoChanged, url=url, is_archived=True))
-    events = await crawled(plugins=PIPELINE, settings=CLONING)
+    events = await crawled(plugins=PIPELINE)
     assert [type(event).__name__ for event in events][-2:] == ["RepoCloned", "FilesExtracted"]
     assert await state_of(database) == ("rejected", "rejected", "owner/r")
-    events = await crawled(
-        described(RepoChanged, url=url, is_archived=True, stars=900), plugins=PIPELINE, settings=CLONING
-    )
+    events = await crawled(described(RepoChanged, url=url, is_archived=True, stars=900), plugins=PIPELINE)
     assert kinds(events) == ["RepoAccepted", "RepoRejected"]
-    await crawled(described(RepoChanged, url=url), plugins=PIPELINE, settings=CLONING)
+    await crawled(described(RepoChanged, url=url), plugins=PIPELINE)
     assert await state_of(database) == ("scored", "accepted", "owner/r")  # none of its files is to be scored
 
 

@@ -17,7 +17,6 @@ from codelupe_downloader.git import (
     CloneFailed,
     DiskFull,
     HostClosed,
-    Redirected,
     RepositoryGone,
     RepositoryRefused,
     Watch,
@@ -165,28 +164,6 @@ async def test_a_host_that_wants_a_rest_says_how_long(
     assert closed.value.status == status
     if after is not None or "Nov" not in str(headers):
         assert closed.value.after == after
-
-
-@pytest.mark.parametrize(
-    ("location", "followed"),
-    [
-        ("/other/.git/info/refs?service=git-upload-pack", "{server}/other/.git"),
-        ("https://reader:secret@host/o/r/info/refs?service=git-upload-pack", "https://host/o/r"),
-        ("file:///srv/r/info/refs?service=git-upload-pack", None),
-        ("ext::sh -c touch% /tmp/trap/info/refs", None),
-        ("https://host/login", None),
-        ("", None),
-    ],
-)
-async def test_a_redirection_is_told_and_not_followed(
-    tmp_path: Path, server: GitServer, location: str, followed: str | None
-) -> None:
-    server.answers["r"] = (301, {"Location": location}, "")
-    with pytest.raises(Redirected if followed else CloneFailed) as raised:
-        await fetch(server.url("r"), tmp_path / "clone")
-    assert len(server.requests) == 1
-    if isinstance(raised.value, Redirected):
-        assert raised.value.url == (followed or "").format(server=server.url("").rstrip("/"))
 
 
 def test_a_date_to_retry_at_counts_by_the_host_s_clock() -> None:
