@@ -26,7 +26,7 @@ from codelupe_events import (
     TaskDeadLettered,
 )
 from tests.conftest import RunUntilIdle
-from tests.integration.tampered_github import BEGAN, Asked, Hub, Tamper, changed, plain_world, running, saying
+from tests.integration.tampered_github import BEGAN, DAY, Asked, Hub, Tamper, changed, plain_world, running, saying
 from tests.logged import Logged
 from tests.simulated_github.faults import Faults
 from tests.simulated_github.github import Answer
@@ -332,6 +332,28 @@ async def test_issue_wanted_127_cam_186_of_1500_in_one_second_all_are_found_befo
     assert found(events) == every(world)
     assert max(page for _, page in hub.github.asked_pages()) <= 10
     assert completed(events).missed == 0
+
+
+async def test_1500_in_one_second_are_counted_by_few_requests(crawl: Crawl) -> None:
+    """Parted by size, without ever shorter times around this second."""
+    world = plain_world(1_600)
+    world.created[50:1550] = world.created[50]
+    await crawl(hub := Hub(world, ONE))
+    assert hub.github.requests["graphql"] <= 5
+
+
+async def test_what_a_count_missed_between_two_bursts_is_found(crawl: Crawl) -> None:
+    world = plain_world(2_410)
+    first = int(BEGAN) - 100 * DAY
+    world.created[:1200], world.created[1200:1210], world.created[1210:] = first, first + 9 * DAY, first + 20 * DAY
+    hub = Hub(world, ONE)
+
+    def miss(body: Any) -> None:
+        for count in body["data"].values():
+            count["repositoryCount"] *= count["repositoryCount"] > 10
+
+    hub.github.tamper = lambda asked, answer: changed(answer, miss) if asked.path == "/graphql" else None
+    assert found(await crawl(hub)) == every(world)
 
 
 async def test_what_cannot_be_parted_is_taken_as_far_as_it_goes_and_reported(crawl: Crawl) -> None:

@@ -7,7 +7,7 @@ A query is parted along one of its ranges: ``created:`` or ``pushed:``, and wher
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import accumulate, pairwise
@@ -50,12 +50,21 @@ def parts_of(query: str, number: int) -> list[str]:
 
     Only itself where it cannot be parted.
     """
-    parts = _by_time(query, max(2, number))
-    for name in _NUMBERS:
-        if len(parts) > 1:
-            break
-        parts = _by_number(query, name, max(2, number))
-    return parts if all(len(part) <= MOST_CHARACTERS for part in parts) else [query]
+    return next(ways_to_part(query, number), [query])
+
+
+def ways_to_part(query: str, number: int) -> Iterator[list[str]]:
+    """The ways to do so, by one of its ranges each: the usual one, then those for where it helps little."""
+    number = max(2, number)
+    for parts in (_by_time(query, number), *(_by_number(query, name, number) for name in _NUMBERS)):
+        if len(parts) > 1 and all(len(part) <= MOST_CHARACTERS for part in parts):
+            yield parts
+
+
+def helps_little(groups: Sequence[Part]) -> bool:
+    """Whether all that is to be parted again lies in one group, and nothing in the others."""
+    full = [group for group in groups if group.total != 0]
+    return len(groups) > len(full) == 1 and full[0].total is None
 
 
 def grouped(parts: Sequence[Part]) -> list[Part]:

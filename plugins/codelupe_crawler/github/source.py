@@ -27,7 +27,17 @@ from codelupe import (
 )
 from codelupe_crawler.github.client import ACCEPT, API_VERSION, SPACING, GitHubClient, GitHubFailed, decoded, said
 from codelupe_crawler.github.descriptions import NODE_FIELDS, Terms, from_node, from_rest
-from codelupe_crawler.github.partition import COUNTS, MOST_CHARACTERS, MOST_RESULTS, PAGE, Part, grouped, parts_of
+from codelupe_crawler.github.partition import (
+    COUNTS,
+    MOST_CHARACTERS,
+    MOST_RESULTS,
+    PAGE,
+    Part,
+    grouped,
+    helps_little,
+    parts_of,
+    ways_to_part,
+)
 from codelupe_crawler.github.settings import GitHubSettings
 from codelupe_events import GoneReason
 
@@ -43,6 +53,8 @@ _ASK_AGAIN = timedelta(seconds=10)
 _AGAIN = 2
 """So often a page is asked for again that lacks some of what it should have."""
 _FEWEST_COUNTS = 4
+_OTHERWISE = "otherwise"
+"""The cursor of a slice that is to be parted by another of its ranges than the usual one."""
 _REFRESH = "refresh before:"
 _NODES = f"query($ids: [ID!]!) {{ nodes(ids: $ids) {{ ... on Repository {{ {NODE_FIELDS} }} }} }}"
 _LOST = ("NOT_FOUND", "FORBIDDEN")
@@ -211,18 +223,23 @@ class GitHubSession:
         """Count the parts of a slice whose size is unknown, or take a page of one that is small enough."""
         if slice.query.startswith(_REFRESH):
             return await self._refresh(slice.query, cursor)
-        if cursor is None and slice.budget == "graphql" and self._client.has_token:
-            return await self._part(slice.query)
-        page, _, again = (cursor or "1").partition(".")
+        if cursor is None or cursor == _OTHERWISE:
+            if slice.budget == "graphql" and self._client.has_token:
+                return await self._part(slice.query, otherwise=cursor == _OTHERWISE)
+            cursor = "1"
+        page, _, again = cursor.partition(".")
         return await self._page(slice.query, int(page), int(again or 0))
 
-    async def _part(self, query: str) -> Page:
-        parts = parts_of(query, max(_FEWEST_COUNTS, COUNTS >> max(0, self._overtaxed - 1)))
-        if len(parts) == 1:
+    async def _part(self, query: str, *, otherwise: bool) -> Page:
+        """Where all was created within a short time, parts by size take fewer requests than ever shorter times."""
+        ways = list(ways_to_part(query, max(_FEWEST_COUNTS, COUNTS >> max(0, self._overtaxed - 1))))
+        if not ways:
             return Page(next="1")
-        groups = grouped(await self._counted(parts))
+        groups = grouped(await self._counted(ways[1 if otherwise and len(ways) > 1 else 0]))
         if not groups:
             return Page(total=0)
+        if helps_little(groups) and not otherwise and len(ways) > 1:
+            return Page(next=_OTHERWISE)
         if [group.query for group in groups] == [query]:
             return Page(next="1", total=groups[0].total)
         return Page(

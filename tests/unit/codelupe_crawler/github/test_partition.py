@@ -11,7 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codelupe_crawler.github.partition import MOST_CHARACTERS, MOST_RESULTS, PAGE, Part, grouped, joined, parts_of
+from codelupe_crawler.github.partition import (
+    MOST_CHARACTERS,
+    MOST_RESULTS,
+    PAGE,
+    Part,
+    grouped,
+    helps_little,
+    joined,
+    parts_of,
+    ways_to_part,
+)
 from tests.simulated_github.search import parse
 
 FIRST = int(datetime(2008, 1, 1, tzinfo=UTC).timestamp())
@@ -73,8 +83,20 @@ def test_parts_are_disjoint_cover_all_and_are_smaller(query: Query) -> None:
     if len(parts) == 1:
         assert parts == [query.text]
         assert all(low == high for low, high in ranges(query.text).values())
-        return
-    assert len(parts) <= max(2, query.number)
+    for way in ways_to_part(query.text, query.number):
+        assert_parted(query, way)
+
+
+@given(queries())
+def test_each_way_to_part_is_by_another_range_the_first_by_the_usual_one(query: Query) -> None:
+    ways = list(ways_to_part(query.text, query.number))
+    assert ways[:1] == [parts_of(query.text, query.number)][: len(ways)]
+    axes = [differing(way) for way in ways]
+    assert axes == [axis for axis in AXES if axis in axes]
+
+
+def assert_parted(query: Query, parts: list[str]) -> None:
+    assert 2 <= len(parts) <= max(2, query.number)
     assert len(set(parts)) == len(parts)
     axis, whole = differing(parts), ranges(query.text)
     spans = [ranges(part)[axis] for part in parts]
@@ -165,9 +187,10 @@ def test_each_part_is_in_exactly_one_group(totals: list[int | None]) -> None:
 
 
 @given(TOTALS)
-def test_what_has_nothing_is_asked_for_by_itself_only_beside_all_that_there_is(totals: list[int | None]) -> None:
+def test_what_has_nothing_is_a_group_only_beside_one_that_has_all(totals: list[int | None]) -> None:
     groups = grouped(cells(totals))
     empty = [group for group in groups if {totals[place] for place in places(group)} == {0}]
+    assert bool(empty) == helps_little(groups)
     assert not empty or len(groups) - len(empty) == 1
 
 
