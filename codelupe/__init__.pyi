@@ -1,4 +1,5 @@
 from .config.directories import Directories
+from .contracts.answers import faults_of_repository
 from .contracts.boundary import ContributionFailed
 from .contracts.files import FileRule, Objection, Score, Scorer, SourceFile
 from .contracts.repositories import Repository, RepositoryRule, RepositorySource
@@ -96,6 +97,7 @@ __all__ = [
     "WorkerLost",
     "atomic_folder",
     "encode_row",
+    "faults_of_repository",
     "hookimpl",
     "listing",
     "load_queries",

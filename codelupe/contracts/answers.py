@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 
 import msgspec
@@ -22,6 +22,8 @@ _LARGEST_NUMBERS = {"stars": 2**31 - 1, "forks": 2**31 - 1, "watchers": 2**31 - 
 _LONGEST_REPOSITORY = 100_000
 _LONGEST_QUERY_BYTES = 2_000
 """Of a slice: an index row of Postgres holds 2,704."""
+_LARGEST_TOTAL = 2**31 - 1
+"""Of a slice: what the column holds."""
 
 
 def faults_of_score(answer: Any) -> str:
@@ -59,9 +61,13 @@ def faults_of_reason(answer: Any) -> str:
 
 
 def faults_of_repository(answer: Any) -> str:
-    """What the log and the table of repositories cannot hold; encoding texts of a class of their own raises.
+    """What of a repository the log and the table cannot hold, in words; empty if there is nothing.
 
-    Odd characters are replaced where texts are stored.
+    Odd characters are no fault, for they are replaced where texts are stored.
+
+    Raises:
+        msgspec.ValidationError: a field has a value of the wrong type.
+        Exception: a text is of a class of its own that cannot be written.
     """
     if not isinstance(answer, Repository):
         return unexpected(answer, "a Repository")
@@ -70,9 +76,29 @@ def faults_of_repository(answer: Any) -> str:
         return f"a repository's id is {event.repository_id[:100]!r}…, which has more than {_LONGEST_ID_BYTES} bytes"
     if len(answer.external_id) == 0:
         return f"the repository {answer.full_name[:100]!r} has an empty external_id"
+    faults = (*_faults_of_numbers(answer), *_faults_of_times(answer), *_faults_of_length(answer))
+    return f"the repository {answer.id} has {faults[0]}" if faults else ""
+
+
+def _faults_of_numbers(answer: Repository) -> Iterator[str]:
     for name, largest in _LARGEST_NUMBERS.items():
         if not 0 <= (number := getattr(answer, name) or 0) <= largest:
-            return f"the repository {answer.id} has {name} {number}, which is not from 0 to {largest}"
+            yield f"{name} {number}, which is not from 0 to {largest}"
+
+
+def _faults_of_times(answer: Repository) -> Iterator[str]:
+    for name in ("pushed_at", "created_at"):
+        time: datetime | None = getattr(answer, name)
+        try:
+            by_utc = time and time.astimezone(UTC)
+        except OverflowError:
+            yield f"{name} {time}, which is no time by UTC"
+        else:
+            if by_utc != time:
+                yield f"{name} {time} without a time zone"
+
+
+def _faults_of_length(answer: Repository) -> Iterator[str]:
     optional = (answer.language, answer.licence, answer.default_branch, answer.handle)
     texts = (
         *(answer.full_name, answer.url, answer.revision),
@@ -84,8 +110,7 @@ def faults_of_repository(answer: Any) -> str:
         if type(text) is not str:
             msgspec.json.encode(text)
     if sum(map(len, texts)) > _LONGEST_REPOSITORY:
-        return f"the repository {answer.id} has more than {_LONGEST_REPOSITORY:,} characters without its description"
-    return ""
+        yield f"more than {_LONGEST_REPOSITORY:,} characters without its description"
 
 
 def faults_of_page(answer: Any) -> str:
@@ -93,8 +118,15 @@ def faults_of_page(answer: Any) -> str:
         return unexpected(answer, "a Page")
     if answer.instead and (answer.repositories or answer.next):
         return "the page has both repositories, or a next page, and slices in its place"
-    faults = (faults_of_repository(each) for each in answer.repositories)
-    return next(filter(None, faults), "") or faults_of_slices(answer.instead) or _faults_of_gone(answer.gone)
+    found: Any = answer.repositories
+    if not isinstance(found, Sequence):
+        return unexpected(found, "a list of Repository")
+    faults = (
+        *map(faults_of_repository, found),
+        *(faults_of_slices(answer.instead), _faults_of_gone(answer.gone), _fault_of_total(answer.total)),
+        _faults_of_texts([text for text in (answer.next, answer.note) if text is not None]),
+    )
+    return next(filter(None, faults), "")
 
 
 def faults_of_slices(answer: Any) -> str:
@@ -103,7 +135,7 @@ def faults_of_slices(answer: Any) -> str:
     for each in answer:
         if not each.query or len(each.query.encode()) > _LONGEST_QUERY_BYTES:
             return f"a slice's query is {each.query[:100]!r}…, which has not 1 to {_LONGEST_QUERY_BYTES} bytes"
-        if fault := _faults_of_texts((each.query, each.budget)):
+        if fault := _faults_of_texts((each.query, each.budget)) or _fault_of_total(each.total):
             return fault
     if len({each.query for each in answer}) < len(answer):
         return "two of the slices have the same query"
@@ -113,7 +145,9 @@ def faults_of_slices(answer: Any) -> str:
 def faults_of_accounts(answer: Any) -> str:
     if not isinstance(answer, Sequence) or isinstance(answer, str) or not answer:
         return unexpected(answer, "a list of names, one at least,")
-    return _faults_of_texts(tuple(answer))
+    if fault := _faults_of_texts(tuple(answer)):
+        return fault
+    return "two of the accounts have the same name" if len(set(answer)) < len(answer) else ""
 
 
 def faults_of_forecast(answer: Any) -> str:
@@ -129,7 +163,15 @@ def faults_of_forecast(answer: Any) -> str:
     return _faults_of_texts((answer.rate,))
 
 
+def _fault_of_total(total: Any) -> str:
+    if total is None or (isinstance(total, int) and not isinstance(total, bool) and 0 <= total <= _LARGEST_TOTAL):
+        return ""
+    return f"a slice has the total {total!r:.100}, which is not from 0 to {_LARGEST_TOTAL}"
+
+
 def _faults_of_gone(answer: Any) -> str:
+    if not isinstance(answer, Sequence):
+        return unexpected(answer, "a list of Gone")
     for each in answer:
         if not isinstance(each, Gone):
             return unexpected(each, "a Gone")

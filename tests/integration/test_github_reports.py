@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
@@ -26,7 +27,7 @@ from codelupe_events import (
     TaskDeadLettered,
 )
 from tests.conftest import RunUntilIdle
-from tests.integration.tampered_github import BEGAN, Asked, Hub, Tamper, changed, plain_world, running, saying
+from tests.integration.tampered_github import BEGAN, DAY, Asked, Hub, Tamper, changed, plain_world, running, saying
 from tests.logged import Logged
 from tests.simulated_github.faults import Faults
 from tests.simulated_github.github import Answer
@@ -221,6 +222,116 @@ async def test_of_a_term_no_more_pages_are_asked_for_than_are_set(crawl: Crawl, 
     assert hub.github.requests["search"] == 3
 
 
+def flat(values: dict[str, list[Any]]) -> list[tuple[str, Any]]:
+    return [(name, value) for name, each in values.items() for value in each]
+
+
+HOSTILE = flat(
+    {
+        "id": [None, "", "x", 1.5, True, -1, [], "\0", 10**400],
+        "full_name": [None, 7, ["a"]],
+        "html_url": [None, 7, "x" * 200_000],
+        "stargazers_count": [None, "many", -1, 2**31, 1.5, []],
+        "forks_count": [-5, 2**63],
+        "size": ["x", -1, 2**63],
+        "pushed_at": [5, "yesterday", "9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+12:00"],
+        "created_at": [5, "2026-13-01T00:00:00Z"],
+        "topics": [7, [None, "a"], [{}], ["a", 7]],
+        "license": ["MIT", 7, {"spdx_id": 7}],
+        "language": [7, {}],
+        "description": [7, ["a"]],
+        "default_branch": [7, []],
+        "subscribers_count": ["x", -1],
+        "node_id": [7],
+    }
+)
+ODD = flat(
+    {
+        "description": [{}, "\0", "\ud800", "x" * 1_000_000, "", None],
+        "pushed_at": [{}, "9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z", "2020-01-01T00:00:00", None],
+        "topics": [None, ["\0", "\ud800"], {}],
+        "license": [None, {}, {"spdx_id": None}, {"spdx_id": "\0"}],
+        "language": ["\0", None],
+        "owner": [None, 7],
+        "size": [{}],
+        "full_name": ["\0/\ud800"],
+        "id": ["text"],
+    }
+)
+
+
+async def test_a_hostile_item_costs_nothing_but_itself(crawl: Crawl, database: Database, logged: Logged) -> None:
+    """What is odd is kept as far as the database can hold it, what means nothing is left out; both once and again."""
+    world = plain_world(100)
+    hub = Hub(world, ONE)
+    ids = {int(number): place for place, number in enumerate(world.id)}
+
+    def spoil(body: Any) -> None:
+        for item in body["items"]:
+            place = ids[item["id"]]
+            if place < len(HOSTILE) + len(ODD):
+                name, value = (HOSTILE + ODD)[place]
+                item[name] = str(item["id"]) if (name, value) == ("id", "text") else value
+
+    def tamper(asked: Asked, answer: Answer) -> Answer | None:
+        if not is_search(asked):
+            return None
+        body = json.loads(answer.body)
+        spoil(body)
+        return replace(answer, body=json.dumps(body).encode())
+
+    hub.github.tamper = tamper
+    events = await crawl(hub)
+    assert found(events) == Counter(int(number) for number in world.id[len(HOSTILE) :])
+    assert completed(events).failed_slices == 0
+    assert completed(events).missed == len(HOSTILE)
+    assert logged.count("description_malformed") == 3 * len(HOSTILE)
+    rows = await database.fetch("select * from repositories")
+    assert len(rows) == 100 - len(HOSTILE)
+    hub.clock.move_on(60)
+    assert not of(await crawl(hub), RepoDiscovered)
+    assert not of(events, RepoChanged)
+
+
+@pytest.mark.parametrize("total", [None, -1, 1.5, "many", True, 10**12, [], "absent"], ids=str)
+async def test_a_total_that_is_none_is_asked_for_again(crawl: Crawl, total: Any) -> None:
+    world = plain_world(120)
+    hub = Hub(world, ONE)
+
+    def spoil(body: Any) -> None:
+        body.pop("total_count") if total == "absent" else body.update(total_count=total)
+
+    hub.github.tamper = once(is_search, lambda answer: changed(answer, spoil))
+    events = await crawl(hub)
+    assert found(events) == every(world)
+    assert completed(events).failed_slices == completed(events).missed == 0
+
+
+@pytest.mark.parametrize("count", [None, -1, 1.5, "many", [], "absent"], ids=str)
+async def test_a_count_that_is_none_is_asked_for_again(crawl: Crawl, count: Any) -> None:
+    world = plain_world(120)
+    hub = Hub(world, ONE)
+
+    def spoil(body: Any) -> None:
+        body["data"]["c3"] = {} if count == "absent" else {"repositoryCount": count}
+        body["data"]["c4"] = count
+
+    hub.github.tamper = once(lambda asked: asked.path == "/graphql", lambda answer: changed(answer, spoil))
+    events = await crawl(hub)
+    assert found(events) == every(world)
+    assert completed(events).failed_slices == completed(events).missed == 0
+
+
+@pytest.mark.parametrize("message", ["\0", "\ud800", {"a": "\0"}, "secondary rate limit \0"], ids=ascii)
+@pytest.mark.parametrize("status", [200, 403, 422, 500])
+async def test_whatever_an_error_says_it_is_recorded(crawl: Crawl, message: Any, status: int) -> None:
+    world = plain_world(120)
+    hub = Hub(world, ONE)
+    body = json.dumps({"message": message, "errors": [{"message": message}]}).encode()
+    hub.github.tamper = once(is_search, lambda answer: replace(answer, status=status, body=body))
+    assert found(await crawl(hub)) == every(world)
+
+
 # --- limits and errors ---
 
 SECONDARY = [
@@ -332,6 +443,28 @@ async def test_issue_wanted_127_cam_186_of_1500_in_one_second_all_are_found_befo
     assert found(events) == every(world)
     assert max(page for _, page in hub.github.asked_pages()) <= 10
     assert completed(events).missed == 0
+
+
+async def test_1500_in_one_second_are_counted_by_few_requests(crawl: Crawl) -> None:
+    """Parted by size, without ever shorter times around this second."""
+    world = plain_world(1_600)
+    world.created[50:1550] = world.created[50]
+    await crawl(hub := Hub(world, ONE))
+    assert hub.github.requests["graphql"] <= 5
+
+
+async def test_what_a_count_missed_between_two_bursts_is_found(crawl: Crawl) -> None:
+    world = plain_world(2_410)
+    first = int(BEGAN) - 100 * DAY
+    world.created[:1200], world.created[1200:1210], world.created[1210:] = first, first + 9 * DAY, first + 20 * DAY
+    hub = Hub(world, ONE)
+
+    def miss(body: Any) -> None:
+        for count in body["data"].values():
+            count["repositoryCount"] *= count["repositoryCount"] > 10
+
+    hub.github.tamper = lambda asked, answer: changed(answer, miss) if asked.path == "/graphql" else None
+    assert found(await crawl(hub)) == every(world)
 
 
 async def test_what_cannot_be_parted_is_taken_as_far_as_it_goes_and_reported(crawl: Crawl) -> None:
@@ -548,6 +681,47 @@ async def test_a_refresh_ends_with_its_requests_and_the_next_one_goes_on_with_th
         hub.clock.move_on(60)
         news.append(len(of(await crawl(hub, "refresh"), RepoChanged)))
     assert news == [100, 100, 50, 0]
+
+
+@pytest.mark.parametrize("nodes", [None, "text", {}, 7, [], ["text", 7, [], {}]], ids=str)
+async def test_nodes_that_are_none_are_no_end_of_a_refresh(crawl: Crawl, nodes: Any) -> None:
+    world = plain_world(30)
+    hub = Hub(world, ONE)
+    await crawl(hub)
+    hub.github.tamper = once(
+        lambda asked: b"nodes" in asked.body,
+        lambda answer: changed(answer, lambda body: body["data"].update(nodes=nodes)),
+    )
+    hub.clock.move_on(60)
+    events = await crawl(hub, "refresh")
+    assert not of(events, RepoGone)
+    assert completed(events).failed_slices == 0
+
+
+async def test_one_that_is_malformed_does_not_keep_a_refresh_from_the_others(crawl: Crawl) -> None:
+    world = plain_world(150)
+    hub = Hub(world, ONE)
+    await crawl(hub)
+    world.change(140, "deleted")
+    poison = f"/repositories/{world.id[3]}"
+
+    def spoil(asked: Asked, answer: Answer) -> Answer | None:
+        if asked.path == poison:
+            return changed(answer, lambda body: body.update(stargazers_count="many"))
+        if b"nodes" not in asked.body:
+            return None
+        return changed(answer, lose)
+
+    def lose(body: Any) -> None:
+        for node in filter(None, body["data"]["nodes"]):
+            if node["databaseId"] == world.id[3]:
+                node["stargazerCount"] = -1
+
+    hub.github.tamper = spoil
+    hub.clock.move_on(60)
+    events = await crawl(hub, "refresh")
+    assert [each.repository_id for each in of(events, RepoGone)] == [f"github:{world.id[140]}"]
+    assert completed(events).failed_slices == 0
 
 
 async def test_nodes_that_are_never_told_of_end_a_refresh(crawl: Crawl) -> None:

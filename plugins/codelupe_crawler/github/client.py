@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
+import anyio
 import httpx2
 import msgspec
 
-from codelupe import CodelupeError, RetryLater, SourceContext
+from codelupe import CodelupeError, RetryLater, SourceContext, storable
 from codelupe_crawler.github.limits import LONGEST, Limit, limit_of, renewal_of, used_up
 
 API_VERSION = "2022-11-28"
@@ -20,6 +22,10 @@ _TOKEN_REFUSED = 401
 _MOST_REDIRECTIONS = 3
 _LONGEST_TEXT = 10_000
 """Of an answer that is not JSON, read for what it says of limits."""
+_LONGEST_EXCHANGE = timedelta(minutes=1)
+"""From a request to the end of its answer; GitHub itself gives up after ten seconds."""
+_LARGEST_ANSWER = 32 << 20
+"""In bytes, unpacked: a hundred repositories take less than one of it."""
 _AWAY = timedelta(seconds=10)
 """How long to wait when GitHub cannot be reached."""
 _MOST_DOUBLINGS = 10
@@ -38,7 +44,7 @@ class GitHubFailed(CodelupeError):
     code = "github-failed"
 
     def __init__(self, message: str, status: int | None = None) -> None:
-        super().__init__(message)
+        super().__init__(storable(message))
         self.status = status
 
 
@@ -95,12 +101,16 @@ class GitHubClient:
         await budget.take(SPACING[self.has_token][kind])
         headers = {"authorization": f"Bearer {self._tokens[0]}"} if self._tokens else {}
         try:
-            response = await self._http.request(method, path, headers=headers, **content)
+            response = await self._exchange(method, path, headers=headers, **content)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
             reason = f"GitHub cannot be reached: {error}"
             await self._wait(kind, Limit(_AWAY, reason, of_account=True, is_stated=False))
+        except httpx2.LocalProtocolError:
+            raise GitHubFailed("the request cannot be made; the token may not be one") from None  # the error shows it
         except (httpx2.TransportError, httpx2.DecodingError) as error:
             raise GitHubFailed(f"the answer did not come whole: {type(error).__name__}: {error}") from None
+        except TimeoutError:
+            raise GitHubFailed(f"the answer did not come within {_LONGEST_EXCHANGE.seconds} seconds") from None
         response = _without(response, self._tokens)
         if response.status_code == _TOKEN_REFUSED and self._tokens:
             await self._refuse(self._tokens.pop(0))
@@ -116,6 +126,24 @@ class GitHubClient:
         if response.status_code >= 500:
             raise GitHubFailed(f"HTTP {response.status_code}", response.status_code)
         return response
+
+    async def _exchange(self, method: str, path: str, **content: Any) -> httpx2.Response:
+        """The whole answer.
+
+        Raises:
+            GitHubFailed: it is too large.
+        """
+        body = bytearray()
+        with anyio.fail_after(_LONGEST_EXCHANGE.total_seconds()):
+            async with self._http.stream(method, path, **content) as response:
+                async for chunk in response.aiter_bytes():
+                    body += chunk
+                    if len(body) > _LARGEST_ANSWER:
+                        raise GitHubFailed(f"the answer has more than {_LARGEST_ANSWER >> 20} MiB")
+        headers = [(name, value) for name, value in response.headers.multi_items() if name != "content-encoding"]
+        whole = httpx2.Response(response.status_code, headers=headers, content=bytes(body), request=response.request)
+        whole.next_request = response.next_request
+        return whole
 
     async def _wait(self, kind: str, limit: Limit) -> NoReturn:
         """Make no request for so long; where that is not stated, for twice as long each time in a row."""
@@ -143,7 +171,9 @@ def _without(response: httpx2.Response, tokens: Sequence[str]) -> httpx2.Respons
     if content == response.content:
         return response
     headers = {name: value for name, value in response.headers.items() if name not in _OF_THE_CONTENT}
-    return httpx2.Response(response.status_code, headers=headers, content=content, request=response.request)
+    without = httpx2.Response(response.status_code, headers=headers, content=content, request=response.request)
+    without.next_request = response.next_request
+    return without
 
 
 def _is_same_origin(one: httpx2.URL, other: httpx2.URL) -> bool:
@@ -158,8 +188,8 @@ def decoded(response: httpx2.Response) -> Any:
         GitHubFailed: it is not JSON.
     """
     try:
-        return msgspec.json.decode(response.content)
-    except msgspec.DecodeError:
+        return _read(response.content)
+    except ValueError:
         raise GitHubFailed(
             f"HTTP {response.status_code} with {response.headers.get('content-type', 'something')}, which is not JSON",
             response.status_code,
@@ -169,9 +199,24 @@ def decoded(response: httpx2.Response) -> Any:
 def said(response: httpx2.Response) -> Any:
     """The body of any answer, as text where it is not JSON."""
     try:
-        return msgspec.json.decode(response.content)
-    except msgspec.DecodeError:
+        return _read(response.content)
+    except ValueError:
         return response.content[:_LONGEST_TEXT].decode(errors="replace")
+
+
+def _read(content: bytes) -> Any:
+    """The content of JSON; one item's lone surrogates or endless numbers do not spoil all the others.
+
+    Raises:
+        ValueError: it is none, or it is nested too deeply.
+    """
+    try:
+        try:
+            return msgspec.json.decode(content)
+        except msgspec.DecodeError:
+            return json.loads(content)
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
 
 
 def _shown(body: Any) -> str:

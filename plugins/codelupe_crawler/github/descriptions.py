@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from codelupe import Repository
@@ -11,6 +11,9 @@ from codelupe import Repository
 SOURCE = "github"
 _NO_LICENCE = {"NOASSERTION", "OTHER", "NONE"}
 """What GitHub writes where it does not recognise a licence; it is no SPDX id."""
+_LARGEST_ID = 2**63 - 1
+_LONGEST_DESCRIPTION = 10_000
+"""Characters, of which fewer are recorded; GitHub's own have 350 at most."""
 Terms = Callable[[str, str | None, tuple[str, ...]], tuple[str, ...]]
 """The terms that a name, a description and topics have."""
 
@@ -25,16 +28,17 @@ def from_rest(item: Mapping[str, Any], terms: Terms) -> Repository:
     """An item of REST's search, or a repository by itself, which alone tells the watchers.
 
     Raises:
-        KeyError, TypeError, ValueError: it lacks what GitHub says that each has.
+        KeyError, TypeError, ValueError, AttributeError, OverflowError: it lacks what GitHub says that each has.
     """
     topics = tuple(sorted(item.get("topics") or ()))
+    description = (item.get("description") or "")[:_LONGEST_DESCRIPTION] or None
     return Repository(
         source=SOURCE,
-        external_id=str(int(item["id"])),
+        external_id=_id(item["id"]),
         full_name=item["full_name"],
         url=_clone_url(item["html_url"]),
         revision=item.get("pushed_at") or item["created_at"],
-        description=item.get("description") or None,
+        description=description,
         language=item.get("language"),
         licence=_licence((item.get("license") or {}).get("spdx_id")),
         stars=item["stargazers_count"],
@@ -50,7 +54,7 @@ def from_rest(item: Mapping[str, Any], terms: Terms) -> Repository:
         is_template=bool(item.get("is_template")),
         is_mirror=item.get("mirror_url") is not None,
         is_disabled=bool(item.get("disabled")),
-        terms=terms(item["full_name"], item.get("description"), topics),
+        terms=terms(item["full_name"], description, topics),
         handle=item.get("node_id"),
     )
 
@@ -59,17 +63,18 @@ def from_node(node: Mapping[str, Any], terms: Terms) -> Repository:
     """A node of GraphQL with :data:`NODE_FIELDS`.
 
     Raises:
-        KeyError, TypeError, ValueError: it lacks what GitHub says that each has.
+        KeyError, TypeError, ValueError, AttributeError, OverflowError: it lacks what GitHub says that each has.
     """
     named = (node.get("repositoryTopics") or {}).get("nodes") or ()
     topics = tuple(sorted(each["topic"]["name"] for each in named if each))
+    description = (node.get("description") or "")[:_LONGEST_DESCRIPTION] or None
     return Repository(
         source=SOURCE,
-        external_id=str(int(node["databaseId"])),
+        external_id=_id(node["databaseId"]),
         full_name=node["nameWithOwner"],
         url=_clone_url(node["url"]),
         revision=node.get("pushedAt") or node["createdAt"],
-        description=node.get("description") or None,
+        description=description,
         language=(node.get("primaryLanguage") or {}).get("name"),
         licence=_licence((node.get("licenseInfo") or {}).get("spdxId")),
         stars=node["stargazerCount"],
@@ -85,7 +90,7 @@ def from_node(node: Mapping[str, Any], terms: Terms) -> Repository:
         is_template=node["isTemplate"],
         is_mirror=node["isMirror"],
         is_disabled=node["isDisabled"],
-        terms=terms(node["nameWithOwner"], node.get("description"), topics),
+        terms=terms(node["nameWithOwner"], description, topics),
         handle=node["id"],
     )
 
@@ -98,5 +103,15 @@ def _licence(spdx_id: str | None) -> str | None:
     return None if not spdx_id or spdx_id.upper() in _NO_LICENCE else spdx_id
 
 
+def _id(number: Any) -> str:
+    if isinstance(number, bool | float) or not 1 <= int(number) <= _LARGEST_ID:
+        raise ValueError(f"{number!r} is no id")
+    return str(int(number))
+
+
 def _time(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
+    """By UTC also where it says nothing else, or another year begins there."""
+    if not text:
+        return None
+    time = datetime.fromisoformat(text)
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)

@@ -13,6 +13,8 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from codelupe import storable
+
 UNSAID = timedelta(minutes=1)
 """How long to wait where an answer does not say."""
 LONGEST = timedelta(hours=1)
@@ -136,4 +138,4 @@ def _judged(messages: Sequence[str], page: str, of_limits: Sequence[Any]) -> _To
     told = [*(text.lower() for text in messages), page.lower()]
     is_secondary = any(sign in text for text in told for sign in _SECONDARY)
     is_limit = bool(is_secondary or of_limits or any(sign in text for text in told for sign in _PRIMARY))
-    return _Told(messages[0][:_LONGEST_TEXT] if messages else "", is_secondary, is_limit)
+    return _Told(storable(messages[0][:_LONGEST_TEXT]) if messages else "", is_secondary, is_limit)

@@ -7,7 +7,7 @@ A query is parted along one of its ranges: ``created:`` or ``pushed:``, and wher
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import accumulate, pairwise
@@ -50,20 +50,30 @@ def parts_of(query: str, number: int) -> list[str]:
 
     Only itself where it cannot be parted.
     """
-    parts = _by_time(query, max(2, number))
-    for name in _NUMBERS:
-        if len(parts) > 1:
-            break
-        parts = _by_number(query, name, max(2, number))
-    return parts if all(len(part) <= MOST_CHARACTERS for part in parts) else [query]
+    return next(ways_to_part(query, number), [query])
+
+
+def ways_to_part(query: str, number: int) -> Iterator[list[str]]:
+    """The ways to do so, by one of its ranges each: the usual one, then those for where it helps little."""
+    number = max(2, number)
+    for parts in (_by_time(query, number), *(_by_number(query, name, number) for name in _NUMBERS)):
+        if len(parts) > 1 and all(len(part) <= MOST_CHARACTERS for part in parts):
+            yield parts
+
+
+def helps_little(groups: Sequence[Part]) -> bool:
+    """Whether all that is to be parted again lies in one group, and nothing in the others."""
+    full = [group for group in groups if group.total != 0]
+    return len(groups) > len(full) == 1 and full[0].total is None
 
 
 def grouped(parts: Sequence[Part]) -> list[Part]:
-    """Neighbouring parts put together so that asking for them takes few pages.
+    """Neighbouring parts put together so that asking for them takes few pages; none if nothing is in any.
 
-    What is left with a total of at most :data:`MOST_RESULTS` can be asked for; what has more, or an unknown number, is
-    to be parted again. Parts without a result go with a neighbour. Each group is as little under full pages as the
-    parts allow: the fewest pages, found from the front by the best end of each group (dynamic programming).
+    The groups cover all that the parts do, for some may be there by the time it is asked for, or was not counted. What
+    has a total of at most :data:`MOST_RESULTS` can be asked for; what has more, or an unknown number, is to be parted
+    again. Each group is as little under full pages as the parts allow: the fewest pages, found from the front by the
+    best end of each group (dynamic programming).
     """
     known = [part.total for part in parts if part.total is not None]
     if sum(known) == 0 and len(known) == len(parts):
@@ -79,20 +89,33 @@ def grouped(parts: Sequence[Part]) -> list[Part]:
             run = []
         else:
             run.append(part)
-    return groups + _closed(run, is_coarse=is_coarse)
+    groups += _closed(run, is_coarse=is_coarse)
+    fewest = _without_empty(groups)
+    is_parted_again_whole = len(fewest) == 1 and fewest[0].total is None
+    return groups if is_parted_again_whole else fewest
+
+
+def _without_empty(groups: Sequence[Part]) -> list[Part]:
+    """Those without a result go with the one before, the first with the one after."""
+    fewest: list[Part] = []
+    for group in groups:
+        if fewest and 0 in (group.total, fewest[-1].total):
+            total = fewest[-1].total if group.total == 0 else group.total
+            fewest[-1] = Part(joined(fewest[-1].query, group.query), total)
+        else:
+            fewest.append(group)
+    return fewest
 
 
 def _closed(run: Sequence[Part], *, is_coarse: bool) -> list[Part]:
-    totals = [part.total or 0 for part in run]
-    if sum(totals) == 0:
+    if not run:
         return []
+    totals = [part.total or 0 for part in run]
     ends = _coarse_ends(totals) if is_coarse else _best_ends(totals)
     groups = []
     for begin, end in pairwise([0, *ends]):
         total = sum(totals[begin:end])
-        if total:
-            query = joined(run[begin].query, run[end - 1].query)
-            groups.append(Part(query, total if total <= _FULL else None))
+        groups.append(Part(joined(run[begin].query, run[end - 1].query), total if total <= _FULL else None))
     return groups
 
 

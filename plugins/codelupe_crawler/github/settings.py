@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from urllib.parse import urlsplit
+
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+
+_TOKEN = re.compile(r"[!-~]+")
+_THIS_MACHINE = {"localhost", "127.0.0.1", "::1"}
 
 
 class GitHubSettings(BaseModel):
@@ -45,7 +51,24 @@ class GitHubSettings(BaseModel):
     def _are_tokens(cls, tokens: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
         """The text of the error does not quote them."""
         for number, token in enumerate(tokens, 1):
-            text = token.get_secret_value()
-            if not (text.isascii() and text.isprintable()) or " " in text:
-                raise ValueError(f"token {number} holds a character that no token has; copy it again")
+            if not _TOKEN.fullmatch(token.get_secret_value()):
+                raise ValueError(f"token {number} holds a character that no token has, or is empty; copy it again")
         return tokens
+
+    @field_validator("languages")
+    @classmethod
+    def _are_languages(cls, languages: tuple[str, ...]) -> tuple[str, ...]:
+        for language in languages:
+            if not language.strip() or not language.isprintable() or '"' in language:
+                raise ValueError(f"{language!r} is no language")
+        return languages
+
+    @field_validator("api_url")
+    @classmethod
+    def _is_safe(cls, url: str) -> str:
+        """Tokens go there."""
+        parts = urlsplit(url)
+        is_here = parts.scheme == "http" and parts.hostname in _THIS_MACHINE
+        if not parts.hostname or not (parts.scheme == "https" or is_here):
+            raise ValueError("it has to be https://HOST, or http:// on this machine")
+        return url

@@ -24,10 +24,22 @@ from codelupe import (
     SourceContext,
     SourceMode,
     Want,
+    faults_of_repository,
+    storable,
 )
 from codelupe_crawler.github.client import ACCEPT, API_VERSION, SPACING, GitHubClient, GitHubFailed, decoded, said
 from codelupe_crawler.github.descriptions import NODE_FIELDS, Terms, from_node, from_rest
-from codelupe_crawler.github.partition import COUNTS, MOST_CHARACTERS, MOST_RESULTS, PAGE, Part, grouped, parts_of
+from codelupe_crawler.github.partition import (
+    COUNTS,
+    MOST_CHARACTERS,
+    MOST_RESULTS,
+    PAGE,
+    Part,
+    grouped,
+    helps_little,
+    parts_of,
+    ways_to_part,
+)
 from codelupe_crawler.github.settings import GitHubSettings
 from codelupe_events import GoneReason
 
@@ -43,6 +55,12 @@ _ASK_AGAIN = timedelta(seconds=10)
 _AGAIN = 2
 """So often a page is asked for again that lacks some of what it should have."""
 _FEWEST_COUNTS = 4
+_MOST_PARTS = 1000
+"""Of a slice at once; each can be parted again."""
+_LARGEST_COUNT = 2**31 - 1
+_LONGEST_LOGIN = 100
+_OTHERWISE = "otherwise"
+"""The cursor of a slice that is to be parted by another of its ranges than the usual one."""
 _REFRESH = "refresh before:"
 _NODES = f"query($ids: [ID!]!) {{ nodes(ids: $ids) {{ ... on Repository {{ {NODE_FIELDS} }} }} }}"
 _LOST = ("NOT_FOUND", "FORBIDDEN")
@@ -153,8 +171,8 @@ class GitHubSource:
             client = GitHubClient(http, key, [token], context, refuse, self._in_a_row)
             try:
                 response = await client.get("core", "/user")
-                login = str(decoded(response)["login"])
-            except (GitHubFailed, KeyError, TypeError) as error:
+                login = _login(decoded(response))
+            except GitHubFailed as error:
                 reason = f"GitHub has not told whose token {_fingerprint(token)} is: {error!r}"
                 raise RetryLater(reason, after=_ASK_AGAIN, counts=False) from None
         await context.remember(key, login)
@@ -211,18 +229,23 @@ class GitHubSession:
         """Count the parts of a slice whose size is unknown, or take a page of one that is small enough."""
         if slice.query.startswith(_REFRESH):
             return await self._refresh(slice.query, cursor)
-        if cursor is None and slice.budget == "graphql" and self._client.has_token:
-            return await self._part(slice.query)
-        page, _, again = (cursor or "1").partition(".")
+        if cursor is None or cursor == _OTHERWISE:
+            if slice.budget == "graphql" and self._client.has_token:
+                return await self._part(slice.query, otherwise=cursor == _OTHERWISE)
+            cursor = "1"
+        page, _, again = cursor.partition(".")
         return await self._page(slice.query, int(page), int(again or 0))
 
-    async def _part(self, query: str) -> Page:
-        parts = parts_of(query, max(_FEWEST_COUNTS, COUNTS >> max(0, self._overtaxed - 1)))
-        if len(parts) == 1:
+    async def _part(self, query: str, *, otherwise: bool) -> Page:
+        """Where all was created within a short time, parts by size take fewer requests than ever shorter times."""
+        ways = list(ways_to_part(query, max(_FEWEST_COUNTS, COUNTS >> max(0, self._overtaxed - 1))))
+        if not ways:
             return Page(next="1")
-        groups = grouped(await self._counted(parts))
+        groups = grouped(await self._counted(ways[1 if otherwise and len(ways) > 1 else 0]))
         if not groups:
             return Page(total=0)
+        if helps_little(groups) and not otherwise and len(ways) > 1:
+            return Page(next=_OTHERWISE)
         if [group.query for group in groups] == [query]:
             return Page(next="1", total=groups[0].total)
         return Page(
@@ -241,18 +264,20 @@ class GitHubSession:
         declared = ", ".join(f"${name}: String!" for name in variables)
         self._overtaxed += 1
         answer = await self._client.graphql(f"query({declared}) {{ {asked} }}", variables)
-        counts = [(answer["data"].get(f"c{n}") or {}).get("repositoryCount") for n in range(len(parts))]
-        if None in counts:
-            raise GitHubFailed(f"{counts.count(None)} of {len(counts)} searches were not counted")
+        searches = [answer["data"].get(f"c{n}") for n in range(len(parts))]
+        counts = [each.get("repositoryCount") if isinstance(each, dict) else None for each in searches]
+        uncounted = [count for count in counts if not _is_count(count)]
+        if uncounted:
+            raise GitHubFailed(f"{len(uncounted)} of {len(counts)} searches were not counted: {uncounted[0]!r:.100}")
         self._overtaxed = 0
         return [Part(part, count) for part, count in zip(parts, counts, strict=True)]
 
     async def _page(self, query: str, page: int, again: int) -> Page:
         body = await self._searched(query, page)
         found = [each for item in body["items"] if (each := self._read(from_rest, item)) is not None]
-        most, total = self._most_of(query), int(body["total_count"])
+        most, total = self._most_of(query), body["total_count"]
         if page == 1 and total > MOST_RESULTS == most:
-            parts = parts_of(query, ceil(total / (MOST_RESULTS * 0.8)))
+            parts = parts_of(query, min(_MOST_PARTS, ceil(total / (MOST_RESULTS * 0.8))))
             if len(parts) > 1:
                 return Page(instead=[Slice(query=part, budget="search") for part in parts])
         lacking = min(PAGE, min(total, most) - PAGE * (page - 1)) - self._came(query, page, found)
@@ -281,7 +306,9 @@ class GitHubSession:
         asked: dict[str, str | int] = {"q": query, "sort": "updated", "order": "desc", "per_page": PAGE, "page": page}
         response = await self._client.get("search", "/search/repositories", asked)
         body = decoded(response)
-        is_answer = isinstance(body, dict) and isinstance(body.get("items"), list) and "total_count" in body
+        is_answer = (
+            isinstance(body, dict) and isinstance(body.get("items"), list) and _is_count(body.get("total_count"))
+        )
         if response.status_code != 200 or not is_answer:
             raise GitHubFailed(f"HTTP {response.status_code}: {_message(body)}", response.status_code)
         return cast("dict[str, Any]", body)
@@ -295,11 +322,17 @@ class GitHubSession:
 
     def _read(self, read: Callable[[Mapping[str, Any], Terms], Repository], item: Any) -> Repository | None:
         """None where there is nothing, or nothing of use."""
-        try:
-            return None if item is None else read(item, self._terms)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            self._context.log.warning("description_malformed", error=repr(error)[:300])
+        if item is None:
             return None
+        try:
+            described = read(item, self._terms)
+            fault = faults_of_repository(described)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            fault = repr(error)
+        if fault:
+            self._context.log.warning("description_malformed", error=fault[:300])
+            return None
+        return described
 
     def _most_of(self, query: str) -> int:
         """How many results are asked for: of a term, those of its first pages."""
@@ -333,11 +366,13 @@ class GitHubSession:
         if not known:
             return [], []
         answer = await self._client.graphql(_NODES, {"ids": [each.handle for each in known]})
-        nodes = answer["data"].get("nodes") or [None] * len(known)
+        nodes = answer["data"].get("nodes")
+        nodes = nodes if isinstance(nodes, list) else [None] * len(known)
         unsaid = {place for place, kind in _errors_by_place(answer.get("errors")) if kind not in _LOST}
         found, lost = [], []
         for place, (each, node) in enumerate(zip(known, nodes, strict=False)):
-            described = None if not node or node.get("isPrivate") else self._read(from_node, node)
+            is_shown = isinstance(node, dict) and not node.get("isPrivate")
+            described = self._read(from_node, node) if is_shown else None
             if described is not None:
                 found.append(described)
             elif place not in unsaid and None not in unsaid:
@@ -362,7 +397,9 @@ class GitHubSession:
                 raise GitHubFailed(f"HTTP 200: {_message(body)}", 200)
             if body["private"]:
                 return Page(gone=[Gone(external_id=external_id, reason="private")], next=after)
-            return Page(repositories=[from_rest(body, self._terms)], next=after)
+            if (described := self._read(from_rest, body)) is None:
+                raise GitHubFailed(f"HTTP 200: what it says of {external_id} is malformed", 200)
+            return Page(repositories=[described], next=after)
         body = said(response)
         detail = f"HTTP {response.status_code}: {_message(body)}"
         if (reason := _reason(response.status_code, body)) is None:
@@ -391,7 +428,23 @@ def _reason(status: int, body: Any) -> GoneReason | None:
 
 
 def _message(body: Any) -> str:
-    return str(body.get("message", body) if isinstance(body, dict) else body)[:300]
+    return storable(str(body.get("message", body) if isinstance(body, dict) else body)[:300])
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST_COUNT
+
+
+def _login(body: Any) -> str:
+    """Whose a token is.
+
+    Raises:
+        GitHubFailed: the answer does not tell.
+    """
+    login = body.get("login") if isinstance(body, dict) else None
+    if not isinstance(login, str) or not login.isprintable() or not 0 < len(login) <= _LONGEST_LOGIN:
+        raise GitHubFailed(f"its account is told as {login!r:.100}")
+    return login
 
 
 def _quoted(language: str) -> str:

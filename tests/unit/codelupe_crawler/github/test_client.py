@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import gzip
+import json
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from hashlib import sha256
 from typing import Any
 
+import anyio
 import httpx2
 import pytest
 from pydantic import SecretStr, ValidationError
 
 from codelupe import RetryLater, Slice
 from codelupe.observability.redaction import redact
-from codelupe_crawler.github.client import GitHubClient, GitHubFailed, said
+from codelupe_crawler.github import client as client_module
+from codelupe_crawler.github.client import GitHubClient, GitHubFailed, decoded, said
 from codelupe_crawler.github.settings import GitHubSettings
 from codelupe_crawler.github.source import ANONYMOUS, GitHubSource
 from tests.logged import Logged
@@ -28,6 +31,7 @@ pytestmark = pytest.mark.anyio
 TOKEN, OTHER = "ghp_planted_one", "ghp_planted_other"
 Respond = Callable[[httpx2.Request], httpx2.Response]
 MINUTE = timedelta(minutes=1)
+LOGINS: list[Any] = [None, "", 7, [], "a\0b", "a" * 101]
 
 
 class Server(httpx2.AsyncBaseTransport):
@@ -139,13 +143,70 @@ async def test_while_github_cannot_be_reached_it_waits_ever_longer_up_to_an_hour
         answer(200, {"data": None}),
         answer(200, []),
         answer(400, {"message": "Problems parsing JSON"}),
+        httpx2.Response(200, content=b"[" * 1_000_000),
+        httpx2.Response(200, content=b'{"data": NaN, "errors": ' + b"[" * 1_000_000),
+        httpx2.Response(200, content=b"[" + b"9" * 5_000 + b"]"),
+        httpx2.Response(200, content=gzip.compress(b" " * (33 << 20)), headers={"content-encoding": "gzip"}),
     ],
+    ids=str,
 )
 async def test_what_is_no_answer_is_a_failure_that_is_asked_again(answered: httpx2.Response | Exception) -> None:
     context = FakeContext()
     with pytest.raises(GitHubFailed):
         await client_of(Server(answered), context, TOKEN).graphql("query { viewer { login } }", {})
     assert not context.closed
+
+
+class Endless(httpx2.AsyncByteStream):
+    """An answer that comes on and on, or that never goes on."""
+
+    def __init__(self, portion: bytes) -> None:
+        self._portion = portion
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            yield self._portion
+            await anyio.sleep(0 if self._portion else 60)
+
+
+class EndlessServer(httpx2.AsyncBaseTransport):
+    def __init__(self, portion: bytes) -> None:
+        self._portion = portion
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, stream=Endless(self._portion), request=request)
+
+
+@pytest.mark.parametrize(
+    ("portion", "reason"), [(b" " * 1_000_000, "more than 32 MiB"), (b"", "did not come within")], ids=["large", "slow"]
+)
+async def test_an_answer_that_never_ends_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch, portion: bytes, reason: str
+) -> None:
+    if not portion:
+        monkeypatch.setattr(client_module, "_LONGEST_EXCHANGE", timedelta(milliseconds=10))
+    with pytest.raises(GitHubFailed, match=reason):
+        await client_of(EndlessServer(portion), FakeContext(), TOKEN).get("core", "/user")
+
+
+@pytest.mark.parametrize(
+    "odd", [r'"\ud800"', r'"\udfff and \u0000"', "1e999", "NaN", "9" * 400, "-Infinity"], ids=lambda text: text[:20]
+)
+def test_one_odd_value_does_not_spoil_an_answer(odd: str) -> None:
+    response = httpx2.Response(200, content=f'{{"items": [{{"a": {odd}}}, {{"b": 5}}]}}'.encode())
+    assert decoded(response)["items"][1] == {"b": 5}
+
+
+async def test_a_limit_is_kept_whatever_its_message_holds() -> None:
+    """Postgres, which keeps the reason of a wait, holds neither NUL nor lone surrogates."""
+    message = "You have exceeded a secondary rate limit \0 \ud800"
+    context = FakeContext()
+    server = Server(httpx2.Response(403, content=json.dumps({"message": message}).encode()))
+    with pytest.raises(RetryLater) as raised:
+        await client_of(server, context, TOKEN).get("core", "/user")
+    assert context.closed == [("ann", "", MINUTE)]
+    assert "\0" not in str(raised.value)
+    str(raised.value).encode()
 
 
 async def test_a_redirection_is_followed_and_the_new_name_is_what_comes() -> None:
@@ -198,6 +259,33 @@ async def test_a_refused_token_is_not_used_again_and_the_next_one_is() -> None:
     assert context.notes == {TOKEN: "refused"}
 
 
+@pytest.mark.parametrize("token", ["", " ", "ghp_planted\n", "ghp planted", "ghp_pl\xe4nted", "ghp_planted\0"])
+def test_what_cannot_be_a_token_is_refused_and_not_shown(token: str) -> None:
+    with pytest.raises(ValidationError, match="token 2 holds") as raised:
+        GitHubSettings(tokens=(SecretStr(TOKEN), SecretStr(token)))
+    assert "planted" not in str(raised.value)
+
+
+async def test_a_token_that_cannot_be_sent_is_in_no_error() -> None:
+    """As h11 has it."""
+    server = Server(httpx2.LocalProtocolError(f"Illegal header value b'Bearer {TOKEN}'"))
+    with pytest.raises(GitHubFailed) as raised:
+        await client_of(server, FakeContext(), TOKEN).get("core", "/user")
+    assert TOKEN not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("api_url", url) for url in ("", "api.github.com", "http://ghe.example", "ftp://ghe.example", "https://")),
+        *(("languages", (language,)) for language in ("", " ", 'Go" stars:0', "Go\n")),
+    ],
+)
+def test_settings_that_would_ask_for_something_else_are_refused(name: str, value: Any) -> None:
+    with pytest.raises(ValidationError):
+        GitHubSettings(**{name: value})
+
+
 # --- whose a token is ---
 
 
@@ -235,6 +323,7 @@ async def test_each_token_is_asked_once_and_those_of_one_account_go_together() -
         *(httpx2.ConnectError("down"), httpx2.ReadError("reset"), answer(502), httpx2.Response(200, content=b"<html>")),
         *(answer(403, {"message": "You have exceeded a secondary rate limit"}), answer(429), answer(200, [])),
         *(answer(200, {"message": "Server Error"}), answer(404, {"message": "Not Found"})),
+        *(answer(200, {"login": login}) for login in LOGINS),
     ],
 )
 async def test_when_it_cannot_be_told_whose_a_token_is_the_crawl_waits(answered: httpx2.Response | Exception) -> None:

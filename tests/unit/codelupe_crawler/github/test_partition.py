@@ -11,7 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codelupe_crawler.github.partition import MOST_CHARACTERS, MOST_RESULTS, PAGE, Part, grouped, joined, parts_of
+from codelupe_crawler.github.partition import (
+    MOST_CHARACTERS,
+    MOST_RESULTS,
+    PAGE,
+    Part,
+    grouped,
+    helps_little,
+    joined,
+    parts_of,
+    ways_to_part,
+)
 from tests.simulated_github.search import parse
 
 FIRST = int(datetime(2008, 1, 1, tzinfo=UTC).timestamp())
@@ -73,8 +83,20 @@ def test_parts_are_disjoint_cover_all_and_are_smaller(query: Query) -> None:
     if len(parts) == 1:
         assert parts == [query.text]
         assert all(low == high for low, high in ranges(query.text).values())
-        return
-    assert len(parts) <= max(2, query.number)
+    for way in ways_to_part(query.text, query.number):
+        assert_parted(query, way)
+
+
+@given(queries())
+def test_each_way_to_part_is_by_another_range_the_first_by_the_usual_one(query: Query) -> None:
+    ways = list(ways_to_part(query.text, query.number))
+    assert ways[:1] == [parts_of(query.text, query.number)][: len(ways)]
+    axes = [differing(way) for way in ways]
+    assert axes == [axis for axis in AXES if axis in axes]
+
+
+def assert_parted(query: Query, parts: list[str]) -> None:
+    assert 2 <= len(parts) <= max(2, query.number)
     assert len(set(parts)) == len(parts)
     axis, whole = differing(parts), ranges(query.text)
     spans = [ranges(part)[axis] for part in parts]
@@ -157,14 +179,19 @@ TOTALS = st.lists(
 
 
 @given(TOTALS)
-def test_each_part_that_has_something_is_in_exactly_one_group(totals: list[int | None]) -> None:
+def test_each_part_is_in_exactly_one_group(totals: list[int | None]) -> None:
+    """Also those that count nothing: more may be there by the time it is asked for, or was not counted."""
     groups = grouped(cells(totals))
     inside = [place for group in groups for place in places(group)]
-    assert inside == sorted(set(inside))
-    assert {place for place, total in enumerate(totals) if total != 0} <= set(inside)
-    assert not any(
-        len(set(totals[one.start : one.stop])) == 1 and totals[one.start] == 0 for one in map(places, groups)
-    )
+    assert inside == ([] if set(totals) == {0} else list(range(len(totals))))
+
+
+@given(TOTALS)
+def test_what_has_nothing_is_a_group_only_beside_one_that_has_all(totals: list[int | None]) -> None:
+    groups = grouped(cells(totals))
+    empty = [group for group in groups if {totals[place] for place in places(group)} == {0}]
+    assert bool(empty) == helps_little(groups)
+    assert not empty or len(groups) - len(empty) == 1
 
 
 @given(TOTALS)
@@ -207,6 +234,24 @@ def test_what_has_nothing_needs_no_request() -> None:
 def test_parts_without_a_result_go_with_a_neighbour() -> None:
     [group] = grouped(cells([0, 40, 0, 0, 50, 0]))
     assert (group.total, places(group)) == (90, range(6))
+
+
+@pytest.mark.parametrize(
+    ("totals", "groups"),
+    [
+        ([2000, 0, 0, 3000], [range(3), range(3, 4)]),
+        ([0, 2000, 0, 995, 0], [range(3), range(3, 5)]),
+        ([0, 2000, 0, 5, 0, 3000, 0], [range(2), range(2, 5), range(5, 7)]),
+        ([0, 7000, 0, 0, 7000, 0], [range(4), range(4, 6)]),
+        ([0, 0, 2000, 0], [range(2), range(2, 3), range(3, 4)]),
+        ([None, 0], [range(1), range(1, 2)]),
+        ([0, 995, 0], [range(3)]),
+    ],
+)
+def test_parts_without_a_result_beside_what_is_large_are_asked_for_too(
+    totals: list[int | None], groups: list[range]
+) -> None:
+    assert [places(group) for group in grouped(cells(totals))] == groups
 
 
 @pytest.mark.parametrize("axis", ["size", "stars", "forks"])
