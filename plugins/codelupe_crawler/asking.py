@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -22,6 +22,7 @@ from codelupe import (
     Slice,
     SourceSession,
     load_queries,
+    storable,
 )
 from codelupe_crawler.clock import Clock
 from codelupe_crawler.planning import rows_of
@@ -110,6 +111,10 @@ class _Paging(_Work):
 
     source: PagedSource
     accounts: Sequence[str] = ()
+    slice: int | None = None
+    """The one asked for last."""
+    asked: set[str | None] = field(default_factory=set)
+    """Its cursors since it was begun."""
 
     async def run(self, event: CrawlSlicesOpened) -> None:
         """Ask for slice after slice; when the account is out, such as by a token that is revoked, others go on."""
@@ -147,9 +152,23 @@ class _Paging(_Work):
         except (ContributionFailed, Reject, TimeoutError) as error:
             await self._record_failure(taken, error)
         else:
-            await (self._split if page.instead else self.record)(taken, page)
+            await (self._split(taken, page) if page.instead else self.record(taken, self._checked(taken, page)))
+
+    def _checked(self, taken: Any, page: Page) -> Page:
+        """Without its next page if that was asked for already: it would come again and again."""
+        if taken["cursor"] is None or taken["id"] != self.slice:
+            self.slice, self.asked = taken["id"], set()
+        self.asked.add(taken["cursor"])
+        if page.next is None or page.next not in self.asked:
+            return page
+        note = f"the source names {page.next[:100]!r} as the next page, which was asked for already"
+        self.context.log.warning("source_goes_round", source=self.source.name, query=taken["query"], error=note)
+        return replace(page, next=None, note=note)
 
     async def _split(self, taken: Any, page: Page) -> None:
+        if taken["query"] in {each.query for each in page.instead}:
+            await self._record_failure(taken, Reject("the source answers with the slice itself in its place"))
+            return
         async with self.context.step({"slice": taken["id"]}) as connection:
             _expect(await connection.fetchrow(SQL.split_slice, taken["id"], self.account))
             await connection.execute(SQL.open_slices, taken["crawl"], rows_of(page.instead))
@@ -163,7 +182,7 @@ class _Paging(_Work):
                 )
 
     async def _record_failure(self, taken: Any, error: Exception) -> None:
-        text = f"{type(error).__name__}: {error}"[:_LONGEST_ERROR]
+        text = storable(f"{type(error).__name__}: {error}")[:_LONGEST_ERROR]
         async with self.context.step({"slice": taken["id"]}) as connection:
             row = _expect(
                 await connection.fetchrow(
@@ -225,7 +244,7 @@ class _Discovery(_Work):
                     yield found
                     found = []
         except Exception as error:
-            self.error = f"{type(error).__name__}: {error}"[:_LONGEST_ERROR]
+            self.error = storable(f"{type(error).__name__}: {error}")[:_LONGEST_ERROR]
             self.context.log.exception("source_failed", source=self.source.name, error=self.error)
         if found:
             yield found

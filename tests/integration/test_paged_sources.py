@@ -238,6 +238,44 @@ async def test_a_source_is_left_alone_for_as_long_as_it_says(run_until_idle: Run
     assert all(later - earlier >= 0.2 for earlier, later in pairwise(asked_at))
 
 
+@pytest.mark.parametrize("cursors", [["10"], ["x", "10"]], ids=len)
+async def test_a_source_whose_pages_go_round_comes_to_an_end_that_says_so(
+    run_until_idle: RunUntilIdle, cursors: list[str]
+) -> None:
+    catalogue = Catalogue(25, 5)
+
+    def go_round(slice: Slice, cursor: str | None) -> Page | None:  # noqa: A002 - as in the contract
+        if slice.query != "a" or cursor is None:
+            return None
+        return Page(repositories=catalogue.slices["a"][10:20], next=cursors[len(catalogue.asked) % len(cursors)])
+
+    catalogue.answers = [go_round]
+    events = await run_until_idle(offering(catalogue))
+    done = {each.query: each for each in completed(events)}
+    assert (done["a"].seen, done["b"].seen, done["b"].error) == (20, 5, None)
+    assert "asked for already" in (done["a"].error or "")
+    assert len(catalogue.asked) <= 6
+
+
+async def test_a_slice_in_its_own_place_is_given_up_and_reported(run_until_idle: RunUntilIdle) -> None:
+    catalogue = Catalogue(25, 5)
+    catalogue.answers = [once("a", None, Page(instead=[Slice(query="a"), Slice(query="c")]), times=99)]
+    done = {each.query: each for each in completed(await run_until_idle(offering(catalogue)))}
+    assert (done["b"].seen, done["b"].error) == (5, None)
+    assert "the slice itself" in (done["a"].error or "")
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("a\0b"), Reject("a\0b"), RetryLater("a\0b", after=timedelta(0))], ids=ascii
+)
+async def test_whatever_a_failure_says_it_is_recorded(run_until_idle: RunUntilIdle, error: Exception) -> None:
+    catalogue = Catalogue(25, 5)
+    catalogue.answers = [once("a", "10", error)]
+    done = {each.query: each for each in completed(await run_until_idle(offering(catalogue)))}
+    assert done["a"].requests == (2 if isinstance(error, Reject) else 4)
+    assert done["b"].seen == 5
+
+
 async def test_accounts_share_the_slices_and_each_is_asked_for_once(run_until_idle: RunUntilIdle) -> None:
     catalogue = Catalogue(*[15] * 12, accounts=("one", "two", "three"))
     events = await run_until_idle(offering(catalogue))
@@ -290,7 +328,7 @@ async def test_an_account_waits_for_no_slice_that_another_is_to_try_again(
 ) -> None:
     """It would look for it again and again until the other, which is at work on something else, comes back to it."""
     await run_until_idle({})
-    crawl = await database.fetchval(SQL.open_crawl, "catalogue", "deep", [], datetime.now(UTC))
+    crawl = await database.fetchval(SQL.open_crawl, "catalogue", "deep", [], datetime.now(UTC), True)
     await database.execute(SQL.open_slices, crawl, [{"query": "a", "budget": "search", "total": None}])
     accounts = ["one", "two"]
     failed = await database.fetchrow(SQL.take_slice, "catalogue", "one", accounts, None)
