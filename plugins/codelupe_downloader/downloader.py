@@ -28,7 +28,7 @@ from codelupe_git.credentials import host_of
 SQL = load_queries("codelupe_sql", "downloader")
 _FULL_DISK_PAUSE = timedelta(minutes=1)
 _REFUSALS = 5
-"""So many times a repository may be answered 403 between others that its host serves; then it is the repository."""
+"""So many times a repository may be turned away between others that its host serves; then it is the repository."""
 _REFUSALS_IN_ALL = 10
 _DETAIL_CHARACTERS = 500
 _RENAMED_PAUSE = timedelta(seconds=1)
@@ -227,7 +227,7 @@ class _Handling:
         """The commit; None, and an empty folder, if only a clone from nothing can help."""
         try:
             return await git.fetch(self._remote, previous, working, disk.watcher(working, *self._limits))
-        except git.RepositoryGone:
+        except (git.RepositoryGone, git.HostClosed):
             raise
         except (git.CloneFailed, git.RepositoryRefused, disk.TooLarge, OSError) as error:
             self._context.log.info("fetch_failed", full_name=self._event.full_name, error=str(error))
@@ -252,8 +252,11 @@ class _Handling:
         waits = await self._hosts.close(host, error)
         refusals = (self._context.checkpoint or {}).get("refusals", 0) + 1
         is_served_to_others = waits == 1 and refusals >= _REFUSALS
-        if error.status == 403 and error.after is None and (is_served_to_others or refusals >= _REFUSALS_IN_ALL):
-            return git.RepositoryGone(str(error), "private")
+        if error.after is None and (is_served_to_others or refusals >= _REFUSALS_IN_ALL):
+            if error.status == 403:
+                return git.RepositoryGone(str(error), "private")
+            if error.status != 429:
+                return git.RepositoryRefused(f"{host} could not serve it in {refusals} attempts: {error}")
         await self._context.save_checkpoint({"refusals": refusals})
         return await self._hosts.wait(host)
 

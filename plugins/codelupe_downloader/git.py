@@ -41,10 +41,12 @@ class RepositoryGone(RepositoryRefused):
         self.reason = reason
 
 
-class HostClosed(Exception):
-    """Its host wants no more requests for now; ``after`` is how long, if it said so."""
+class HostClosed(CloneFailed):
+    """Its host wants no more requests for now, or cannot be reached, when ``status`` is None; ``after`` is how long, if
+    it said so.
+    """
 
-    def __init__(self, message: str, status: int, after: timedelta | None) -> None:
+    def __init__(self, message: str, status: int | None, after: timedelta | None) -> None:
         super().__init__(message)
         self.status = status
         self.after = after
@@ -56,6 +58,11 @@ class DiskFull(Exception):
 
 _DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded")
 _STATUS = re.compile(r"requested URL returned error: (\d{3})")
+_AWAY = re.compile(
+    r"Could not resolve (host|proxy)|Failed to connect to|Couldn't connect to|Name or service not known"
+    r"|Temporary failure in name resolution|Connection (refused|timed out)|No route to host|Network is unreachable"
+)
+_CLOSED = (403, 429, 502, 503, 504)
 _TOLD = re.compile(r"^remote: .*$", re.MULTILINE)
 """What the host has to say. Only where it refuses for good does its word count, for it may say anything."""
 _GONE: tuple[tuple[GoneReason, re.Pattern[str]], ...] = (
@@ -194,7 +201,7 @@ def _error_of(ended: Ended) -> Exception:
     for reason, pattern in reasons:
         if pattern.search(message if (reason, pattern) in _GONE_BY_WORD else own_words):
             return RepositoryGone(message, reason)
-    if status in (403, 429):
+    if status in _CLOSED or (status is None and _AWAY.search(own_words)):
         return HostClosed(message, status, retry_after(ended.headers))
     return RepositoryRefused(message) if _REFUSED.search(own_words) else CloneFailed(message)
 

@@ -54,7 +54,8 @@ class Hosts:
     async def close(self, host: str, error: HostClosed) -> int:
         """Leave the host alone, for as long as it said or else longer each time; how often that was in a row."""
         after = None if error.after is None else min(error.after, _LONGEST_WAIT).total_seconds()
-        waits: int = await self._database.fetchval(SQL.close_host, host, after, f"it answered {error.status}")
+        reason = "it cannot be reached" if error.status is None else f"it answered {error.status}"
+        waits: int = await self._database.fetchval(SQL.close_host, host, after, reason)
         return waits
 
     async def wait(self, host: str) -> RetryLater:

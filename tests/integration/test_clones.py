@@ -537,6 +537,46 @@ async def test_a_host_that_says_429_is_left_alone_by_all_repositories(
     assert tuple(row) == ("127.0.0.1", 1, True)
 
 
+async def test_while_a_host_is_away_its_repositories_wait_and_the_downloader_goes_on(
+    make_daemon: Callable[..., Daemon], database: Database, server: GitServer, accept: Accept
+) -> None:
+    away, overloaded = "http://127.0.0.2:1", server.url("")
+    server.answers[""] = (503, {}, "no server is available")
+    urls = [f"{away}/r{n}" for n in range(3)] + [f"{overloaded}/r{n}" for n in range(3)]
+    await publish(database, await accept(*(accepted(n, url, f"o/r{n}") for n, url in enumerate(urls))))
+    daemon = make_daemon(DOWNLOADER, settings(), until_idle=False)
+    with capture_logs() as logs:
+        async with anyio.create_task_group() as group:
+            group.start_soon(daemon.run)
+            await until(lambda: {entry["stream"] for entry in waits(logs)} == {f"repo/shop:{n}" for n in range(6)})
+            group.cancel_scope.cancel()
+    assert {row["reason"] for row in await database.fetch("select reason from clone_hosts")} == {
+        "it cannot be reached",
+        "it answered 503",
+    }
+    assert {entry["event"] for entry in logs if entry["log_level"] in ("warning", "error")} == {
+        "no_search_index",
+        "retry_later",
+    }
+
+
+@pytest.mark.parametrize(("status", "url"), [(None, "http://127.0.0.1:1/r"), (502, None), (504, None)])
+async def test_a_repository_whose_host_stays_away_is_given_up_in_the_end(
+    run_until_idle: RunUntilIdle,
+    server: GitServer,
+    accept: Accept,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int | None,
+    url: str | None,
+) -> None:
+    monkeypatch.setattr("codelupe_downloader.downloader._REFUSALS_IN_ALL", 1)
+    if status is not None:
+        server.answers["r"] = (status, {}, "")
+    events = await run_until_idle(DOWNLOADER, settings(), await accept(accepted(1, url or server.url("r"))))
+    [letter] = of_type(events, TaskDeadLettered)
+    assert "127.0.0.1 could not serve it in 1 attempts" in letter.error
+
+
 async def test_a_host_is_asked_again_when_its_time_is_over_and_what_waited_is_cloned(
     run_until_idle: RunUntilIdle, database: Database, clones: Path, server: GitServer, accept: Accept
 ) -> None:
