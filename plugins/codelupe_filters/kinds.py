@@ -15,7 +15,7 @@ from codelupe_filters.words import words
 
 _FEW = "(?:(?!(?:and|has|including|includes|or|plus|with|without) )[^ .]+ )"
 _GAP = f" {_FEW}{{0,3}}"
-_ENDS = re.compile(r"[.!?;](?=\s|$)|[|()]")
+_ENDS = re.compile(r"[.!?;,](?=\s|$)|[|()]")
 """Of sentences and remarks: a full stop stands for them."""
 _SEPARATORS = re.compile(r"[\W_]+")
 _THINGS = (
@@ -46,7 +46,7 @@ _TOOLS = (
 
 def _itself(word: str) -> str:
     """The description opens with the word, as what the repository is."""
-    return f"^(?!(?:{_VERBS}) )(?:(?:{_OPENERS}) )*{_FEW}{{0,2}}(?:{word})(?: (?:{_THINGS}|{_LINKS}|[.])|$)"
+    return f"^(?!(?:{_VERBS}) )(?:(?:{_OPENERS}) )*{_FEW}{{0,2}}(?:{word})(?: (?:{_THINGS}|{_LINKS}|[0-9]+|[.])|$)"
 
 
 _AWESOME = (
@@ -86,6 +86,7 @@ _EXERCISE = (
     "exercises? (?:answers|solutions?)",
 )
 _ASSIGNMENT = (
+    _itself("assignments?"),
     "(?:class|coding|college|course|home|homework|interview|lab|my|programming|school|student|university) assignments?",
     f"{_OF} ~ assignments",
     "assignments? (?:answers|for|solutions?|submissions?)",

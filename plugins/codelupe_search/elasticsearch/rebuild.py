@@ -76,9 +76,8 @@ async def is_abandoned(
     """Whether the process that was building this index was killed, or lost what made it the only one."""
     if await database.fetchval(SQL.is_reindex_held, settings.alias):
         return False
-    return (
-        await find_layout(client, settings, checked=False)
-    ).building == building  # and was not put in place just now
+    layout = await find_layout(client, settings, checked=False)
+    return layout.building == building  # and was not put in place just now
 
 
 class _Builder:

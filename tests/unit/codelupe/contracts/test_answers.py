@@ -60,7 +60,6 @@ def test_what_a_page_may_hold(page: Page) -> None:
         (Page(note="a\0b"), "NUL"),
         (Page(note=cast("Any", ValueError("x"))), "is no text"),
     ],
-    ids=lambda value: str(value)[:60],
 )
 def test_what_a_page_may_not_hold(page: Any, word: str) -> None:
     assert word in faults_of_page(page)
