@@ -92,7 +92,8 @@ async def clone_by_daemon(url: str, address: str, names: list[str], folder: Path
     async with Database(url) as database:
         events = [_accepted(address, name) for name in names]
         await database.execute(SQL.delete_repositories)
-        await database.execute(SQL.add_repositories, [event.repository_id for event in events])
+        ids, urls = [event.repository_id for event in events], [event.url for event in events]
+        await database.execute(SQL.add_repositories, ids, urls)
         await EventLog(database).publish_all([Entry(event=event) for event in events])
         began, cpu = time.perf_counter(), cpu_seconds()
         await _daemon(url, folder).run()
