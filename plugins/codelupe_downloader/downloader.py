@@ -19,7 +19,7 @@ from codelupe import HandlerContext, Reject, RetryLater, load_queries, remove_tr
 from codelupe_downloader import disk, git
 from codelupe_downloader.clone_store import CloneStore, clear, held, write_note
 from codelupe_downloader.hosts import Hosts
-from codelupe_downloader.names import make_room, move_namesakes, move_to_name, record_places
+from codelupe_downloader.names import find_places, make_room, move_namesakes, move_to_name, record_places
 from codelupe_downloader.settings import DownloaderSettings
 from codelupe_events import RepoAccepted, RepoChanged, RepoCloned, RepoEmpty, RepoForgotten, RepoGone
 from codelupe_git.clones import Clone, in_use
@@ -61,7 +61,7 @@ class Downloader:
         """Clone what was accepted, remove what was forgotten, follow names: in this order, as the stream's events.
 
         Raises:
-            Reject, RetryLater, codelupe_downloader.git.CloneFailed: as :meth:`clone`.
+            Reject, RetryLater, codelupe_downloader.git.CloneFailed: by what is said of each.
         """
         match event:
             case RepoForgotten():
@@ -70,10 +70,19 @@ class Downloader:
                 await self._follow(event, context)
             case RepoGone():
                 await move_namesakes(event, context)
-            case _ if await context.database.fetchval(SQL.is_forgotten, event.repository_id):
-                context.log.info("repository_forgotten", full_name=event.full_name)
-            case _:
-                await self.clone(event, context)
+            case RepoAccepted():
+                await self._accept(event, context)
+
+    async def _accept(self, event: RepoAccepted, context: HandlerContext) -> None:
+        known = await context.database.fetchrow(SQL.read_repository, event.repository_id)
+        if known is None:
+            is_forgotten = await context.database.fetchval(SQL.is_forgotten, event.repository_id)
+        else:
+            is_forgotten = known["is_forgotten"]
+        if is_forgotten:
+            context.log.info("repository_forgotten", full_name=event.full_name)
+        else:
+            await self._clone(event, known, context)
 
     async def _follow(self, event: RepoChanged, context: HandlerContext) -> None:
         """Put the clone where it belongs, and make sure that it is of this repository if its URL is another one now.
@@ -89,9 +98,9 @@ class Downloader:
         if current is None or current[1].url in (None, url):
             return await move_to_name(event.repository_id, context)
         about = {name: getattr(event, name) for name in ("repository_id", "full_name", "revision")}
-        return await self.clone(RepoAccepted(url=url, score=0, **about), context)
+        return await self._clone(RepoAccepted(url=url, score=0, **about), known, context)
 
-    async def clone(self, event: RepoAccepted, context: HandlerContext) -> None:
+    async def _clone(self, event: RepoAccepted, known: asyncpg.Record | None, context: HandlerContext) -> None:
         """Bring the repository's newest commit to disk, unless it is there.
 
         Raises:
@@ -99,13 +108,12 @@ class Downloader:
             RetryLater: the disk is full, or its host is left alone for now.
             codelupe_downloader.git.CloneFailed: it could not be reached this time.
         """
-        known = await context.database.fetchrow(SQL.read_repository, event.repository_id)
         url, credential = self._settings.credential_for((known and known["url"]) or event.url)
         remote = git.Remote(url=url, protocols=self._settings.allowed_protocols, credential=credential)
         handling = _Handling(event, context, remote, self._settings)
         try:
             with _explained(url):
-                outcome = await handling.run()
+                outcome = await handling.run(known)
         except git.RepositoryGone as error:
             return await _record_gone(event, context, remote, error)
         if outcome.is_unmoved:
@@ -137,8 +145,7 @@ class _Handling:
         folder = self._context.directories.repositories
         return Hosts(self._context.database, folder, self._settings.concurrency_per_host)
 
-    async def run(self) -> Outcome:
-        known = await self._context.database.fetchrow(SQL.read_repository, self._event.repository_id)
+    async def run(self, known: asyncpg.Record | None) -> Outcome:
         path = known["path"] if known else None
         finished, previous = await anyio.to_thread.run_sync(self._look, path)
         if finished:
@@ -299,12 +306,13 @@ async def _record_clone(
     root = context.directories.repositories
     path = place.relative_to(root).as_posix()
     async with context.transaction() as connection:
-        if moved:
-            await connection.fetch(SQL.hold_repositories, [event.repository_id, *(each for each, _ in moved)])
+        places = await find_places(connection, root, [(event.repository_id, place), *moved])
+        now_at = places.pop(event.repository_id, path)
         await connection.execute(
-            SQL.record_clone, event.repository_id, clone.commit, path, clone.size_bytes, context.recorded.position
+            SQL.record_clone, event.repository_id, clone.commit, now_at, clone.size_bytes, context.recorded.position
         )
-        await record_places(connection, root, [(event.repository_id, place), *moved])
+        for repository_id, elsewhere in places.items():
+            await connection.execute(SQL.record_path, repository_id, elsewhere)
         context.emit(
             RepoCloned(
                 repository_id=event.repository_id,

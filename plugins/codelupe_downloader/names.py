@@ -53,15 +53,23 @@ async def make_room(store: CloneStore, context: HandlerContext) -> tuple[tuple[s
     return () if place is None else ((occupant.repository_id, place),)
 
 
-async def record_places(connection: Connection, root: Path, moved: Iterable[tuple[str, Path]]) -> None:
-    """Record where these clones lie now: they may have been moved again since."""
+async def find_places(connection: Connection, root: Path, moved: Iterable[tuple[str, Path]]) -> dict[str, str]:
+    """Where these clones lie now, to the end of the transaction: they may have been moved again since."""
     places = dict(moved)
+    found = {}
     for row in await connection.fetch(SQL.hold_repositories, list(places)):
         paths = (row["path"], places[row["id"]].relative_to(root).as_posix())
         store = CloneStore(root, row["id"], row["full_name"])
         current = await anyio.to_thread.run_sync(store.current, *paths)
         if current is not None:
-            await connection.execute(SQL.record_path, row["id"], current[0].relative_to(root).as_posix())
+            found[row["id"]] = current[0].relative_to(root).as_posix()
+    return found
+
+
+async def record_places(connection: Connection, root: Path, moved: Iterable[tuple[str, Path]]) -> None:
+    """Record where these clones lie now."""
+    for repository_id, path in (await find_places(connection, root, moved)).items():
+        await connection.execute(SQL.record_path, repository_id, path)
 
 
 async def _move_all(repository_ids: list[str], context: HandlerContext) -> None:

@@ -4,7 +4,8 @@
 -- What is known of a repository's clone, and how it is called now; full_name is null once it has no claim to a name, and
 -- url once it is out.
 select commit, path, accepted_position, case when not is_out(state) then url end as url,
-    case when state not in ('gone', 'forgotten') then full_name end as full_name
+    case when state not in ('gone', 'forgotten') then full_name end as full_name,
+    exists (select from forgotten where repository_id = $1) as is_forgotten
 from repositories where id = $1
 
 -- name: namesakes
