@@ -61,7 +61,9 @@ class Downloader:
         """Clone what was accepted, remove what was forgotten, follow names: in this order, as the stream's events.
 
         Raises:
-            Reject, RetryLater, codelupe_downloader.git.CloneFailed: by what is said of each.
+            Reject: it is too large, or not to be fetched in this way.
+            RetryLater: the disk is full, its host is left alone for now, or a clone is in use.
+            codelupe_downloader.git.CloneFailed: it could not be cloned this time.
         """
         match event:
             case RepoForgotten():
