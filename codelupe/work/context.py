@@ -15,6 +15,7 @@ import structlog
 
 from codelupe.contracts.files import FileRule, Scorer
 from codelupe.contracts.repositories import RepositoryRule
+from codelupe.contracts.samples import SampleFormat
 from codelupe.contracts.search import SearchIndex
 from codelupe.contracts.sources import Source
 from codelupe.errors import PluginError
@@ -95,6 +96,11 @@ class _Context:
                 that lets this pass waits, and a job or service fails.
         """
         return self._runtime.pauses.judges(self.name, self._runtime.scorers)
+
+    @property
+    def sample_formats(self) -> Sequence[SampleFormat]:
+        """Those of all plugins, but for those that are paused."""
+        return self._runtime.pauses.without_paused(self._runtime.sample_formats)
 
     @property
     def search_index(self) -> SearchIndex:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from codelupe import BatchSubscription, Finding, Job, RetryPolicy, StatusSection, Subscription, hookimpl
+from codelupe import BatchSubscription, Finding, Job, RetryPolicy, SampleFormat, StatusSection, Subscription, hookimpl
 from codelupe_events import (
     BatchReady,
     FilesScored,
@@ -24,6 +24,8 @@ from codelupe_trainer.batcher import Batcher, record_scored
 from codelupe_trainer.current import follow_promotions
 from codelupe_trainer.forgetting import empty_work_files
 from codelupe_trainer.gate import Gate
+from codelupe_trainer.samples.completion import CompletionFormat
+from codelupe_trainer.samples.infill import InfillFormat, RepositoryInfillFormat
 from codelupe_trainer.settings import TrainerSettings
 from codelupe_trainer.trainer import Trainer
 from codelupe_trainer.views import status_sections
@@ -75,6 +77,11 @@ def codelupe_subscriptions(settings: TrainerSettings) -> Iterable[Subscription |
         Subscription(name="current-model", events=(ModelPromoted,), handler=follow_promotions, concurrency=1),
         Subscription(name="forget", events=(RepoForgotten,), handler=empty_work_files),
     ]
+
+
+@hookimpl
+def codelupe_sample_formats() -> list[SampleFormat]:
+    return [CompletionFormat(), InfillFormat(), RepositoryInfillFormat()]
 
 
 @hookimpl

@@ -44,15 +44,22 @@ def _front_matter(record: ModelRecord) -> str:
 
 def _training(record: ModelRecord) -> str:
     settings = record.settings
+    totals = record.totals
     stopped = "stopped early" if record.stopped_early else "ran to its end"
     rows = {
+        "base": f"`{record.base.id}`, revision {record.base.revision or 'none'}, fingerprint "
+        f"`{record.base.fingerprint[:16]}`, weights {settings.quantisation}",
         "training loss": f"{record.train_loss:.4f} nats per completion token, mean over the run",
         "validation loss": f"{record.validation_loss:.4f}, at the best evaluation",
-        "steps": f"{record.steps:,} of {settings.batch_size} x {settings.accumulation} samples; {stopped}",
-        "samples": f"{record.samples:,} for training, {record.validation_samples:,} for validation",
+        "steps": f"{record.steps:,} of {record.rows_per_step} rows; {stopped}",
+        "files": f"{record.samples:,} for training, {record.validation_samples:,} for validation",
+        "samples": f"{_counts(totals.formats)}; {totals.cut:,} show only a part of their file",
+        "dropped files": _counts(totals.dropped) or "none",
+        "tokens": f"{totals.learned:,} learned, {totals.masked:,} only read, {totals.padding:,} of padding",
+        "rows": f"{totals.rows:,} of up to {settings.max_length:,} tokens, "
+        + ("packed" if settings.packing else "a sample each"),
         "adapter": f"rank {settings.lora.rank}, alpha {settings.lora.alpha}, dropout {settings.lora.dropout:g}",
         "learning rate": f"{settings.learning_rate:g}, cosine, warm-up over {settings.warmup_share:.0%} of the steps",
-        "longest sample": f"{settings.max_length:,} tokens",
         "seed": str(settings.seed),
         "time": f"{record.seconds:.0f} s",
     }

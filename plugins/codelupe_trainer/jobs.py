@@ -11,11 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from codelupe_trainer.settings import TrainerSettings
 
 FILES = "files.jsonl"
-"""The job's files, one :class:`codelupe_trainer.samples.CodeFile` a line, in its folder."""
+"""The job's files, one :class:`codelupe_trainer.samples.files.CodeFile` a line, in its folder."""
 ADAPTER = "adapter"
+"""Where, in its folder, a training leaves its result."""
 CHECKPOINTS = "checkpoints"
 """Below it lie ``checkpoint-<steps>``."""
-"""Where, in its folder, a training leaves its result."""
 
 
 class Message(BaseModel):
@@ -39,6 +39,10 @@ class TrainJob(_Job):
     """Train an adapter on the files of a batch; it is left in the folder's ``adapter``."""
 
     kind: Literal["train"] = "train"
+    draw: str
+    """Decides what is drawn for a sample, together with its file."""
+    formats: str
+    """The sample formats of all plugins, pickled, in base 64."""
 
 
 class CompareJob(_Job):
@@ -71,14 +75,50 @@ class Step(Message):
 # --- results ---
 
 
+class SampleTotals(Message):
+    """What became of the files that are trained on, and of their tokens."""
+
+    formats: dict[str, int]
+    """Samples of each format."""
+    cut: int
+    """Samples whose file has more than there was room for."""
+    dropped: dict[str, int]
+    """Files without a sample, by reason."""
+    failed: dict[str, int]
+    """Files at which a format failed, so that another one made the sample."""
+    learned: int
+    """Tokens that are learned."""
+    masked: int
+    """Tokens that are only read."""
+    padding: int
+    """Tokens that fill up rows of unequal samples, about: their order is drawn anew. None in packed rows."""
+    rows: int
+
+
+class BaseIdentity(Message):
+    """Which base model it is."""
+
+    id: str
+    """As in the setting ``base``."""
+    revision: str | None
+    """The commit on the hub; None for a folder or a package."""
+    fingerprint: str
+    """SHA-256 of its configuration and its tokenizer; of the whole file for a packaged one."""
+
+
 class Trained(Message):
     """An adapter was trained; ``unused`` names the files it did not see, by their hash."""
 
     kind: Literal["trained"] = "trained"
+    base: BaseIdentity
     steps: int
     samples: int
+    """Files that were trained on."""
     validation_samples: int
+    """Files that it was watched on."""
     unused: frozenset[str]
+    totals: SampleTotals
+    rows_per_step: int
     train_loss: float
     validation_loss: float
     stopped_early: bool

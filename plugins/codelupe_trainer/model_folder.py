@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from codelupe import atomic_folder, sync_folder, write_file, write_link
 from codelupe_trainer.card import render_card
 from codelupe_trainer.records import Comparison, ModelRecord, RepositoryShare
-from codelupe_trainer.samples import CodeFile
+from codelupe_trainer.samples.files import CodeFile
 
 _RECORD, _CARD, _PROVENANCE = "training.json", "README.md", "provenance.jsonl"
 

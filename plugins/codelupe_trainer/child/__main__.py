@@ -29,8 +29,9 @@ from codelupe_trainer.jobs import (
     Trained,
     TrainJob,
 )
+from codelupe_trainer.samples.encoding import UnfitBase
 
-_TRAIN_EXTRA = frozenset({"accelerate", "datasets", "gguf", "peft", "torch", "transformers", "trl"})
+_TRAIN_EXTRA = frozenset({"accelerate", "bitsandbytes", "datasets", "gguf", "peft", "torch", "transformers", "trl"})
 
 
 def main() -> None:
@@ -88,7 +89,7 @@ def _without_collection() -> Iterator[None]:
 
 def _failure(error: Exception) -> Failed:
     match error:
-        case Unusable() | NoSuchModel():
+        case Unusable() | UnfitBase() | NoSuchModel():
             return Failed(error=str(error), permanent=True)
         case ModuleNotFoundError() if (error.name or "").partition(".")[0] in _TRAIN_EXTRA:
             hint = "install what training needs with `pip install 'codelupe[train]'`"

@@ -49,7 +49,7 @@ from (values (1)) as one left join batch on true
 select json_build_object(
     'repository_id', repositories.id, 'repository', repositories.full_name, 'commit', processed_files.commit,
     'licence', processed_files.licence, 'path', file_path, 'language', processed_files.language,
-    'content_hash', encode(content_hash, 'hex'), 'split', split, 'content', content
+    'content_hash', encode(content_hash, 'hex'), 'split', split, 'score', quality_score, 'content', content
 )::text
 from batch_files
 join processed_files on processed_files.id = batch_files.file_id
