@@ -18,7 +18,7 @@ LOG_TESTS := $(patsubst %,tests/integration/test_%.py,append batches dead_letter
 
 TREE ?= $(error Name a folder with git repositories in it: make bench-files TREE=folder)
 
-.PHONY: demo test test-postgres-15 lint format docs demo-pages startup manifests api bench bench-crawl bench-eventlog bench-files bench-quality bench-clone chaos lock lock-check clean
+.PHONY: demo test test-postgres-15 lint format docs demo-pages startup manifests api bench bench-crawl bench-eventlog bench-files bench-quality bench-clone bench-learning-rate chaos lock lock-check clean
 
 demo: $(VENV)/.demo
 	$(BIN)/codelupe run --profile demo --until-idle $(foreach source,$(SOURCE),--source $(source))
@@ -86,6 +86,11 @@ bench-clone: $(VENV)/.bench
 bench-crawl: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.crawl $(if $(SEED),--seed $(SEED)) $(if $(REPOSITORIES),--repositories $(REPOSITORIES)) \
 		$(if $(JSON),--json $(JSON)) $(if $(MARKDOWN),--markdown $(MARKDOWN))
+
+# Trains SmolLM2 at several learning rates, for half an hour or so. RANK=64 takes another rank than 256, JSON=path also
+# writes the figures there.
+bench-learning-rate: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.learning_rate $(if $(RANK),--rank $(RANK)) $(if $(JSON),--json $(JSON))
 
 # Workers are killed, stopped, cut off and silenced, and clocks set back, while they handle 100,000 events.
 chaos: $(VENV)/.dev

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-from base64 import b64encode
 from functools import cache
 from typing import Any
 
@@ -14,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 import codelupe_trainer
 from codelupe.contracts.guards import guard_sample_format
-from codelupe_trainer.jobs import BaseIdentity, SampleTotals
+from codelupe_trainer.jobs import BaseIdentity, SampleTotals, pack_formats
 from codelupe_trainer.samples.files import CodeFile
 
 BASE = BaseIdentity(id="org/base", revision="0123abc", fingerprint="f" * 64)
@@ -40,8 +38,7 @@ CONTROL_TOKENS = (
 
 def own_formats() -> str:
     """The trainer's own sample formats, as a job carries them."""
-    formats = [guard_sample_format("trainer", each) for each in codelupe_trainer.codelupe_sample_formats()]
-    return b64encode(pickle.dumps(formats)).decode()
+    return pack_formats(guard_sample_format("trainer", each) for each in codelupe_trainer.codelupe_sample_formats())
 
 
 def code_file(content: str, language: str | None = "Python", **fields: Any) -> CodeFile:

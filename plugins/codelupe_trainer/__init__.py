@@ -20,13 +20,14 @@ from codelupe_events import (
     TrainingFailed,
     TrainingStarted,
 )
-from codelupe_trainer.batcher import Batcher, record_scored
+from codelupe_trainer.batcher import JOB, Batcher, record_scored
 from codelupe_trainer.current import follow_promotions
 from codelupe_trainer.forgetting import empty_work_files
 from codelupe_trainer.gate import Gate
 from codelupe_trainer.samples.completion import CompletionFormat
 from codelupe_trainer.samples.infill import InfillFormat, RepositoryInfillFormat
 from codelupe_trainer.settings import TrainerSettings
+from codelupe_trainer.state_file import write_state
 from codelupe_trainer.trainer import Trainer
 from codelupe_trainer.views import status_sections
 
@@ -43,7 +44,7 @@ def codelupe_settings() -> type[TrainerSettings]:
 
 @hookimpl
 def codelupe_jobs(settings: TrainerSettings) -> Iterable[Job]:
-    return [Job(name="batch", every=settings.every, run=Batcher(settings).freeze, emits=(BatchReady,))]
+    return [Job(name=JOB, every=settings.every, run=Batcher(settings).freeze, emits=(BatchReady,))]
 
 
 @hookimpl
@@ -75,6 +76,7 @@ def codelupe_subscriptions(settings: TrainerSettings) -> Iterable[Subscription |
             grace=settings.stop_timeout + timedelta(minutes=1),
         ),
         Subscription(name="current-model", events=(ModelPromoted,), handler=follow_promotions, concurrency=1),
+        Subscription(name="state-file", events=(TrainingCompleted,), handler=write_state, concurrency=1),
         Subscription(name="forget", events=(RepoForgotten,), handler=empty_work_files),
     ]
 

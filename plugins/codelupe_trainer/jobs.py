@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import pickle
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from codelupe import SampleFormat
 from codelupe_trainer.settings import TrainerSettings
 
 FILES = "files.jsonl"
@@ -22,6 +25,17 @@ class Message(BaseModel):
     """Base of all messages."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BaseIdentity(Message):
+    """Which base model it is."""
+
+    id: str
+    """As in the setting ``base``."""
+    revision: str | None
+    """The commit on the hub; None for a folder or a package."""
+    fingerprint: str
+    """SHA-256 of its configuration and its tokenizer; of the whole file for a packaged one."""
 
 
 # --- jobs ---
@@ -42,7 +56,11 @@ class TrainJob(_Job):
     draw: str
     """Decides what is drawn for a sample, together with its file."""
     formats: str
-    """The sample formats of all plugins, pickled, in base 64."""
+    """Those of all plugins, as :func:`pack_formats` makes it."""
+    parent: Path | None = None
+    """The adapter that it goes on from; None to begin with the base."""
+    parent_base: BaseIdentity | None = None
+    """What the parent was trained on."""
 
 
 class CompareJob(_Job):
@@ -93,17 +111,6 @@ class SampleTotals(Message):
     padding: int
     """Tokens that fill up rows of unequal samples, about: their order is drawn anew. None in packed rows."""
     rows: int
-
-
-class BaseIdentity(Message):
-    """Which base model it is."""
-
-    id: str
-    """As in the setting ``base``."""
-    revision: str | None
-    """The commit on the hub; None for a folder or a package."""
-    fingerprint: str
-    """SHA-256 of its configuration and its tokenizer; of the whole file for a packaged one."""
 
 
 class Trained(Message):
@@ -174,6 +181,22 @@ Result = Trained | Compared | Paused | Failed
 OnReport = Callable[[Activity | Step], None]
 
 Report = Annotated[Activity | Step | Result, Field(discriminator="kind")]
+
+
+def pack_formats(formats: Iterable[SampleFormat]) -> str:
+    """Sample formats as a job carries them.
+
+    Raises:
+        ContributionFailed: one of them cannot be pickled.
+    """
+    return b64encode(pickle.dumps(list(formats))).decode()
+
+
+def unpack_formats(packed: str) -> list[SampleFormat]:
+    """What :func:`pack_formats` packed."""
+    formats: list[SampleFormat] = pickle.loads(b64decode(packed))  # noqa: S301 - from the daemon
+    return formats
+
 
 JOB: TypeAdapter[TrainJob | CompareJob] = TypeAdapter(Job)
 REPORT: TypeAdapter[Activity | Step | Result] = TypeAdapter(Report)

@@ -69,15 +69,18 @@ def point_to(link: Path, folder: Path) -> None:
 def _write_provenance(path: Path, files: Iterable[CodeFile]) -> dict[str, object]:
     licences: Counter[str] = Counter()
     languages: Counter[str] = Counter()
+    splits: Counter[str] = Counter()
     repositories: Counter[tuple[str, str, str]] = Counter()
     with path.open("w", encoding="utf-8") as out:
         for file in files:
             row = Provenance.model_validate(file.model_dump(include=set(Provenance.model_fields)))
             out.write(row.model_dump_json() + "\n")
+            splits[file.split] += 1
             licences[file.licence or "unknown"] += 1
             languages[file.language or "unknown"] += 1
             repositories[file.repository_id, file.repository, file.commit] += 1
     return {
+        "splits": dict(splits),
         "licences": dict(licences.most_common()),
         "languages": dict(languages.most_common()),
         "repositories": [

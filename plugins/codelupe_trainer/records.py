@@ -31,6 +31,10 @@ class ModelRecord(_Record):
     key: str
     """The idempotency key of the training: batches of a lost database may have had the same numbers."""
     batch_id: int
+    parent: str | None = None
+    """The model that it went on from."""
+    batches: list[int] = []
+    """The batches that it and all before it were trained on."""
     settings: TrainerSettings
     base: BaseIdentity
     steps: int
@@ -45,6 +49,8 @@ class ModelRecord(_Record):
     validation_loss: float
     stopped_early: bool
     seconds: float
+    splits: dict[str, int] = {}
+    """Files for training, for validation, and those of earlier batches that were learned from again (replay)."""
     licences: dict[str, int] = {}
     languages: dict[str, int] = {}
     repositories: list[RepositoryShare] = []

@@ -102,6 +102,13 @@ class TrainerSettings(BaseModel):
         default=False, description="Draw a second sample of a file the more often, the better its score is."
     )
 
+    replay_share: float = Field(
+        default=0.15,
+        ge=0,
+        le=0.5,
+        description="Share of what is trained on that is drawn from earlier batches, over all their languages and "
+        "repositories, so that the model does not forget them; 5 to 25 percent are known to do.",
+    )
     max_length: int = Field(
         default=4096, ge=128, description="Tokens of one sample, and of one packed row, at most; longer files are cut."
     )

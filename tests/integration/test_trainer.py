@@ -22,7 +22,7 @@ import pytest
 import xxhash
 
 import codelupe_trainer
-from codelupe import Database
+from codelupe import Database, RetryLater, write_file
 from codelupe_events import (
     BatchReady,
     Event,
@@ -33,6 +33,7 @@ from codelupe_events import (
     TrainingFailed,
     TrainingStarted,
 )
+from codelupe_trainer.exports import read_files
 from codelupe_trainer.jobs import ADAPTER, FILES, Activity, Compared, CompareJob, Step, Trained, TrainJob
 from codelupe_trainer.process import LOG_FILE, CannotSucceed, ChildFailed, run_child
 from codelupe_trainer.samples.files import CodeFile
@@ -255,6 +256,54 @@ async def test_checkpoints_of_other_settings_are_not_taken_up(
     recorder = Recorder()
     await run_child(other, recorder)
     assert recorder.done == [1]
+
+
+async def test_a_training_goes_on_from_its_parent(
+    trained: tuple[TrainJob, Trained, Recorder], make_job: MakeJob
+) -> None:
+    parent, result, from_base = trained
+    job = make_job(max_steps=2).model_copy(
+        update={"parent": parent.folder / ADAPTER, "parent_base": result.base, "draw": "2/42"}
+    )
+    recorder = Recorder()
+    again = await run_child(job, recorder)
+    assert isinstance(again, Trained)
+    assert again.base == result.base
+    assert again.validation_loss < min(step.figures.get("eval_loss", 9.0) for step in from_base.steps if step.done <= 2)
+    assert again.validation_loss == pytest.approx(result.validation_loss, abs=0.1)
+
+
+async def test_an_adapter_of_another_base_is_not_gone_on_from(
+    trained: tuple[TrainJob, Trained, Recorder], make_job: MakeJob
+) -> None:
+    """Also where its matrices have the same shape."""
+    parent, result, _ = trained
+    other = result.base.model_copy(update={"fingerprint": "0" * 64})
+    job = make_job().model_copy(update={"parent": parent.folder / ADAPTER, "parent_base": other})
+    with pytest.raises(CannotSucceed, match=r"is not the one that .* was trained on"):
+        await run_child(job, Recorder())
+
+
+async def test_a_run_whose_files_are_forgotten_begins_anew_without_them(make_job: MakeJob) -> None:
+    job = make_job(eval_every=1)
+    *_, theirs = read_files(job.folder / FILES)
+
+    def forget(report: Activity | Step) -> None:
+        if isinstance(report, Step) and report.done == 2:
+            files = [
+                file.model_copy(update={"content": ""}) if file == theirs else file
+                for file in read_files(job.folder / FILES)
+            ]
+            write_file(job.folder / FILES, "".join(f"{file.model_dump_json()}\n" for file in files))
+
+    with pytest.raises(RetryLater, match="was told to stop"):
+        await run_child(job, forget)
+    assert list((job.folder / "checkpoints").glob("checkpoint-*"))
+    write_files(job.folder, list(islice(code_files("rich"), 15)), validation=2)
+    recorder = Recorder()
+    result = await run_child(job, recorder)
+    assert isinstance(result, Trained)
+    assert recorder.done == [1, 2, 3, 4, 5, 6], "no checkpoint of the run with these files was taken up"
 
 
 async def test_a_loss_that_is_no_number_ends_the_training_for_good(make_job: MakeJob) -> None:

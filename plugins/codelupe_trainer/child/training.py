@@ -9,18 +9,19 @@ from typing import Any
 
 import datasets
 import torch
-from peft import LoraConfig
-from transformers import EarlyStoppingCallback, TrainerState
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerCallback, TrainerState
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from codelupe_trainer.child.checkpoints import last_checkpoint, run_identity
+from codelupe_trainer.child.errors import Unusable
 from codelupe_trainer.child.models import Tokenizer, identify, load_encoder, load_model, load_tokenizer, prepare
 from codelupe_trainer.child.rows import Rows, read_rows
 from codelupe_trainer.child.stop import StopRequest
-from codelupe_trainer.child.watch import AdapterDtype, Watch
+from codelupe_trainer.child.watch import AdapterDtype, UntilFilesChange, Watch
 from codelupe_trainer.exports import read_files
-from codelupe_trainer.jobs import ADAPTER, CHECKPOINTS, FILES, Activity, OnReport, Trained, TrainJob
+from codelupe_trainer.jobs import ADAPTER, CHECKPOINTS, FILES, Activity, BaseIdentity, OnReport, Trained, TrainJob
 
 _EVALUATIONS = 4
 """Fewest evaluations of a run: 1,000 files are some sixty steps."""
@@ -39,12 +40,14 @@ def train(job: TrainJob, on_report: OnReport, stop: StopRequest) -> Trained:
     began = time.monotonic()
     base = prepare(job.settings, job.bases, on_report)
     identity = identify(base, job.settings)
+    _check_parent(job, identity)
     tokenizer = load_tokenizer(base)
     encoder = load_encoder(base, tokenizer, job.settings)
+    unchanged = UntilFilesChange(job.folder / FILES)
     with stop.postponed():
         rows = read_rows(job, encoder, on_report, stop)
     on_report(Activity(what="loading the base model"))
-    trainer = _trainer(base, tokenizer, rows, job, Watch(on_report, stop))
+    trainer = _trainer(base, tokenizer, rows, job, [unchanged, Watch(on_report, stop)])
     run = run_identity(job, identity, (file.content_hash for file in read_files(job.folder / FILES)))
     checkpoint = last_checkpoint(job, run)
     with stop.postponed():
@@ -68,23 +71,45 @@ def train(job: TrainJob, on_report: OnReport, stop: StopRequest) -> Trained:
     )
 
 
-def _trainer(base: str, tokenizer: Tokenizer, rows: Rows, job: TrainJob, watch: Watch) -> Any:
+def _check_parent(job: TrainJob, base: BaseIdentity) -> None:
+    theirs = job.parent_base
+    if theirs is not None and (theirs.revision, theirs.fingerprint) != (base.revision, base.fingerprint):
+        raise Unusable(
+            f"the base {base.id} is not the one that {job.parent} was trained on ({theirs.id}, revision "
+            f"{theirs.revision}, fingerprint {theirs.fingerprint[:16]}): bring that one back, or name the new one by "
+            "another path, so that training begins with it"
+        )
+
+
+def _with_adapter(model: PreTrainedModel, job: TrainJob) -> PeftModel:
+    """The base with the parent's adapter, or with a new one that changes nothing yet.
+
+    The adapter is called ``default``: under another name the trainer finds no best checkpoint (transformers#36201).
+    """
     lora = job.settings.lora
-    dtype = AdapterDtype(torch.bfloat16 if lora.dtype == "bfloat16" else torch.float32)
-    trainer: Any = SFTTrainer(
-        model=load_model(base, job.settings),
-        args=_arguments(job, rows),
-        processing_class=tokenizer,
-        train_dataset=rows.train,
-        eval_dataset=rows.validation,
-        peft_config=LoraConfig(
+    if job.parent is None:
+        config = LoraConfig(
             task_type="CAUSAL_LM",
             r=lora.rank,
             lora_alpha=lora.alpha,
             lora_dropout=lora.dropout,
             target_modules="all-linear",
-        ),
-        callbacks=[watch, dtype, EarlyStoppingCallback(job.settings.patience)],
+        )
+        return get_peft_model(model, config)
+    parent = LoraConfig.from_pretrained(str(job.parent))
+    parent.lora_dropout = lora.dropout
+    return PeftModel.from_pretrained(model, job.parent, is_trainable=True, config=parent)
+
+
+def _trainer(base: str, tokenizer: Tokenizer, rows: Rows, job: TrainJob, callbacks: list[TrainerCallback]) -> Any:
+    dtype = AdapterDtype(torch.bfloat16 if job.settings.lora.dtype == "bfloat16" else torch.float32)
+    trainer: Any = SFTTrainer(
+        model=_with_adapter(load_model(base, job.settings), job),
+        args=_arguments(job, rows),
+        processing_class=tokenizer,
+        train_dataset=rows.train,
+        eval_dataset=rows.validation,
+        callbacks=[*callbacks, dtype, EarlyStoppingCallback(job.settings.patience)],
     )
     dtype.apply(trainer.model)
     return trainer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,6 +42,22 @@ class Watch(TrainerCallback):
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         del args, control
         if self._stop and state.global_step < state.max_steps:
+            raise Stopped
+
+
+class UntilFilesChange(TrainerCallback):
+    """Stops a run whose files have changed since this was made: a repository was forgotten, and it begins anew."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._as_read = self._now()
+
+    def _now(self) -> tuple[int, int]:
+        state = self._path.stat()
+        return state.st_ino, state.st_mtime_ns
+
+    def on_step_begin(self, *_: object, **__: object) -> None:
+        if self._now() != self._as_read:
             raise Stopped
 
 
