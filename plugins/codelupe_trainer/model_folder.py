@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from codelupe import atomic_folder, sync_folder, write_file, write_link
 from codelupe_trainer.card import render_card
@@ -45,13 +45,26 @@ def publish(folder: Path, adapter: Path, record: ModelRecord, files: Iterable[Co
     return record
 
 
+class UnreadableRecord(Exception):
+    """The folder's record was written by another version, or is damaged; the message names it."""
+
+
 def read_record(folder: Path) -> ModelRecord | None:
-    """What the folder says about its model; None if there is no such folder."""
+    """What the folder says about its model; None if there is no such folder.
+
+    Raises:
+        UnreadableRecord: it cannot be understood.
+    """
     try:
         sync_folder(folder.parent)
         return ModelRecord.model_validate_json((folder / _RECORD).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+    except ValidationError as error:
+        fields = ", ".join(".".join(map(str, one["loc"])) for one in error.errors())
+        raise UnreadableRecord(
+            f"{folder / _RECORD} was written by another version of CodeLupe, or is damaged: see its {fields}"
+        ) from error
 
 
 def add_comparison(folder: Path, comparison: Comparison) -> None:

@@ -16,6 +16,7 @@ from codelupe_trainer import model_folder
 from codelupe_trainer.base_models import model_id
 from codelupe_trainer.exports import export_files, read_files
 from codelupe_trainer.jobs import ADAPTER, CHECKPOINTS, FILES, Trained, TrainJob, pack_formats
+from codelupe_trainer.model_folder import UnreadableRecord
 from codelupe_trainer.process import CannotSucceed, run_child, shown_in
 from codelupe_trainer.records import ModelRecord
 from codelupe_trainer.settings import TrainerSettings
@@ -120,7 +121,10 @@ class Trainer:
 
 def _record_of(model: str, context: HandlerContext) -> ModelRecord:
     folder = context.directories.models / model
-    record = model_folder.read_record(folder)
+    try:
+        record = model_folder.read_record(folder)
+    except UnreadableRecord as error:
+        raise Reject(f"{error}; no model can go on from it: bring it back, or promote another model") from error
     if record is None:
         raise Reject(f"{folder} is gone, so no model can go on from it; bring it back, or promote another model")
     return record
@@ -140,7 +144,10 @@ def _finished(folder: Path, context: HandlerContext) -> ModelRecord | None:
     Raises:
         Reject: the folder holds the model of another training.
     """
-    record = model_folder.read_record(folder)
+    try:
+        record = model_folder.read_record(folder)
+    except UnreadableRecord as error:
+        raise Reject(f"{error}; move {folder} away and retry this one") from error
     if record is not None and record.key != str(context.idempotency_key):
         raise Reject(f"{folder} holds a model of another database's batch; move it away and retry this one")
     return record

@@ -262,9 +262,7 @@ async def test_a_training_goes_on_from_its_parent(
     trained: tuple[TrainJob, Trained, Recorder], make_job: MakeJob
 ) -> None:
     parent, result, from_base = trained
-    job = make_job(max_steps=2).model_copy(
-        update={"parent": parent.folder / ADAPTER, "parent_base": result.base, "draw": "2/42"}
-    )
+    job = make_job(max_steps=2).model_copy(update={"parent": parent.folder / ADAPTER, "parent_base": result.base})
     recorder = Recorder()
     again = await run_child(job, recorder)
     assert isinstance(again, Trained)
@@ -334,6 +332,7 @@ async def test_without_the_extra_the_message_says_what_to_install(
 async def test_a_broken_base_gives_its_cause_and_the_end_of_the_log(make_job: MakeJob, tmp_path: Path) -> None:
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "config.json").write_text("{")
+    (tmp_path / "base" / "tokenizer.json").write_text("{}")
     job = make_job(base=str(tmp_path / "base"))
     with pytest.raises(ChildFailed) as caught:
         await run_child(job, Recorder())
@@ -341,6 +340,19 @@ async def test_a_broken_base_gives_its_cause_and_the_end_of_the_log(make_job: Ma
     assert "config.json" in cause
     assert "is not a valid JSON file" in end_of_log
     assert (job.folder / LOG_FILE).read_text().strip().endswith(end_of_log)
+
+
+@pytest.mark.parametrize("files", [[], ["config.json"]])
+async def test_a_folder_that_holds_no_model_ends_the_training_for_good(
+    make_job: MakeJob, tmp_path: Path, files: list[str]
+) -> None:
+    (tmp_path / "base").mkdir()
+    for name in files:
+        (tmp_path / "base" / name).write_text("{}")
+    with pytest.raises(CannotSucceed, match=r"base is no base model: it has no (config|tokenizer)\.json"):
+        await run_child(make_job(base=str(tmp_path / "base")), Recorder())
+    with pytest.raises(CannotSucceed, match="there is no folder .*missing, where the base model is to be"):
+        await run_child(make_job(base=str(tmp_path / "missing")), Recorder())
 
 
 async def test_a_child_that_is_killed_is_reported_as_such(make_job: MakeJob) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import datasets
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerCallback, TrainerState
+from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerCallback, TrainerState, set_seed
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
@@ -38,6 +38,7 @@ def train(job: TrainJob, on_report: OnReport, stop: StopRequest) -> Trained:
         Stopped: a checkpoint was saved because it was asked to stop.
     """
     began = time.monotonic()
+    set_seed(job.settings.seed)
     base = prepare(job.settings, job.bases, on_report)
     identity = identify(base, job.settings)
     _check_parent(job, identity)

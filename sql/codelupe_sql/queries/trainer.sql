@@ -200,6 +200,13 @@ where position >= $1 and type = 'ModelPromoted' order by position desc limit 1
 -- path.
 update models set state = 'promoted', decided_at = $2 where id = $1 and path is not null returning path
 
+-- name: newest_model
+select id, state, base, parent, losses from models order by started_at desc, id desc limit 1
+
+-- name: promoted_model
+-- The one in use.
+select id from models where state = 'promoted' order by decided_at desc limit 1
+
 -- name: batches
 select batches.id, batches.files, batches.characters, batches.repositories, batches.min_score, batches.created_at,
        models.id as model
