@@ -7,6 +7,8 @@ from collections import Counter
 import pytest
 
 from codelupe import Database, load_queries
+from codelupe.log import EventLog
+from codelupe_dataset.forgetting import forget
 from tests.integration.stored_files import add_batch, add_file, add_repository
 
 pytestmark = pytest.mark.anyio
@@ -85,6 +87,25 @@ async def test_neither_forgotten_files_nor_those_of_a_repository_that_is_out_are
     await database.execute("update repositories set state = 'gone' where full_name = 'a/out'")
     batch = await add_batch(database, await add_files(database, "a/new", 201))
     assert await draw(database, batch) == kept
+
+
+async def test_forgetting_names_models_that_learned_again_and_those_that_went_on_from_them(database: Database) -> None:
+    theirs = await add_files(database, "a/theirs", 11)
+    await add_batch(database, theirs, "model-1", "rejected")
+    second = await add_batch(database, await add_files(database, "a/b", 41), "model-2")
+    assert set(await draw(database, second)) <= set(theirs)
+    await add_batch(database, await add_files(database, "a/c", 3), "model-3")
+    await add_batch(database, await add_files(database, "a/d", 3), "model-4")
+    await add_batch(database, await add_files(database, "a/e", 3), "model-5")
+    await database.execute("update models set parent = 'model-2' where id = 'model-3'")
+    await database.execute("update models set parent = 'model-3' where id = 'model-4'")
+    untrained = await add_batch(database, await add_files(database, "a/f", 41))
+    assert set(await draw(database, untrained)) & set(theirs)
+
+    [event] = (await forget(EventLog(database), "a/theirs", by="me", reason="asked")).repositories
+    assert event.models == ("model-1", "model-2", "model-3", "model-4")
+    left = await database.fetch("select file_id from batch_replays where batch_id = $1", untrained)
+    assert not {row["file_id"] for row in left} & set(theirs)
 
 
 async def test_there_are_never_more_replays_than_a_batch_may_have_files(database: Database) -> None:

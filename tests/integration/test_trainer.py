@@ -351,7 +351,7 @@ async def test_a_folder_that_holds_no_model_ends_the_training_for_good(
         (tmp_path / "base" / name).write_text("{}")
     with pytest.raises(CannotSucceed, match=r"base is no base model: it has no (config|tokenizer)\.json"):
         await run_child(make_job(base=str(tmp_path / "base")), Recorder())
-    with pytest.raises(CannotSucceed, match="there is no folder .*missing, where the base model is to be"):
+    with pytest.raises(CannotSucceed, match=r"there is no folder .*missing, where the base model is to be"):
         await run_child(make_job(base=str(tmp_path / "missing")), Recorder())
 
 

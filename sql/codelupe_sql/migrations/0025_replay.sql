@@ -10,3 +10,22 @@ create table batch_replays (
 );
 
 create index batch_replays_by_file on batch_replays (file_id);
+
+-- The models whose batches have files of these repositories, or learned from some again, with how many; and those that
+-- went on from one of these, directly or over others. A training that failed or is under way counts: it has seen them.
+create function models_that_saw(repositories text[]) returns table (id text, files bigint) language sql stable as $$
+    with recursive theirs as materialized (
+        select processed_files.id from processed_files where repository_id = any(repositories)
+    ), members as (
+        select batch_id from batch_files where file_id in (select theirs.id from theirs)
+        union all
+        select batch_id from batch_replays where file_id in (select theirs.id from theirs)
+    ), trained as (
+        select models.id, count(*) as files from models join members using (batch_id) group by models.id
+    ), saw as (
+        select trained.id from trained
+        union
+        select models.id from models join saw on models.parent = saw.id
+    )
+    select saw.id, coalesce(trained.files, 0) from saw left join trained using (id)
+$$;
