@@ -25,6 +25,8 @@ from codelupe_trainer.current import follow_promotions
 from codelupe_trainer.forgetting import empty_work_files
 from codelupe_trainer.gate import Gate
 from codelupe_trainer.samples.completion import CompletionFormat
+from codelupe_trainer.samples.docstrings import DocstringFormat
+from codelupe_trainer.samples.functions import FunctionFormat
 from codelupe_trainer.samples.infill import InfillFormat, RepositoryInfillFormat
 from codelupe_trainer.settings import TrainerSettings
 from codelupe_trainer.state_file import write_state
@@ -83,7 +85,7 @@ def codelupe_subscriptions(settings: TrainerSettings) -> Iterable[Subscription |
 
 @hookimpl
 def codelupe_sample_formats() -> list[SampleFormat]:
-    return [CompletionFormat(), InfillFormat(), RepositoryInfillFormat()]
+    return [CompletionFormat(), FunctionFormat(), InfillFormat(), RepositoryInfillFormat(), DocstringFormat()]
 
 
 @hookimpl

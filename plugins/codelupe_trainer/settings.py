@@ -94,7 +94,7 @@ class TrainerSettings(BaseModel):
         description="First line of every chat that the model is trained on; empty for the base's own.",
     )
     formats: dict[str, float] = Field(
-        default={"completion": 0.65, "infill": 0.25, "repository-infill": 0.1},
+        default={"completion": 0.4, "function": 0.2, "infill": 0.25, "repository-infill": 0.1, "docstring": 0.05},
         description="How often each sample format is drawn, as weights. A format that does not suit a file leaves it "
         "to the others.",
     )
