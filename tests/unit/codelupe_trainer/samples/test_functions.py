@@ -168,8 +168,8 @@ def test_where_there_is_little_room_heads_and_imports_come_first_then_the_neares
     assert code.startswith("import os\nimport sys\n\nclass A(B):\n    '''Of A.'''\n\n    value_")
     assert code.endswith("    value_38 = 38\n    value_39 = 39\n\n    def f(self):\n        '''Of f.'''")
     assert "value_1 " not in code
-    for room in range(55, 90):
-        code = shown(answers(content, room)["a = 1"])
+    for room in range(55, 100):
+        code = shown(answers(content, room=room)["a = 1"])
         assert "class A(B):\n" in code
         assert "import sys\n" in code or "value_" not in code
 
