@@ -43,6 +43,7 @@ format: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	$(BIN)/python scripts/reference.py
+	$(BIN)/python -m scripts.sample_page
 
 # Runs the demo and writes what it prints into README.md and the tutorial; on an idle machine.
 demo-pages: $(VENV)/.demo
