@@ -230,3 +230,21 @@ def test_deeply_nested_functions_are_drawn_from() -> None:
     sample = make(content, 300, "JavaScript")
     assert sample is not None
     assert sum(count_words([sample.prompt, sample.answer])) <= 300
+
+
+@pytest.mark.parametrize(
+    ("language", "head", "function"),
+    [
+        ("Rust", "impl<T> Stack<T> {", "    /// Of f.\n    fn f() -> u8 {\n        a();\n        1\n    }\n"),
+        ("Rust", "mod inner {", "    /// Of f.\n    fn f() -> u8 {\n        a();\n        1\n    }\n"),
+        ("TypeScript", "namespace Inner {", "  /** Of f. */\n  function f() {\n    a();\n    return 1;\n  }\n"),
+        ("JavaScript", "class A extends B {", "  /** Of f. */\n  f() {\n    a();\n    return 1;\n  }\n"),
+        ("Dart", "class A<T> extends B {", "  /// Of f.\n  int f() {\n    a();\n    return 1;\n  }\n"),
+    ],
+)
+def test_the_head_around_is_shown_from_afar(language: str, head: str, function: str) -> None:
+    comments = "".join(f"  // Line {number}.\n" for number in range(100))
+    sample = make(f"{head}\n{comments}\n{function}}}\n", 70, language)
+    assert sample is not None
+    assert shown(sample).startswith(f"{head}\n\n")
+    assert sample.answer.strip().startswith("a();")
