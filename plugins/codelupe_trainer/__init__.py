@@ -23,7 +23,7 @@ from codelupe_events import (
 from codelupe_trainer.batcher import Batcher, record_scored
 from codelupe_trainer.current import follow_promotions
 from codelupe_trainer.forgetting import empty_work_files
-from codelupe_trainer.gate import Gate
+from codelupe_trainer.gate.judging import Gate
 from codelupe_trainer.settings import TrainerSettings
 from codelupe_trainer.trainer import Trainer
 from codelupe_trainer.views import status_sections

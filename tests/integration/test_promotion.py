@@ -127,14 +127,15 @@ async def test_a_promotion_that_is_handled_late_does_not_undo_a_newer_one(
 KILLED_BEFORE_THE_LINK = """
 import os, signal, sys
 from codelupe.cli import main
-from codelupe_trainer import gate, model_folder
+from codelupe_trainer import model_folder
+from codelupe_trainer.gate import judging
 from codelupe_trainer.jobs import Compared, Measured
 
 async def compare(*_):
     worse, better = (Measured(loss=loss, exact_match=1, edit_similarity=1, syntax_valid=1) for loss in (2, 1))
     return Compared(samples=1, generations=1, current=worse, candidate=better)
 
-gate.Gate._compare = compare
+judging.Gate._compare = compare
 model_folder.point_to = lambda link, folder: os.kill(os.getpid(), signal.SIGKILL)
 main()
 """
