@@ -12,6 +12,7 @@ import anyio
 from codelupe import BatchSubscription, Finding, Job, RetryPolicy, StatusSection, Subscription, hookimpl
 from codelupe_events import (
     BatchReady,
+    EvaluationSetFrozen,
     FilesScored,
     ModelPromoted,
     ModelRejected,
@@ -41,7 +42,9 @@ def codelupe_settings() -> type[TrainerSettings]:
 
 @hookimpl
 def codelupe_jobs(settings: TrainerSettings) -> Iterable[Job]:
-    return [Job(name="batch", every=settings.every, run=Batcher(settings).freeze, emits=(BatchReady,))]
+    return [
+        Job(name="batch", every=settings.every, run=Batcher(settings).freeze, emits=(BatchReady, EvaluationSetFrozen))
+    ]
 
 
 @hookimpl
@@ -64,8 +67,8 @@ def codelupe_subscriptions(settings: TrainerSettings) -> Iterable[Subscription |
         ),
         Subscription(
             name="gate",
-            events=(TrainingCompleted,),
-            handler=gate.judge,
+            events=(TrainingCompleted, EvaluationSetFrozen),
+            handler=gate.handle,
             emits=(ModelPromoted, ModelRejected),
             concurrency=1,
             retry=_RETRY,
