@@ -49,17 +49,21 @@ class TrainingFailed(ModelEvent, frozen=True, kw_only=True):
     error: str
 
 
-@event(version=1)
+@event(version=2, upcasters={1: unchanged})
 class ModelPromoted(ModelEvent, frozen=True, kw_only=True):
     """Better than the model in use on repositories that neither was trained on."""
 
     metrics: dict[str, dict[str, float]]
     """Metrics by name for ``current`` (the model in use before) and ``candidate``."""
+    evaluation_set: int | None = None
+    """The version of the set that both were measured on; None if there was none, as before sets were frozen."""
 
 
-@event(version=1)
+@event(version=2, upcasters={1: unchanged})
 class ModelRejected(ModelEvent, frozen=True, kw_only=True):
     """Not better than the model in use; it stays on disk, unused."""
 
     metrics: dict[str, dict[str, float]]
     reasons: tuple[Reason, ...]
+    evaluation_set: int | None = None
+    """The version of the set that both were measured on; None if there was none, as before sets were frozen."""

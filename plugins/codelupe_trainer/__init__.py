@@ -12,6 +12,7 @@ import anyio
 from codelupe import BatchSubscription, Finding, Job, RetryPolicy, SampleFormat, StatusSection, Subscription, hookimpl
 from codelupe_events import (
     BatchReady,
+    EvaluationSetFrozen,
     FilesScored,
     ModelPromoted,
     ModelRejected,
@@ -23,7 +24,7 @@ from codelupe_events import (
 from codelupe_trainer.batcher import JOB, Batcher, record_scored
 from codelupe_trainer.current import follow_promotions
 from codelupe_trainer.forgetting import empty_work_files
-from codelupe_trainer.gate import Gate
+from codelupe_trainer.gate.judging import Gate
 from codelupe_trainer.samples.completion import CompletionFormat
 from codelupe_trainer.samples.docstrings import DocstringFormat
 from codelupe_trainer.samples.functions import FunctionFormat
@@ -46,7 +47,7 @@ def codelupe_settings() -> type[TrainerSettings]:
 
 @hookimpl
 def codelupe_jobs(settings: TrainerSettings) -> Iterable[Job]:
-    return [Job(name=JOB, every=settings.every, run=Batcher(settings).freeze, emits=(BatchReady,))]
+    return [Job(name=JOB, every=settings.every, run=Batcher(settings).freeze, emits=(BatchReady, EvaluationSetFrozen))]
 
 
 @hookimpl
@@ -69,8 +70,8 @@ def codelupe_subscriptions(settings: TrainerSettings) -> Iterable[Subscription |
         ),
         Subscription(
             name="gate",
-            events=(TrainingCompleted,),
-            handler=gate.judge,
+            events=(TrainingCompleted, EvaluationSetFrozen),
+            handler=gate.handle,
             emits=(ModelPromoted, ModelRejected),
             concurrency=1,
             retry=_RETRY,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from codelupe import BatchContext, JobContext, load_queries
 from codelupe_events import BatchReady, FilesScored
+from codelupe_trainer.gate.evaluation_sets import EvaluationSets
 from codelupe_trainer.settings import TrainerSettings
 
 SQL = load_queries("codelupe_sql", "trainer")
@@ -17,17 +18,18 @@ class Batcher:
 
     def __init__(self, settings: TrainerSettings) -> None:
         self._settings = settings
+        self._evaluation_sets = EvaluationSets(settings)
 
     async def freeze(self, context: JobContext) -> None:
         """Freeze one batch if there are files enough; it comes of the last event that scored some of them."""
         settings = self._settings
+        await self._evaluation_sets.prepare(context)
         async with context.transaction() as connection:
             row = await connection.fetchrow(
                 SQL.freeze_batch,
                 settings.min_score,
                 settings.min_characters,
                 settings.max_characters,
-                settings.held_out_share,
                 settings.min_files,
                 settings.max_files,
                 settings.validation_share,

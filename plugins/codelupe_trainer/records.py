@@ -57,6 +57,16 @@ class ModelRecord(_Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class EvaluationSet:
+    """A frozen set, and how much of it decided."""
+
+    version: int
+    hash: str
+    groups: int
+    windows: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """What the gate measured and decided; ``current`` is the name of the model in use, or ``base``."""
 
@@ -64,6 +74,7 @@ class Comparison:
     measured: Compared
     reasons: tuple[Reason, ...]
     """Why the model was rejected; none if it was promoted."""
+    evaluation_set: EvaluationSet | None = None
 
     @property
     def promoted(self) -> bool:

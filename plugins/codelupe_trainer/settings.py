@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -40,7 +40,18 @@ class GateSettings(BaseModel):
     max_similarity_drop: float = Field(
         default=0.02, ge=0, le=1, description="Largest fall of the edit similarity of generated code, from 0 to 1."
     )
-    max_files: int = Field(default=500, ge=1, description="Held-out files to measure the loss on.")
+    min_groups: int = Field(
+        default=20, ge=1, description="Fewest groups of held-out repositories to judge a model on; with fewer it waits."
+    )
+    min_windows: int = Field(default=200, ge=1, description="Fewest windows of these groups to judge a model on.")
+    max_files: int = Field(
+        default=500, ge=1, description="Most windows of an evaluation set, one of each file; half of its groups decide."
+    )
+    window_bytes: int = Field(default=4096, ge=256, description="Most bytes of a window, which ends with a line.")
+    young_since: date = Field(
+        default=date(2024, 2, 1),
+        description="Repositories made from this day on are shown apart: the base has not seen them.",
+    )
     generations: int = Field(default=64, ge=1, description="Held-out files to generate code for, among these.")
     generated_tokens: int = Field(default=128, ge=8, description="Tokens to generate for each.")
 

@@ -21,7 +21,7 @@ from codelupe_events import ModelPromoted, TaskDeadLettered, TrainingCompleted
 from codelupe_trainer.records import ModelRecord
 from codelupe_trainer.settings import TrainerSettings
 from tests.conftest import RunUntilIdle
-from tests.integration.stored_files import add_batch, add_file, add_repository
+from tests.integration.stored_files import add_batch, add_evaluation_set, add_file, add_repository
 
 pytestmark = pytest.mark.anyio
 
@@ -127,18 +127,25 @@ async def test_a_promotion_that_is_handled_late_does_not_undo_a_newer_one(
 KILLED_BEFORE_THE_LINK = """
 import os, signal, sys
 from codelupe.cli import main
-from codelupe_trainer import gate, model_folder
+from codelupe_trainer import model_folder
+from codelupe_trainer.gate import judging
 from codelupe_trainer.jobs import Compared, Measured
 
 async def compare(*_):
     worse, better = (Measured(loss=loss, exact_match=1, edit_similarity=1, syntax_valid=1) for loss in (2, 1))
     return Compared(samples=1, generations=1, current=worse, candidate=better)
 
-gate.Gate._compare = compare
+judging.Gate._compare = compare
 model_folder.point_to = lambda link, folder: os.kill(os.getpid(), signal.SIGKILL)
 main()
 """
-RUN = ("run", "--until-idle", "--set", "plugins.crawler.installed_packages=false", "--set", "lease_seconds=2")
+SETTINGS = (
+    "plugins.crawler.installed_packages=false",
+    "lease_seconds=2",
+    "plugins.trainer.gate.min_groups=1",
+    "plugins.trainer.gate.min_windows=1",
+)
+RUN = ("run", "--until-idle", *(argument for one in SETTINGS for argument in ("--set", one)))
 
 
 async def test_a_crash_between_the_fact_and_the_link_heals_at_the_next_start(
@@ -146,6 +153,7 @@ async def test_a_crash_between_the_fact_and_the_link_heals_at_the_next_start(
 ) -> None:
     """The gate's comparison is stood in for; the process dies when the link is to be moved."""
     batch = await add_model(database, models, state="trained")
+    await add_evaluation_set(database, [await add_file(database, await add_repository(database, "b/b"), "b.py")])
     figures = {
         "steps": 1,
         "samples": 1,

@@ -53,7 +53,7 @@ SMALL: dict[str, Any] = {
     "max_validation_files": 2,
     "threads": 1,  # tests run beside each other
     "lora": {"rank": 4, "alpha": 8, "dropout": 0.1},
-    "gate": {"max_files": 6, "generations": 2, "generated_tokens": 8},
+    "gate": {"min_groups": 1, "min_windows": 1, "max_files": 6, "generations": 2, "generated_tokens": 8},
 }
 
 
@@ -453,6 +453,7 @@ async def test_files_become_a_model_that_is_compared_and_recorded(
     [started], [completed] = of_type(events, TrainingStarted), of_type(events, TrainingCompleted)
     assert started.model_id == completed.model_id == completed.path == f"smollm2-135m-instruct-{batch.batch_id:04d}"
     [judged] = of_type(events, ModelPromoted, ModelRejected)
+    assert judged.evaluation_set == 1
     assert set(judged.metrics) == {"current", "candidate"}
 
     row = await database.fetchrow("select * from models")
@@ -541,12 +542,16 @@ async def test_too_few_files_make_no_batch(run_until_idle: RunUntilIdle, databas
     assert await run_until_idle({"trainer": codelupe_trainer}, {"trainer": trainer}) == []
 
 
-async def test_a_model_that_cannot_be_compared_is_rejected(
+async def test_a_model_that_cannot_be_compared_waits(
     run_until_idle: RunUntilIdle, database: Database, models: Path
 ) -> None:
     await store(database, list(islice(code_files("rich"), 20)))
     trainer = SMALL | {"min_files": 20, "max_steps": 1, "held_out_share": 0}
     events = await run_until_idle({"trainer": codelupe_trainer}, {"trainer": trainer})
-    [rejected] = of_type(events, ModelRejected)
-    assert [reason.detail for reason in rejected.reasons] == ["no held-out repository to compare on"]
+    assert len(of_type(events, TrainingCompleted)) == 1
+    assert not of_type(events, ModelPromoted, ModelRejected)
+    row = await database.fetchrow("select state, reasons from models")
+    assert row is not None
+    assert row["state"] == "trained"
+    assert [reason["rule"] for reason in row["reasons"]] == ["held-out"]
     assert not (models / "current").exists()

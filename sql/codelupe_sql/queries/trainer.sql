@@ -10,33 +10,31 @@ on conflict (repository_id, commit) do update set event_id = excluded.event_id, 
 where scored_commits.position < excluded.position
 
 -- name: freeze_batch
--- Freeze the good files of which neither they nor a near duplicate are in a batch yet, the best first and one of each
--- cluster, in one new batch if there are enough of them; none of a repository that is out by now.
--- $1 lowest score, $2 fewest and $3 most characters, $4 share of repositories held out, $5 fewest and $6 most files,
--- $7 share of files for validation, $8 seed of that split. Always returns one row: how many files there were, and the
--- batch or nulls. Its cause is the last event that scored files of it, if that event has been recorded.
+-- Freeze fresh files of repositories that are not held out, the best first and one of each cluster, in one new batch if
+-- there are enough of them; none that shares lines with the newest evaluation set, or was not compared with it yet.
+-- $1 lowest score, $2 fewest and $3 most characters, $4 fewest and $5 most files, $6 share of files for validation, $7
+-- seed of that split. Always returns one row: how many files there were, and the batch or nulls. Its cause is the last
+-- event that scored files of it, if that event has been recorded.
 with chosen as materialized (
     select id, repository_id, commit, characters, content_hash
-    from processed_files
-    where content is not null and quality_score >= $1 and characters between $2 and $3
-      and not is_held_out(repository_id, $4) and is_survivor
-      and not exists (select from repositories where repositories.id = repository_id and is_out(state))
-      and not exists (select from batch_files where batch_files.file_id = processed_files.id)
-      and not exists (
-          select from processed_files as twin join batch_files on batch_files.file_id = twin.id
-          where twin.cluster_id = processed_files.cluster_id
-      )
-    order by quality_score desc, content_hash limit $6
+    from fresh_files($1, $2, $3) as fresh
+    where exists (
+        select from repository_groups where repository_groups.repository_id = fresh.repository_id and not is_held_out
+    ) and (newest_evaluation_set() is null or exists (
+        select from evaluation_checks
+        where file_id = fresh.id and version = newest_evaluation_set() and window_number is null
+    ))
+    order by quality_score desc, content_hash limit $5
 ), batch as (
     insert into batches (files, characters, repositories, min_score)
-    select count(*), sum(characters), count(distinct repository_id), $1 from chosen having count(*) >= $5
+    select count(*), sum(characters), count(distinct repository_id), $1 from chosen having count(*) >= $4
     returning id, files, characters, repositories
 ), shuffled as (
-    select id, row_number() over (order by md5($8::integer::text || encode(content_hash, 'hex'))) as place from chosen
+    select id, row_number() over (order by md5($7::integer::text || encode(content_hash, 'hex'))) as place from chosen
 ), members as (
     insert into batch_files (file_id, batch_id, split)
     select shuffled.id, batch.id,
-           case when place <= greatest(1, round($7::float * batch.files)) then 'validation' else 'train' end
+           case when place <= greatest(1, round($6::float * batch.files)) then 'validation' else 'train' end
     from shuffled, batch order by shuffled.id
 )
 select (select count(*) from chosen) as waiting, batch.id, batch.files, batch.characters, batch.repositories, (
@@ -114,32 +112,6 @@ select coalesce((select max(file_id) from batch_files where batch_id in (select 
        max(finished_at) as last_training_time
 from models where steps is not null
 
--- name: held_out_files_as_json
--- Good files of repositories that are held out, themselves and their near duplicates never trained on, in turn from
--- each repository; none of one that is out by now.
--- $1 lowest score, $2 fewest and $3 most characters, $4 share of repositories held out, $5 most files.
-with untouched as (
-    select id, full_name from repositories
-    where is_held_out(id, $4) and not is_out(state) and not exists (
-        select from processed_files join batch_files on batch_files.file_id = processed_files.id
-        where processed_files.repository_id = repositories.id
-    )
-), good as (
-    select processed_files.*, full_name,
-           row_number() over (partition by repository_id order by content_hash) as turn
-    from processed_files join untouched on untouched.id = repository_id
-    where content is not null and is_survivor
-      and not exists (
-          select from processed_files as twin join batch_files on batch_files.file_id = twin.id
-          where twin.cluster_id = processed_files.cluster_id
-      ) and quality_score >= $1 and characters between $2 and $3
-)
-select json_build_object(
-    'repository_id', repository_id, 'repository', full_name, 'commit', commit, 'licence', licence, 'path', file_path,
-    'language', language, 'content_hash', encode(content_hash, 'hex'), 'split', 'held-out', 'content', content
-)::text
-from good order by turn, content_hash limit $5
-
 -- name: start_model
 -- The model ($1) of the batch ($2) on a base ($3) goes on from a parent ($4), or from the one with which it was begun.
 -- Returns its id and parent unless a model of this batch was trained before.
@@ -181,10 +153,19 @@ select id, path from models where base = $1 and state = 'promoted' and id <> $2
 order by decided_at desc limit 1
 
 -- name: decide
--- $2 promoted or rejected, $3 losses to add, $4 metrics, $5 reasons.
+-- $2 promoted or rejected, $3 losses to add, $4 metrics, $5 reasons, $6 version of the evaluation set. Returns the id
+-- unless the model was judged before.
 update models set state = $2, losses = losses || $3, metrics = $4,
-    reasons = $5, decided_at = now()
-where id = $1
+    reasons = $5, evaluation_set = $6, decided_at = now()
+where id = $1 and state = 'trained'
+returning id
+
+-- name: wait_to_be_judged
+-- $2 says what for.
+update models set reasons = $2 where id = $1 and state = 'trained'
+
+-- name: models_to_judge
+select id, batch_id, base, path from models where state = 'trained' and path is not null order by batch_id
 
 -- name: lock_current_model
 -- Held to the end of the transaction by the one that moves the link to the model in use.
