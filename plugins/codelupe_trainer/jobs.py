@@ -69,6 +69,8 @@ class CompareJob(_Job):
     kind: Literal["compare"] = "compare"
     current: Path | None
     candidate: Path
+    trained_on: dict[str, BaseIdentity] = {}
+    """The bases of the adapters, by their names."""
 
 
 # --- on the way ---

@@ -62,6 +62,23 @@ def identify(base: str, settings: TrainerSettings) -> BaseIdentity:
     return BaseIdentity(id=settings.base, revision=revision, fingerprint=digest.hexdigest())
 
 
+def require_base(base: BaseIdentity, theirs: BaseIdentity, adapter: str) -> None:
+    """Refuse an adapter of another base, also where its matrices have the same shapes.
+
+    Raises:
+        Unusable: it is one.
+    """
+    if (theirs.revision, theirs.fingerprint) != (base.revision, base.fingerprint):
+        raise Unusable(
+            f"the base {_described(base)} is not the one that {adapter} was trained on, {_described(theirs)}: bring "
+            "that one back, or name the new one by another path, so that training begins with it"
+        )
+
+
+def _described(base: BaseIdentity) -> str:
+    return f"{base.id} (revision {base.revision}, fingerprint {base.fingerprint[:16]})"
+
+
 def load_model(base: str, settings: TrainerSettings) -> PreTrainedModel:
     """The base on the card in bfloat16, or on the CPU in float32; its weights in 4 bits if the settings say so."""
     on_card = torch.cuda.is_available()

@@ -15,13 +15,20 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from codelupe_trainer.child.checkpoints import last_checkpoint, run_identity
-from codelupe_trainer.child.errors import Unusable
-from codelupe_trainer.child.models import Tokenizer, identify, load_encoder, load_model, load_tokenizer, prepare
+from codelupe_trainer.child.models import (
+    Tokenizer,
+    identify,
+    load_encoder,
+    load_model,
+    load_tokenizer,
+    prepare,
+    require_base,
+)
 from codelupe_trainer.child.rows import Rows, read_rows
 from codelupe_trainer.child.stop import StopRequest
 from codelupe_trainer.child.watch import AdapterDtype, UntilFilesChange, Watch
 from codelupe_trainer.exports import read_files
-from codelupe_trainer.jobs import ADAPTER, CHECKPOINTS, FILES, Activity, BaseIdentity, OnReport, Trained, TrainJob
+from codelupe_trainer.jobs import ADAPTER, CHECKPOINTS, FILES, Activity, OnReport, Trained, TrainJob
 
 _EVALUATIONS = 4
 """Fewest evaluations of a run: 1,000 files are some sixty steps."""
@@ -41,7 +48,8 @@ def train(job: TrainJob, on_report: OnReport, stop: StopRequest) -> Trained:
     set_seed(job.settings.seed)
     base = prepare(job.settings, job.bases, on_report)
     identity = identify(base, job.settings)
-    _check_parent(job, identity)
+    if job.parent is not None and job.parent_base is not None:
+        require_base(identity, job.parent_base, job.parent.name)
     tokenizer = load_tokenizer(base)
     encoder = load_encoder(base, tokenizer, job.settings)
     unchanged = UntilFilesChange(job.folder / FILES)
@@ -70,16 +78,6 @@ def train(job: TrainJob, on_report: OnReport, stop: StopRequest) -> Trained:
         stopped_early=state.global_step < state.max_steps,
         seconds=time.monotonic() - began,
     )
-
-
-def _check_parent(job: TrainJob, base: BaseIdentity) -> None:
-    theirs = job.parent_base
-    if theirs is not None and (theirs.revision, theirs.fingerprint) != (base.revision, base.fingerprint):
-        raise Unusable(
-            f"the base {base.id} is not the one that {job.parent} was trained on ({theirs.id}, revision "
-            f"{theirs.revision}, fingerprint {theirs.fingerprint[:16]}): bring that one back, or name the new one by "
-            "another path, so that training begins with it"
-        )
 
 
 def _with_adapter(model: PreTrainedModel, job: TrainJob) -> PeftModel:
