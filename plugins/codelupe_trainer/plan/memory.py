@@ -86,7 +86,7 @@ class Memory:
     """What the framework takes beside all tensors."""
 
     checkpoints: int
-    """What enters each layer; without checkpointing, all that the layers keep for the way back."""
+    """What enters each layer, and the mask; without checkpointing, all that the layers keep for the way back."""
     forward: int
     """The last layer on the way forth, or the head's tiles; with autocast's copies of the adapter, if it keeps them."""
     layer: int
@@ -128,6 +128,7 @@ def memory_of(model: ModelShape, shape: TrainingShape) -> Memory:
     """The memory that training ``model`` in this ``shape`` takes, by part."""
     kept = _kept_by_layer(model, shape)
     inputs = model.layers * shape.tokens * model.hidden * _BYTES[shape.compute_dtype]
+    kept_by_layers = inputs if shape.checkpointing else model.layers * kept
     adapters = model.adapter_parameters(shape.rank) * _BYTES[shape.adapter_dtype]
     dequantised = _dequantised(model, shape)
     return Memory(
@@ -137,7 +138,7 @@ def memory_of(model: ModelShape, shape: TrainingShape) -> Memory:
         gradients=adapters,
         optimizer=optimizer_states(model, shape),
         context=CONTEXT,
-        checkpoints=inputs if shape.checkpointing else model.layers * kept,
+        checkpoints=kept_by_layers + _mask(shape),
         forward=max(_forward_of_layer(model, shape), _head_forward(model, shape)) + _cached_casts(model, shape),
         layer=(kept if shape.checkpointing else 0) + _backward_of_layer(model, shape, dequantised),
         dequantised=dequantised,
@@ -190,7 +191,7 @@ def _kept_by_layer(model: ModelShape, shape: TrainingShape) -> int:
         + 3 * model.intermediate * c
     )
     casts = sum(model.adapter_matrices(shape.rank)) * c if shape.casts_adapter else 0
-    return shape.tokens * per_token + _mask(shape) + casts
+    return shape.tokens * per_token + _mask(shape) * c + casts
 
 
 def _kept_by_norms(model: ModelShape, shape: TrainingShape) -> int:
@@ -224,10 +225,8 @@ def _kept_by_adapter(model: ModelShape, shape: TrainingShape) -> int:
 
 
 def _mask(shape: TrainingShape) -> int:
-    """sdpa's mask, a square a row: one for all layers in one byte, and one of each layer's own to add to the logits."""
-    if shape.attention == "varlen":
-        return 0
-    return shape.micro_batch * shape.row_tokens**2 * (1 + _BYTES[shape.compute_dtype])
+    """sdpa's mask in bytes, a square a row. Each layer makes one of numbers of it, to add to the attention's logits."""
+    return 0 if shape.attention == "varlen" else shape.micro_batch * shape.row_tokens**2
 
 
 def _dequantised(model: ModelShape, shape: TrainingShape) -> int:
@@ -252,8 +251,7 @@ def _backward_of_layer(model: ModelShape, shape: TrainingShape, dequantised: int
 def _forward_of_layer(model: ModelShape, shape: TrainingShape) -> int:
     """The way forth through up_proj: the gate, the base's and the adapter's output, and this scaled: 4 I."""
     c = _BYTES[shape.compute_dtype]
-    mask = _mask(shape) // (1 + c)
-    return shape.tokens * (4 * model.intermediate + 2 * model.hidden) * c + mask
+    return shape.tokens * (4 * model.intermediate + 2 * model.hidden) * c
 
 
 def _cached_casts(model: ModelShape, shape: TrainingShape) -> int:

@@ -61,7 +61,7 @@ def trace(model: ModelShape, shape: TrainingShape) -> dict[str, int]:
             live.add(*_resident(network))
             resident = live.now
             with live:
-                loss = _forward(network, model, shape)
+                loss = _forward(network, shape)
                 forward = live.take_peak()
                 loss.backward()
                 backward = live.take_peak()
@@ -215,7 +215,7 @@ def _resident(network: Any) -> Iterator[torch.Tensor]:
     yield from network.buffers()
 
 
-def _forward(network: Any, model: ModelShape, shape: TrainingShape) -> torch.Tensor:
+def _forward(network: Any, shape: TrainingShape) -> torch.Tensor:
     rows, tokens = shape.micro_batch, shape.row_tokens
     ids = torch.zeros((rows, tokens), dtype=torch.long)
     mask = torch.ones((rows, 1, tokens, tokens), dtype=torch.bool) if shape.attention == "sdpa" else None
@@ -231,7 +231,6 @@ def _forward(network: Any, model: ModelShape, shape: TrainingShape) -> torch.Ten
             use_cache=False,
             fused_lm_head=True,
         ).loss
-    del model
     return loss
 
 
