@@ -47,10 +47,7 @@ def shape_of(base: str) -> ModelShape:
             return model.shape
     path = _config_file(base)
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(config, dict):
-            raise UnknownShape("it holds no JSON object")
-        return ModelShape.from_config(config)
+        return ModelShape.from_config(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, UnknownShape) as error:
         raise CodelupeError(f"{path} is no configuration to plan by: {error}") from error
 

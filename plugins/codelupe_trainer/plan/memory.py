@@ -11,7 +11,7 @@ whole, such as the position embeddings, is left out.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from codelupe_trainer.plan.model_shape import ModelShape
@@ -123,6 +123,11 @@ class Memory:
         """The most that is there at a time."""
         return self.resident + max(self.moments.values())
 
+    @property
+    def tensors(self) -> int:
+        """The same without the framework: what a trace counts."""
+        return self.peak - self.context
+
 
 def memory_of(model: ModelShape, shape: TrainingShape) -> Memory:
     """The memory that training ``model`` in this ``shape`` takes, by part."""
@@ -167,11 +172,6 @@ def nf4_bytes(weights: int) -> int:
 def usable(total: int) -> int:
     """What a card lets processes have of ``total`` bytes: 31.3 of the 32 GiB that it is sold with."""
     return round(total * 31.3 / 32)
-
-
-def smaller(shape: TrainingShape, micro_batch: int) -> TrainingShape:
-    """The same shape with fewer rows at a time."""
-    return replace(shape, micro_batch=micro_batch)
 
 
 def _weights(model: ModelShape, shape: TrainingShape) -> int:
@@ -225,7 +225,7 @@ def _kept_by_adapter(model: ModelShape, shape: TrainingShape) -> int:
 
 
 def _mask(shape: TrainingShape) -> int:
-    """sdpa's mask in bytes, a square a row. Each layer makes one of numbers of it, to add to the attention's logits."""
+    """The mask of sdpa in bytes, a square a row. Each layer makes numbers of it, to add to the attention's logits."""
     return 0 if shape.attention == "varlen" else shape.micro_batch * shape.row_tokens**2
 
 
@@ -239,9 +239,9 @@ def _dequantised(model: ModelShape, shape: TrainingShape) -> int:
 def _backward_of_layer(model: ModelShape, shape: TrainingShape, dequantised: int) -> int:
     """The way back through down_proj, where a layer's peak is.
 
-    Its input's gradient comes once from the base's weight and once from the adapter, and their sum is a third: 3 I, less
-    the adapter's input that is freed by then. Before the sum there is the dequantised weight in its place. Beside them
-    wait the gradients of the layer's output and, for the skip connection, of the MLP's.
+    Its input's gradient comes once from the base's weight and once from the adapter, and their sum is a third: 3 I,
+    less the adapter's input that is freed by then. Before the sum there is the dequantised weight in its place. Beside
+    them wait the gradients of the layer's output and, for the skip connection, of the MLP's.
     """
     inner = shape.tokens * model.intermediate * _BYTES[shape.compute_dtype]
     gradients = 2 * shape.tokens * model.hidden * _BYTES[shape.compute_dtype]
@@ -267,7 +267,7 @@ def _head_forward(model: ModelShape, shape: TrainingShape) -> int:
 
 
 def _head_backward(model: ModelShape, shape: TrainingShape) -> int:
-    """The same, and the gradient in float32. Without Triton a tile is computed in seven more of float32, one of bytes."""
+    """The same, and the gradient in float32. Without Triton a tile takes seven more of float32, and one of bytes."""
     columns = min(model.vocabulary, _HEAD_COLUMNS)
     in_torch = _tile(shape) * columns // _HEAD_COLUMNS * (7 * 4 + 1) if shape.head == "torch" else 0
     return _head_forward(model, shape) + 4 * shape.tokens * model.hidden + in_torch

@@ -33,12 +33,14 @@ class ModelShape:
     mlp_bias: bool = False
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> ModelShape:
-        """Read a Hugging Face configuration, as it stands in ``config.json``.
+    def from_config(cls, config: object) -> ModelShape:
+        """Read a Hugging Face configuration, an object as it stands in ``config.json``.
 
         Raises:
             UnknownShape: it names the field at fault.
         """
+        if not isinstance(config, Mapping):
+            raise UnknownShape("it is no JSON object")
         architecture = config.get("model_type")
         if architecture not in _ARCHITECTURES:
             raise UnknownShape(f"model_type is {architecture!r}; plans know {', '.join(_ARCHITECTURES)}")

@@ -1,9 +1,9 @@
 """``python -m codelupe_trainer.plan.trace``: runs a training's true shape without its numbers, and counts its memory.
 
-Reads a :class:`~codelupe_trainer.plan.tracing.Request` as JSON on standard input and writes a
-:class:`~codelupe_trainer.plan.tracing.Traced` on standard output. The layers are transformers', the adapters peft's, the
-head TRL's; all tensors are torch's FakeTensors, which have a size and no content. Stand-ins are what needs a card: the
-dequantising linear of bitsandbytes, Triton's kernels, CUDA's dropout, FlashAttention.
+Reads model and shape as JSON on standard input and writes a :class:`~codelupe_trainer.plan.tracing.Traced` on standard
+output. The layers are transformers', the adapters peft's, the head TRL's; all tensors are torch's FakeTensors, which
+have a size and no content. What needs a card has a stand-in: the dequantising linear of bitsandbytes, Triton's kernels,
+CUDA's dropout, FlashAttention.
 """
 
 from __future__ import annotations
@@ -19,16 +19,15 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-import bitsandbytes
 import torch
 import trl.kernels.chunked_logprob as trl_head
 import trl.trainer.utils as trl_utils
+from bitsandbytes.nn.modules import Linear4bit
 from peft import LoraConfig, get_peft_model
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers import CONFIG_MAPPING, AttentionInterface, AutoModelForCausalLM
 
 from codelupe_trainer.plan.memory import TrainingShape, optimizer_states
 from codelupe_trainer.plan.model_shape import ModelShape
@@ -63,17 +62,17 @@ def trace(model: ModelShape, shape: TrainingShape) -> dict[str, int]:
             with live:
                 loss = _forward(network, shape)
                 forward = live.take_peak()
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 backward = live.take_peak()
     states = optimizer_states(model, shape)
     return {"resident": resident + states, "forward": forward + states, "backward": backward + states}
 
 
-class _LiveBytes(TorchDispatchMode):
+class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of all storages that come out of torch's operations, until they are freed."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = 0
         self._peak = 0
         self._seen: dict[int, weakref.ref[Any]] = {}
@@ -116,7 +115,9 @@ def _network(model: ModelShape, shape: TrainingShape) -> Any:
     config = CONFIG_MAPPING[model.architecture](**model.to_config())
     dtype = getattr(torch, shape.compute_dtype)
     with torch.device("meta"):
-        base: Any = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=shape.attention)
+        base: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+            config, dtype=dtype, attn_implementation=shape.attention
+        )
         if shape.quantised:
             _quantise(base, dtype)
         trl_utils.add_fused_lm_head(base, outputs=("log_probs", "entropy", "is_top1"))
@@ -145,27 +146,27 @@ def _quantise(base: Any, dtype: torch.dtype) -> None:
     base.is_loaded_in_4bit = True
 
 
-class _Linear4bit(bitsandbytes.nn.Linear4bit):  # type: ignore[misc] # to peft it is the real one
-    """Has bitsandbytes' packed weights and scales, and takes as much for itself as its ``MatMul4Bit`` does on a card."""
+class _Linear4bit(Linear4bit):
+    """Has bitsandbytes' packed weights and scales, and takes as much for itself as its ``MatMul4Bit`` on a card."""
 
     def __init__(self, linear: torch.nn.Linear, dtype: torch.dtype) -> None:
         torch.nn.Module.__init__(self)
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.bias, self.compute_dtype = linear.bias, dtype
         size = linear.weight.numel()
-        weight = torch.nn.Parameter(torch.empty((-(-size // 2), 1), dtype=torch.uint8), requires_grad=False)
-        self.weight: Any = weight
-        self.weight.compress_statistics, self.weight.quant_type = True, "nf4"
+        weight: Any = torch.nn.Parameter(torch.empty((-(-size // 2), 1), dtype=torch.uint8), requires_grad=False)
+        weight.compress_statistics, weight.quant_type = True, "nf4"
+        self.weight = weight
         scales = -(-size // _NF4_BLOCK)
-        self.register_buffer("absmax", torch.empty(scales, dtype=torch.uint8))
-        self.register_buffer("absmax_scales", torch.empty(-(-scales // _SCALE_BLOCK)))
+        self.absmax = torch.nn.Buffer(torch.empty(scales, dtype=torch.uint8))
+        self.absmax_scales = torch.nn.Buffer(torch.empty(-(-scales // _SCALE_BLOCK)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         result: torch.Tensor = _MatMul4Bit.apply(x.to(self.compute_dtype), self)  # type: ignore[no-untyped-call]
         return result.to(x.dtype)
 
     def dequantised(self) -> torch.Tensor:
-        absmax = torch.empty(self.absmax.shape)
+        absmax = torch.empty_like(self.absmax, dtype=torch.float32)
         weight = torch.empty((self.out_features, self.in_features), dtype=self.compute_dtype)
         del absmax
         return weight
@@ -188,14 +189,12 @@ def _give_storage(network: Any) -> None:
     """Move everything from the meta device to FakeTensors that count, with gradients; tied weights stay tied."""
     made: dict[int, torch.nn.Parameter] = {}
     for module in network.modules():
-        for name, parameter in module._parameters.items():
-            if parameter is not None:
-                if id(parameter) not in made:
-                    made[id(parameter)] = _fake(parameter)
-                module._parameters[name] = made[id(parameter)]
-        for name, buffer in module._buffers.items():
-            if buffer is not None:
-                module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if id(parameter) not in made:
+                made[id(parameter)] = _fake(parameter)
+            setattr(module, name, made[id(parameter)])
+        for name, buffer in list(module.named_buffers(recurse=False)):
+            setattr(module, name, torch.empty_like(buffer, device="cpu"))
 
 
 def _fake(parameter: torch.nn.Parameter) -> torch.nn.Parameter:
@@ -242,7 +241,6 @@ def _as_on_card(shape: TrainingShape) -> Iterator[None]:
     with ExitStack() as stack:
         for target, name, value in _stand_ins(shape):
             stack.enter_context(patch.object(target, name, value, create=True))
-        stack.enter_context(patch.dict(ALL_ATTENTION_FUNCTIONS._global_mapping, {"varlen": _varlen}))
         yield
 
 
@@ -299,9 +297,12 @@ class _FlashAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        del gradients
         query, key, value, *_ = ctx.saved_tensors
         return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
 
+
+AttentionInterface.register("varlen", _varlen)
 
 if __name__ == "__main__":
     main()

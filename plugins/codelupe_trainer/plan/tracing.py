@@ -11,7 +11,7 @@ from datetime import timedelta
 from importlib.util import find_spec
 
 from codelupe import CodelupeError
-from codelupe_trainer.plan.memory import CONTEXT, TrainingShape
+from codelupe_trainer.plan.memory import TrainingShape
 from codelupe_trainer.plan.model_shape import ModelShape
 
 DEADLINE = timedelta(minutes=10)
@@ -31,8 +31,8 @@ class Traced:
 
     @property
     def peak(self) -> int:
-        """The most that a training takes, the framework with it."""
-        return max(self.forward, self.backward) + CONTEXT
+        """The most that there is at a time."""
+        return max(self.forward, self.backward)
 
 
 def run_trace(model: ModelShape, shape: TrainingShape, deadline: timedelta = DEADLINE) -> Traced:
@@ -68,6 +68,6 @@ def run_trace(model: ModelShape, shape: TrainingShape, deadline: timedelta = DEA
 
 
 def _environment() -> dict[str, str]:
-    """What Python needs to find its packages, and no secret; no card, no hub, and one thread, for nothing is computed."""
+    """What Python needs to find its packages, and no secret. No card, no hub, and one thread: nothing is computed."""
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     return inherited | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
