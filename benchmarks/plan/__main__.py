@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from benchmarks.machine import describe_machine, describe_packages
 from codelupe_trainer.plan.bases import known_models
 from codelupe_trainer.plan.memory import GIB, TrainingShape, memory_of
-from codelupe_trainer.plan.tracing import run_trace
+from codelupe_trainer.plan.tracing import run_traces
 
 _PACKAGES = ("torch", "transformers", "peft", "trl", "bitsandbytes")
 _CPU = TrainingShape(
@@ -39,8 +39,6 @@ class Row:
     traced: int
     at: str
     """The moment of the peak, by the formula."""
-    seconds: float
-    """The trace took."""
 
     @property
     def difference(self) -> float:
@@ -52,8 +50,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures there")
     parser.add_argument("--markdown", type=Path, help="write the table there")
     arguments = parser.parse_args()
-    rows = [compare(*one) for one in shapes()]
-    lines = report(rows)
+    began = time.monotonic()
+    rows = compare(list(shapes()))
+    lines = report(rows, time.monotonic() - began)
     print("\n".join(lines))
     if arguments.markdown:
         arguments.markdown.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -79,26 +78,31 @@ def shapes() -> Iterator[tuple[str, str, TrainingShape]]:
     yield "smollm2-135m", "on a CPU, r=16, rows of 512", _CPU
 
 
-def compare(model: str, what: str, shape: TrainingShape) -> Row:
-    """Both ways for one shape."""
-    print(f"{model}, {what} …", file=sys.stderr)
-    began = time.monotonic()
-    known = known_models()[model].shape
-    traced, memory = run_trace(known, shape), memory_of(known, shape)
-    return Row(model, what, shape, memory.tensors, traced.peak, memory.peak_at, time.monotonic() - began)
+def compare(asked: Sequence[tuple[str, str, TrainingShape]]) -> list[Row]:
+    """Both ways for each shape."""
+    models = [known_models()[model].shape for model, _, _ in asked]
+    traces = run_traces(
+        [(model, shape) for model, (_, _, shape) in zip(models, asked, strict=True)], timedelta(hours=1)
+    )
+    plans = [memory_of(model, shape) for model, (_, _, shape) in zip(models, asked, strict=True)]
+    return [
+        Row(name, what, shape, plan.tensors, traced.peak, plan.peak_at)
+        for (name, what, shape), plan, traced in zip(asked, plans, traces, strict=True)
+    ]
 
 
-def report(rows: list[Row]) -> list[str]:
+def report(rows: Sequence[Row], seconds: float) -> list[str]:
     """Lines of Markdown; both figures are of tensors, without what the framework takes."""
     return [
         describe_machine(),
         describe_packages(*_PACKAGES),
+        f"- {len(rows)} traces in {seconds:.0f} s",
         "",
-        "| model | shape | trace, GiB | formula, GiB | difference | peak in the | trace took |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| model | shape | trace, GiB | formula, GiB | difference | peak at the |",
+        "| --- | --- | --- | --- | --- | --- |",
         *(
             f"| {row.model} | {row.what} | {row.traced / GIB:.2f} | {row.formula / GIB:.2f} | {row.difference:+.1%} | "
-            f"{row.at} | {row.seconds:.0f} s |"
+            f"{row.at} |"
             for row in rows
         ),
     ]

@@ -16,7 +16,7 @@ from codelupe_trainer.plan.memory import CONTEXT, GIB, usable
 from codelupe_trainer.plan.run_plan import RunPlan, plan_run
 from codelupe_trainer.plan.sizes import parse_size
 from codelupe_trainer.plan.time import ASSUMED_UTILISATION, TOKENS_PER_FILE, known_cards
-from codelupe_trainer.plan.tracing import Traced, run_trace
+from codelupe_trainer.plan.tracing import Traced, run_traces
 from codelupe_trainer.profiles import read_profiles
 from codelupe_trainer.settings import TrainerSettings
 
@@ -54,7 +54,7 @@ def plan(
     """
     settings = _settings(config, profile)
     found = plan_run(settings, _free(vram, cpu=cpu), files, on_card=not cpu)
-    traced = run_trace(found.model, found.shape) if trace else None
+    traced = run_traces([(found.model, found.shape)])[0] if trace else None
     if as_json:
         print_json(_as_data(found, traced, cpu=cpu))
     else:

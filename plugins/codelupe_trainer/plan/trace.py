@@ -1,9 +1,9 @@
 """``python -m codelupe_trainer.plan.trace``: runs a training's true shape without its numbers, and counts its memory.
 
-Reads model and shape as JSON on standard input and writes a :class:`~codelupe_trainer.plan.tracing.Traced` on standard
-output. The layers are transformers', the adapters peft's, the head TRL's; all tensors are torch's FakeTensors, which
-have a size and no content. What needs a card has a stand-in: the dequantising linear of bitsandbytes, Triton's kernels,
-CUDA's dropout, FlashAttention.
+Reads models and shapes as JSON on standard input and writes a :class:`~codelupe_trainer.plan.tracing.Traced` of each on
+standard output. The layers are transformers', the adapters peft's, the head TRL's; all tensors are torch's FakeTensors,
+which have a size and no content. What needs a card has a stand-in: the dequantising linear of bitsandbytes, Triton's
+kernels, CUDA's dropout, FlashAttention.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ _NF4_BLOCK, _SCALE_BLOCK = 64, 256
 
 
 def main() -> None:
-    """Answer the request on standard input."""
-    request = json.load(sys.stdin)
+    """Answer the requests on standard input."""
+    requests = json.load(sys.stdin)
     answer = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    traced = trace(ModelShape(**request["model"]), TrainingShape(**request["shape"]))
+    traced = [trace(ModelShape(**one["model"]), TrainingShape(**one["shape"])) for one in requests]
     with answer:
         json.dump(traced, answer)
 
