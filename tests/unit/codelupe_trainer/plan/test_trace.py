@@ -1,8 +1,9 @@
 """The formulas against traces of the true shape. The known figures were counted by a trace of its own on torch 2.13."""
 
+import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 
 import pytest
@@ -10,8 +11,7 @@ import pytest
 from codelupe import CodelupeError
 from codelupe_trainer.plan import tracing
 from codelupe_trainer.plan.bases import known_models
-from codelupe_trainer.plan.memory import GIB, TrainingShape, memory_of
-from codelupe_trainer.plan.model_shape import ModelShape
+from codelupe_trainer.plan.memory import CONTEXT, GIB, TrainingShape, memory_of
 from codelupe_trainer.plan.tracing import Traced, run_traces
 
 LARGE = known_models()["qwen2.5-coder-14b"].shape
@@ -29,67 +29,48 @@ CPU = TrainingShape(
 )
 
 
-def differences(trainings: list[tuple[ModelShape, TrainingShape]]) -> list[float]:
-    """By how much of the trace's the formulas' peak differs."""
-    traces = run_traces(trainings)
-    return [memory_of(*training).tensors / traced.peak - 1 for training, traced in zip(trainings, traces, strict=True)]
+# A trace takes seven seconds on an idle core, and ten times as long beside the other tests.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+DEADLINE = timedelta(minutes=18)
 
 
-@pytest.mark.slow
 def test_formulas_are_within_5_percent_of_six_traces_of_the_14b_shape() -> None:
     shapes = [TrainingShape(rank=rank, micro_batch=size) for rank in (256, 64) for size in (1, 2, 4)]
-    traces = run_traces([(LARGE, shape) for shape in shapes])
+    traces = run_traces([(LARGE, shape) for shape in shapes], DEADLINE)
     for shape, traced in zip(shapes, traces, strict=True):
         assert memory_of(LARGE, shape).tensors == pytest.approx(traced.peak, rel=0.05)
-        assert memory_of(LARGE, shape).resident == pytest.approx(traced.resident, rel=0.06)
     # With torch's float32 copies in the head, which a card does without, the first one was 18.90.
     assert [round(traced.peak / GIB, 2) for traced in traces[:3]] == pytest.approx([18.47, 21.43, 27.42], abs=0.03)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("model", "shapes", "within"),
-    [
-        (
-            EIGHT_LAYERS,
-            [
-                TrainingShape(adapter_dtype="float32"),
-                TrainingShape(adapter_dtype="float32", dropout=True, micro_batch=2),
-                TrainingShape(adapter_dtype="float32", cast_cache=True),
-                TrainingShape(dropout=True, micro_batch=4),
-                TrainingShape(attention="varlen", micro_batch=2),
-                TrainingShape(head="torch"),
-                TrainingShape(row_tokens=512),
-                TrainingShape(checkpointing=False),
-            ],
-            0.1,
-        ),
-        (
-            SMALL,
-            [
-                CPU,
-                replace(CPU, micro_batch=4),
-                replace(CPU, checkpointing=True),
-                replace(CPU, dropout=True, rank=256),
-                TrainingShape(quantised=False, rank=16),
-                TrainingShape(quantised=False, rank=16, adapter_dtype="float32", dropout=True, checkpointing=False),
-            ],
-            0.1,
-        ),
-        (
-            replace(EIGHT_LAYERS, architecture="qwen3", qkv_bias=False, tied_embeddings=True),
-            [TrainingShape(), TrainingShape(dropout=True, checkpointing=False)],
-            0.1,
-        ),
-        (replace(EIGHT_LAYERS, architecture="mistral", qkv_bias=False), [TrainingShape(micro_batch=2)], 0.1),
-    ],
-    ids=["8 layers", "SmolLM2", "Qwen3", "Mistral"],
-)
-def test_formulas_are_near_the_trace_in_other_shapes(
-    model: ModelShape, shapes: list[TrainingShape], within: float
-) -> None:
-    found = differences([(model, shape) for shape in shapes])
-    assert all(abs(each) <= within for each in found), found
+def test_formulas_are_within_10_percent_of_the_trace_in_other_shapes() -> None:
+    qwen3 = replace(EIGHT_LAYERS, architecture="qwen3", qkv_bias=False, tied_embeddings=True)
+    mistral = replace(EIGHT_LAYERS, architecture="mistral", qkv_bias=False)
+    full = TrainingShape(adapter_dtype="float32")
+    bare = TrainingShape(quantised=False, rank=16)
+    trainings = [
+        (EIGHT_LAYERS, full),
+        (EIGHT_LAYERS, replace(full, dropout=True, micro_batch=2)),
+        (EIGHT_LAYERS, replace(full, cast_cache=True)),
+        (EIGHT_LAYERS, TrainingShape(dropout=True, micro_batch=4)),
+        (EIGHT_LAYERS, TrainingShape(attention="varlen", micro_batch=2)),
+        (EIGHT_LAYERS, TrainingShape(head="torch")),
+        (EIGHT_LAYERS, TrainingShape(row_tokens=512)),
+        (EIGHT_LAYERS, TrainingShape(checkpointing=False)),
+        (SMALL, CPU),
+        (SMALL, replace(CPU, micro_batch=4)),
+        (SMALL, replace(CPU, checkpointing=True)),
+        (SMALL, replace(CPU, dropout=True, rank=256)),
+        (SMALL, bare),
+        (SMALL, replace(bare, adapter_dtype="float32", dropout=True, checkpointing=False)),
+        (qwen3, TrainingShape()),
+        (qwen3, TrainingShape(dropout=True, checkpointing=False)),
+        (mistral, TrainingShape(micro_batch=2)),
+    ]
+    traces = run_traces(trainings, DEADLINE)
+    for training, traced in zip(trainings, traces, strict=True):
+        assert memory_of(*training).tensors == pytest.approx(traced.peak, rel=0.1), training
+        assert memory_of(*training).resident - CONTEXT == pytest.approx(traced.resident, rel=0.01), training
 
 
 REAL = """
@@ -122,14 +103,14 @@ print(json.dumps({"forward": forward + states, "backward": backward + states}))
 def test_fake_tensors_take_what_real_ones_take() -> None:
     shape = replace(CPU, row_tokens=64)
     ran = subprocess.run(
-        [sys.executable, "-c", REAL, tracing.json.dumps(tracing.asdict(shape))],
+        [sys.executable, "-c", REAL, json.dumps(asdict(shape))],
         capture_output=True,
         text=True,
         check=True,
         env=tracing._environment(),
     )
     [traced] = run_traces([(replace(SMALL, layers=2), shape)])
-    real = tracing.json.loads(ran.stdout)
+    real = json.loads(ran.stdout)
     assert (traced.forward, traced.backward) == pytest.approx((real["forward"], real["backward"]), rel=0.001)
 
 
@@ -146,8 +127,8 @@ def test_a_trace_that_takes_too_long_is_ended() -> None:
 
 
 def test_a_trace_that_fails_tells_its_cause() -> None:
-    with pytest.raises(CodelupeError, match=r"(?s)the trace ended with code 1\n.*KeyError: 'gpt2'"):
-        run_traces([(replace(LARGE, architecture="gpt2"), TrainingShape())])
+    with pytest.raises(CodelupeError, match=r"(?s)the trace ended with code 1\nTraceback.*Error:"):
+        run_traces([(replace(LARGE, architecture="none"), TrainingShape())])
 
 
 def test_secrets_of_the_environment_stay_here(monkeypatch: pytest.MonkeyPatch) -> None:
