@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -28,9 +29,9 @@ def plan(*arguments: str) -> Result:
     return CliRunner().invoke(commands, ["train", "plan", *arguments])
 
 
-def data(*arguments: str) -> dict[str, object]:
+def data(*arguments: str) -> dict[str, Any]:
     result = plan("--json", *arguments)
-    found: dict[str, object] = json.loads(result.stdout)
+    found: dict[str, Any] = json.loads(result.stdout)
     return found
 
 

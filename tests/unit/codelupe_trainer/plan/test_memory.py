@@ -1,9 +1,19 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from codelupe_trainer.plan.bases import known_models
-from codelupe_trainer.plan.memory import CONTEXT, GIB, TrainingShape, memory_of, nf4_bytes, optimizer_states, usable
+from codelupe_trainer.plan.memory import (
+    CONTEXT,
+    GIB,
+    FloatType,
+    TrainingShape,
+    memory_of,
+    nf4_bytes,
+    optimizer_states,
+    usable,
+)
 
 LARGE = known_models()["qwen2.5-coder-14b"].shape
 
@@ -52,7 +62,7 @@ def test_autocasts_cache_costs_one_adapter_in_bfloat16_on_the_way_forth() -> Non
         {"compute_dtype": "float32"},
     ],
 )
-def test_each_of_these_takes_more(more: dict[str, object]) -> None:
+def test_each_of_these_takes_more(more: dict[str, Any]) -> None:
     shape = TrainingShape()
     assert memory_of(LARGE, replace(shape, **more)).peak > memory_of(LARGE, shape).peak
 
@@ -80,7 +90,8 @@ def test_small_matrices_keep_their_states_in_float32() -> None:
 
 
 def test_plain_adamw_has_states_of_the_adapters_type() -> None:
-    for dtype, size in (("float32", 4), ("bfloat16", 2)):
+    sizes: dict[FloatType, int] = {"float32": 4, "bfloat16": 2}
+    for dtype, size in sizes.items():
         states = optimizer_states(LARGE, TrainingShape(optimizer="adamw", adapter_dtype=dtype))
         assert states == 2 * size * LARGE.adapter_parameters(256)
 
