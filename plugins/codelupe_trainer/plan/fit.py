@@ -80,21 +80,21 @@ def fit(model: ModelShape, shape: TrainingShape, free: int, adapter_dtype: Adapt
 def parts(memory: Memory) -> list[tuple[str, int]]:
     """The parts that are there at the peak, and their sum, each with its name."""
     at_peak = {
-        "forward pass": [("layer or head, forward", memory.forward)],
+        "forward pass": [("a layer or the head, forward", memory.forward)],
         "loss": [("logits and loss", memory.loss)],
         "backward pass of a layer": [
-            ("one layer's backward pass", memory.layer),
-            ("a dequantised weight", memory.dequantised),
+            ("one layer, backward", memory.layer),
+            ("dequantised weight", memory.dequantised),
         ],
-        "optimizer step": [("optimiser's step", memory.update)],
+        "optimizer step": [("optimiser step", memory.update)],
     }[memory.peak_at]
-    checkpoints = [] if memory.peak_at == "optimizer step" else [("kept for the way back", memory.checkpoints)]
+    checkpoints = [] if memory.peak_at == "optimizer step" else [("activations kept for backward", memory.checkpoints)]
     return [
         ("weights", memory.weights),
         ("embeddings and head", memory.embeddings),
         ("adapter", memory.adapters),
         ("gradients", memory.gradients),
-        ("optimiser's states", memory.optimizer),
+        ("optimiser states", memory.optimizer),
         ("framework and context", memory.context),
         *checkpoints,
         *((name, size) for name, size in at_peak if size),

@@ -49,7 +49,7 @@ class TrainingShape:
     quantised: bool = True
     """Whether the linear layers' weights are NF4 with double quantisation."""
     checkpointing: bool = True
-    """Whether only what enters each layer is kept, and the rest is computed again on the way back."""
+    """Whether only the layers' inputs are kept, and the rest is computed again in the backward pass."""
     optimizer: Literal["adamw_8bit", "adamw"] = "adamw_8bit"
     attention: Literal["sdpa", "varlen"] = "sdpa"
     """sdpa gets a mask for packed rows, and keys and values repeated for all query heads; varlen needs neither."""
@@ -86,17 +86,17 @@ class Memory:
     """What the framework takes beside all tensors."""
 
     checkpoints: int
-    """What enters each layer, and the mask; without checkpointing, all that the layers keep for the way back."""
+    """The layers' inputs and the mask; without checkpointing, all activations that the backward pass needs."""
     forward: int
-    """The last layer on the way forth, or the head's tiles; with autocast's copies of the adapter, if it keeps them."""
+    """The last layer's or the head's forward pass, with autocast's copies of the adapter if it keeps them."""
     layer: int
-    """One layer, computed again, and its gradients on the way back."""
+    """One layer, computed again, and the gradients in it."""
     dequantised: int
-    """The one weight that is taken out of its 4 bits meanwhile."""
+    """The largest weight, dequantised."""
     loss: int
-    """A tile of logits and what the head keeps for the way back."""
+    """A tile of logits, and what the head keeps for its backward pass."""
     update: int
-    """What the optimiser's step takes for itself, once the way back is over."""
+    """What the optimiser's step takes for itself, when the backward pass is over."""
 
     @property
     def resident(self) -> int:
@@ -181,7 +181,7 @@ def _weights(model: ModelShape, shape: TrainingShape) -> int:
 
 
 def _kept_by_layer(model: ModelShape, shape: TrainingShape) -> int:
-    """What one layer keeps for its way back, beside its input if that is a checkpoint."""
+    """What one layer keeps for its backward pass, beside its input if that is a checkpoint."""
     c = _BYTES[shape.compute_dtype]
     per_token = (
         _kept_by_norms(model, shape)
@@ -237,7 +237,7 @@ def _dequantised(model: ModelShape, shape: TrainingShape) -> int:
 
 
 def _backward_of_layer(model: ModelShape, shape: TrainingShape, dequantised: int) -> int:
-    """The way back through down_proj, where a layer's peak is.
+    """The backward pass of down_proj, where a layer's peak is.
 
     Its input's gradient comes once from the base's weight and once from the adapter, and their sum is a third: 3 I,
     less the adapter's input that is freed by then. Before the sum there is the dequantised weight in its place. Beside
@@ -249,7 +249,7 @@ def _backward_of_layer(model: ModelShape, shape: TrainingShape, dequantised: int
 
 
 def _forward_of_layer(model: ModelShape, shape: TrainingShape) -> int:
-    """The way forth through up_proj: the gate, the base's and the adapter's output, and this scaled: 4 I."""
+    """The forward pass of up_proj: the gate, the base's and the adapter's output, and this scaled: 4 I."""
     c = _BYTES[shape.compute_dtype]
     return shape.tokens * (4 * model.intermediate + 2 * model.hidden) * c
 

@@ -86,19 +86,19 @@ def work_of(
 
 
 def flops_per_token(model: ModelShape, shape: TrainingShape) -> float:
-    """Two operations a weight on the way forth, and again for each time it is used.
+    """Two operations for each time that a weight is used.
 
-    A frozen weight is used once on the way back, where only its input's gradient is wanted, a trained one twice.
-    Checkpointing goes forth again; so does TRL's fused head, always. Attention takes four operations a feature and
-    token that is looked at, and twice as many on the way back: the whole row under sdpa, whose mask spares no work,
-    and half a file under varlen.
+    The backward pass uses a frozen weight once, for its input's gradient, and a trained one twice. Checkpointing runs
+    the layers' forward pass again, and TRL's fused head always does so. Attention takes four operations for each
+    feature and token that is looked at, and twice as many backward: the whole row under sdpa, whose mask spares no
+    work, and half a file under varlen.
     """
-    forth = 2 if shape.checkpointing else 1
+    forward = 2 if shape.checkpointing else 1
     looked_at = shape.row_tokens if shape.attention == "sdpa" else min(TOKENS_PER_FILE, shape.row_tokens) / 2
-    linear = 2 * model.linear_parameters * (forth + 1)
-    adapter = 2 * model.adapter_parameters(shape.rank) * (forth + 2)
+    linear = 2 * model.linear_parameters * (forward + 1)
+    adapter = 2 * model.adapter_parameters(shape.rank) * (forward + 2)
     head = 2 * model.embedding_parameters * 3
-    attention = 4 * model.layers * model.query_width * looked_at * (forth + 2)
+    attention = 4 * model.layers * model.query_width * looked_at * (forward + 2)
     return float(linear + adapter + head + attention)
 
 

@@ -173,7 +173,7 @@ class _Linear4bit(Linear4bit):
 
 
 class _MatMul4Bit(torch.autograd.Function):
-    """Takes the weight out of its 4 bits on the way forth and again on the way back, and keeps nothing."""
+    """Dequantises the weight in the forward pass and again in the backward pass, and keeps nothing."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, linear: _Linear4bit) -> torch.Tensor:

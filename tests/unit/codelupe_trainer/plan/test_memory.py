@@ -41,7 +41,7 @@ def test_float32_adapters_double_adapter_and_gradients_but_not_8_bit_states() ->
     assert full.optimizer == half.optimizer
 
 
-def test_autocasts_cache_costs_one_adapter_in_bfloat16_on_the_way_forth() -> None:
+def test_autocasts_cache_costs_one_adapter_in_bfloat16_in_the_forward_pass() -> None:
     without = TrainingShape(adapter_dtype="float32")
     extra = memory_of(LARGE, replace(without, cast_cache=True)).forward - memory_of(LARGE, without).forward
     assert extra == 2 * LARGE.adapter_parameters(256)
