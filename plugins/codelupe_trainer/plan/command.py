@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from codelupe.commands import AsJson, ConfigFile, load, out, print_json, print_table
-from codelupe_trainer.plan.fit import DoesNotFit, Fit, parts
+from codelupe_trainer.plan.fit import DoesNotFit, Fit
 from codelupe_trainer.plan.memory import CONTEXT, GIB, usable
 from codelupe_trainer.plan.run_plan import RunPlan, plan_run
 from codelupe_trainer.plan.sizes import parse_size
@@ -96,7 +96,8 @@ def _print(found: RunPlan, traced: Traced | None, *, cpu: bool) -> None:
         f"computed in {shape.compute_dtype}."
     )
     out.print()
-    _print_sizes("memory", parts(found.memory))
+    memory = found.memory
+    _print_sizes("memory", [*memory.at_peak.items(), (f"peak, {memory.peak_at}", memory.peak)])
     if traced is not None:
         _say(f"The trace counts {(traced.peak + CONTEXT) / GIB:.2f} GiB at the peak, framework and context included.")
     out.print()
@@ -155,7 +156,7 @@ def _as_data(found: RunPlan, traced: Traced | None, *, cpu: bool) -> dict[str, A
         "asked_micro_batch": found.asked.micro_batch,
         "usable_bytes": found.free,
         "fits": problem is None,
-        "memory": asdict(memory),
+        "memory": memory.always,
         "moments": memory.moments,
         "peak_bytes": memory.peak,
         "peak_at": memory.peak_at,

@@ -46,7 +46,7 @@ class DoesNotFit(CodelupeError):
     code = "does-not-fit"
 
     def __init__(self, shape: TrainingShape, memory: Memory, free: int, proposals: list[Proposal]) -> None:
-        table = "\n".join(f"  {name:<{_WIDTH}}{size / GIB:8.2f} GiB" for name, size in parts(memory))
+        table = "\n".join(f"  {name:<{_WIDTH}}{size / GIB:8.2f} GiB" for name, size in memory.at_peak.items())
         super().__init__(
             f"the training takes {memory.peak / GIB:.2f} GiB even with a micro-batch of {shape.micro_batch}, and "
             f"{free / GIB:.2f} GiB are free:\n{table}",
@@ -75,31 +75,6 @@ def fit(model: ModelShape, shape: TrainingShape, free: int, adapter_dtype: Adapt
             if memory.peak <= free:
                 return Fit(least, memory, shape.micro_batch // micro_batch)
     raise DoesNotFit(least, memory, free, list(_proposals(model, least, free)))
-
-
-def parts(memory: Memory) -> list[tuple[str, int]]:
-    """The parts that are there at the peak, and their sum, each with its name."""
-    at_peak = {
-        "forward pass": [("a layer or the head, forward", memory.forward)],
-        "loss": [("logits and loss", memory.loss)],
-        "backward pass of a layer": [
-            ("one layer, backward", memory.layer),
-            ("dequantised weight", memory.dequantised),
-        ],
-        "optimizer step": [("optimiser step", memory.update)],
-    }[memory.peak_at]
-    checkpoints = [] if memory.peak_at == "optimizer step" else [("activations kept for backward", memory.checkpoints)]
-    return [
-        ("weights", memory.weights),
-        ("embeddings and head", memory.embeddings),
-        ("adapter", memory.adapters),
-        ("gradients", memory.gradients),
-        ("optimiser states", memory.optimizer),
-        ("framework and context", memory.context),
-        *checkpoints,
-        *((name, size) for name, size in at_peak if size),
-        (f"peak, {memory.peak_at}", memory.peak),
-    ]
 
 
 def _types(shape: TrainingShape, wanted: AdapterType) -> tuple[FloatType, ...]:

@@ -72,7 +72,7 @@ class TrainingShape:
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Bytes by part. The first six are there all the time, of the others what :attr:`peak` says."""
+    """Bytes by part. The first six are there all the time, the others at one moment or another of a step."""
 
     weights: int
     """The linear layers, quantised or not, with norms and biases."""
@@ -99,29 +99,49 @@ class Memory:
     """What the optimiser's step takes for itself, when the backward pass is over."""
 
     @property
-    def resident(self) -> int:
-        """What is there all the time."""
-        return self.weights + self.embeddings + self.adapters + self.gradients + self.optimizer + self.context
+    def always(self) -> dict[str, int]:
+        """The parts that are there all the time."""
+        return {
+            "weights": self.weights,
+            "embeddings and head": self.embeddings,
+            "adapter": self.adapters,
+            "gradients": self.gradients,
+            "optimiser states": self.optimizer,
+            "framework and context": self.context,
+        }
 
     @property
-    def moments(self) -> dict[str, int]:
-        """What each moment of a micro-batch takes on top of what is there all the time."""
+    def moments(self) -> dict[str, dict[str, int]]:
+        """The parts that are there at one moment of a step only."""
+        kept = {"activations kept for backward": self.checkpoints}
         return {
-            "forward pass": self.checkpoints + self.forward,
-            "loss": self.checkpoints + self.loss,
-            "backward pass of a layer": self.checkpoints + self.layer + self.dequantised,
-            "optimizer step": self.update,
+            "forward pass": kept | {"a layer or the head, forward": self.forward},
+            "loss": kept | {"logits and loss": self.loss},
+            "backward pass of a layer": kept
+            | {"one layer, backward": self.layer, "dequantised weight": self.dequantised},
+            "optimiser step": {"what the optimiser takes for it": self.update},
         }
+
+    @property
+    def resident(self) -> int:
+        """What is there all the time."""
+        return sum(self.always.values())
 
     @property
     def peak_at(self) -> str:
         """The moment that takes most."""
-        return max(self.moments, key=self.moments.__getitem__)
+        moments = self.moments
+        return max(moments, key=lambda name: sum(moments[name].values()))
+
+    @property
+    def at_peak(self) -> dict[str, int]:
+        """The parts that are there at that moment."""
+        return self.always | self.moments[self.peak_at]
 
     @property
     def peak(self) -> int:
         """The most that is there at a time."""
-        return self.resident + max(self.moments.values())
+        return sum(self.at_peak.values())
 
     @property
     def tensors(self) -> int:

@@ -67,7 +67,7 @@ def test_a_refusal_has_the_table_and_the_figures_of_what_would_fit() -> None:
     refused = caught.value
     assert refused.shape.micro_batch == 1
     assert "the training takes 19.30 GiB even with a micro-batch of 1, and 16.00 GiB are free:" in refused.message
-    for part in ("weights", "gradients", "optimiser states", "framework and context", "peak"):
+    for part in ("weights", "gradients", "optimiser states", "framework and context", "one layer, backward"):
         assert part in refused.message
     assert [one.change for one in refused.proposals] == ["lora.rank = 64", "base = Qwen/Qwen2.5-Coder-7B-Instruct"]
     for proposal in refused.proposals:
