@@ -1,4 +1,4 @@
-"""``codelupe models``."""
+"""``codelupe models``; and ``codelupe train``, whose commands lie in :mod:`codelupe_trainer.plan.command`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from rich.tree import Tree
 
 from codelupe import CodelupeError
 from codelupe.commands import AsJson, ConfigFile, Profile, Session, out, plain, print_json, print_table, with_session
+from codelupe_trainer.plan import command as train
 from codelupe_trainer.views import read_models, trace_model
 
 _FILES_SHOWN = 3
@@ -83,3 +84,4 @@ def _model_tree(trace: dict[str, Any], *, all_files: bool) -> Tree:
 
 commands = typer.Typer()
 commands.add_typer(app, name="models")
+commands.add_typer(train.app, name="train")
