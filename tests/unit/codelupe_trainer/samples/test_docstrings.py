@@ -188,3 +188,10 @@ def test_no_text_makes_it_fail(content: str, language: str) -> None:
 @pytest.mark.parametrize("content", [*NASTY.values(), "x" * 1_000_000], ids=[*NASTY, "one line of a megabyte"])
 def test_hostile_texts_make_no_sample(content: str, language: str) -> None:
     assert make(content, language=language) is None
+
+
+def test_documentation_stands_above_a_decoration_that_ends_in_the_signature_s_row() -> None:
+    content = "/** Shows what there is to see. */\n@Component({\n  name: 'a',\n}) class A {\n  x = 1;\n  y = 2;\n}\n"
+    sample = make(content, language="TypeScript")
+    assert sample is not None
+    assert f"{sample.answer}\n{shown(sample)}\n" == content

@@ -118,6 +118,8 @@ def test_an_overloaded_method_is_asked_for_below_its_other_signatures() -> None:
         ("JavaScript", "const f = (a) => a + 1;\n"),
         ("JavaScript", "function f() {\n  throw new Error(\n    'Not implemented');\n}\n".replace("(\n    ", "(")),
         ("JavaScript", "function f() { const a = 1;\n  return a + 1;\n}\n"),
+        ("JavaScript", "function f() {\n  a();\n  b();\n} function g() { c(); }\n"),
+        ("Rust", "impl A {\n    fn f(&self) -> u8 { 1 }\n    fn g(&self) -> u8 { 2 }\n}\n"),
         ("Dart", "int f() => 1;\n"),
         ("COBOL", "DISPLAY 'A'.\n"),
         (None, "def f():\n    a = 1\n    return a\n"),
@@ -248,3 +250,27 @@ def test_the_head_around_is_shown_from_afar(language: str, head: str, function: 
     assert sample is not None
     assert shown(sample).startswith(f"{head}\n\n")
     assert sample.answer.strip().startswith("a();")
+
+
+def test_imports_inside_of_other_functions_are_not_shown_from_afar() -> None:
+    lines = "".join(f"    # Line {number}.\n" for number in range(100))
+    content = f"import a\n\ndef f():\n    import b\n{lines}\ndef g():\n    '''Of g.'''\n    x = 1\n    return x\n"
+    code = shown(answers(content, room=60)["x = 1"])
+    assert code.startswith("import a\n\n")
+    assert "import b" not in code
+
+
+def test_the_innermost_head_is_shown_first() -> None:
+    lines = "".join(f"        # Line {number}.\n" for number in range(100))
+    method = "        def f(self):\n            '''Of f.'''\n            x = 1\n            return x\n"
+    content = f"class Outer(With, Many, Bases, Around):\n    class Inner:\n{lines}\n{method}"
+    codes = [shown(answers(content, room=room)["x = 1"]) for room in range(40, 60)]
+    assert any("class Inner:" in code and "class Outer" not in code for code in codes)
+    assert not any("class Outer" in code and "class Inner:" not in code for code in codes)
+
+
+def test_a_decoration_that_ends_in_the_signature_s_row_is_shown_whole() -> None:
+    content = "/** Shows what there is to see. */\n@Component({\n  name: 'a',\n}) class A {\n  x = 1;\n  y = 2;\n}\n"
+    sample = make(content, 60, "TypeScript")
+    assert sample is not None
+    assert shown(sample) == content.partition("  x = 1")[0].rstrip()
