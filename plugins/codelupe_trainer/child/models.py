@@ -22,7 +22,7 @@ from codelupe import atomic_folder
 from codelupe_trainer.base_models import packaged_gguf
 from codelupe_trainer.child.errors import Unusable
 from codelupe_trainer.child.locks import exclusive
-from codelupe_trainer.jobs import Activity, BaseIdentity, OnReport
+from codelupe_trainer.jobs import Activity, BaseIdentity, CompleteJob, ExportJob, OnReport
 from codelupe_trainer.samples.encoding import Encoder
 from codelupe_trainer.settings import TrainerSettings
 
@@ -60,6 +60,19 @@ def identify(base: str, settings: TrainerSettings) -> BaseIdentity:
         digest.update(Path(path).read_bytes())
     revision = None if gguf is not None or Path(base).is_dir() else _commit(Path(paths[0]))
     return BaseIdentity(id=settings.base, revision=revision, fingerprint=digest.hexdigest())
+
+
+def require_base(base: str, job: ExportJob | CompleteJob) -> None:
+    """Make sure that the base is the one that the job's model was trained beside, if that is known.
+
+    Raises:
+        Unusable: it is another, or cannot be read.
+    """
+    if job.trained_on is not None and (found := identify(base, job.settings)).fingerprint != job.trained_on.fingerprint:
+        raise Unusable(
+            f"{found.id} is not the base that the model was trained beside (SHA-256 of configuration and tokenizer "
+            f"{found.fingerprint[:12]}, not {job.trained_on.fingerprint[:12]}); bring that one back"
+        )
 
 
 def load_model(base: str, settings: TrainerSettings) -> PreTrainedModel:
