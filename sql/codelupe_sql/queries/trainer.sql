@@ -178,8 +178,8 @@ where position >= $1 and type = 'ModelPromoted' order by position desc limit 1
 
 -- name: put_in_use
 -- The model ($1) counts as promoted last, at the moment of its promotion ($2), whatever was decided before; returns its
--- path.
-update models set state = 'promoted', decided_at = $2 where id = $1 and path is not null returning path
+-- path and base.
+update models set state = 'promoted', decided_at = $2 where id = $1 and path is not null returning path, base
 
 -- name: newest_model
 select id, state, base, parent, losses from models order by started_at desc, id desc limit 1
