@@ -15,14 +15,15 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from tokenizers import Regex
-from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
+from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split, Whitespace
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, Qwen2Config, Qwen2ForCausalLM
 
+from codelupe_trainer.child.errors import Unusable
 from codelupe_trainer.child.exporting import encode_files
-from codelupe_trainer.child.gguf_file import QWEN2_PIECES
+from codelupe_trainer.child.gguf_file import QWEN2_PIECES, write_gguf
 from codelupe_trainer.child.merging import merge, pass_through_nf4
 from codelupe_trainer.child.models import load_encoder, load_model, load_tokenizer, prepare
-from codelupe_trainer.jobs import ExportJob
+from codelupe_trainer.jobs import ExportJob, GgufType
 from codelupe_trainer.samples.encoding import Encoded
 
 QUESTION = "<|im_start|>user\nContinue this Python file.\n\ndef mean(values):<|im_end|>\n<|im_start|>assistant\n"
@@ -52,6 +53,7 @@ def look(folder: Path) -> dict[str, Any]:
         "smollm2-gguf": _answer(*_from_gguf(smollm2.to)),
         "qwen2": _answer(merge(qwen2.settings.base, qwen2.adapter, "dequantised"), load_tokenizer(qwen2.settings.base)),
         "qwen2-gguf": _answer(*_from_gguf(qwen2.to)),
+        "refusals": _refusals(qwen2, folder),
         "divergences": _divergences(qwen2),
         "dequantised_difference": _dequantised_difference(qwen2),
     }
@@ -143,6 +145,29 @@ def _divergences(job: ExportJob) -> dict[str, float]:
     }
     samples = _samples(job, base)
     return {name: _divergence(trained, model, samples) for name, model in models.items()}
+
+
+def _refusals(job: ExportJob, folder: Path) -> list[str]:
+    """What is said of models and tokenizers that cannot be written as GGUF."""
+    base = job.settings.base
+    said = []
+    for change in (
+        {"use_sliding_window": True},
+        {"rope_parameters": {"rope_type": "yarn"}},
+        {"model_type": "gemma"},
+        {"vocab_size": 100},
+        {},
+    ):
+        model: Any = AutoModelForCausalLM.from_pretrained(base)
+        model.config.__dict__ |= change
+        tokenizer = load_tokenizer(base)
+        if not change:
+            tokenizer.backend_tokenizer.pre_tokenizer = Whitespace()
+        try:
+            write_gguf(model, tokenizer, folder / "never.gguf", "never", GgufType.f16)
+        except Unusable as error:
+            said.append(str(error))
+    return [*said, *(path.name for path in folder.glob("never*"))]
 
 
 def _in_float32(model: Any) -> Any:

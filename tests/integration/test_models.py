@@ -352,6 +352,16 @@ class TestRealModels:
         assert divergences["exported"] == pytest.approx(divergences["dequantised"], rel=1e-3)
         assert divergences["dequantised"] < min(divergences["in NF4"], divergences["original"]) / 2
 
+    async def test_what_gguf_cannot_hold_is_refused_before_a_file_is_begun(self, made: Made) -> None:
+        expected = (
+            "sliding-window",
+            "scaled (yarn)",
+            "the type gemma",
+            "the model knows only 100",
+            "in none of the ways",
+        )
+        assert [word in said for word, said in zip(expected, made.seen["refusals"], strict=True)] == [True] * 5
+
     async def test_weights_go_through_nf4_as_in_training(self, made: Made) -> None:
         assert made.seen["dequantised_difference"] == 0
 

@@ -11,6 +11,7 @@ from codelupe_trainer.model_folder import CARD, UnreadableRecord, read_record
 from codelupe_trainer.records import ModelRecord
 
 SQL = load_queries("codelupe_sql", "models")
+_TRAINER = load_queries("codelupe_sql", "trainer")
 _NOT_TRAINED = {"training": "is still being trained", "failed": "could not be trained"}
 
 
@@ -38,7 +39,7 @@ async def find_model(database: Database, name: str) -> dict[str, Any]:
     Raises:
         UnknownModel: there is none.
     """
-    row = await database.fetchrow(SQL.find_model, name)
+    row = await database.fetchrow(_TRAINER.model, name)
     if row is None:
         raise UnknownModel(f"there is no model {name!r}", hint="`codelupe models list` names those that there are.")
     return dict(row)

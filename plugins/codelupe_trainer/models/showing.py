@@ -22,6 +22,8 @@ def model_tree(trace: dict[str, Any], *, all_files: bool) -> Tree:
     """From a model to its batch, repositories and files."""
     model, batch = trace["model"], trace["batch"]
     tree = Tree(f"[bold]{plain(model['id'])}[/] {model['state']}, trained on {plain(model['base'])}")
+    if model["parent"]:
+        tree.add(f"went on from [bold]{plain(model['parent'])}[/]")
     for event in trace["events"]:
         tree.add(f"[dim]{event['position']} {event['recorded_at'][:19]}[/] {event['type']}")
     branch = tree.add(

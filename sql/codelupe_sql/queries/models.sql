@@ -1,15 +1,13 @@
 -- What is asked about one model, and about those that a repository has had a part in.
 
--- name: find_model
-select id, state, base, batch_id as batch, parent, losses, metrics, reasons, steps, samples, path, started_at,
-       finished_at, decided_at
-from models where id = $1
-
 -- name: batch_contents
--- What a batch ($1) is made of, the most first.
+-- What is learned from for a batch ($1), also again, the most first.
 select coalesce(language, 'unknown') as language, coalesce(licence, 'unknown') as licence, count(*) as files
-from batch_files join processed_files on processed_files.id = file_id
-where batch_id = $1 group by 1, 2 order by files desc, language, licence
+from (
+    select file_id from batch_files where batch_id = $1 union all select file_id from batch_replays where batch_id = $1
+) as members
+join processed_files on processed_files.id = file_id
+group by 1, 2 order by files desc, language, licence
 
 -- name: validation_files_as_json
 -- Files ($2 at most) on which the training on a batch ($1) was watched, in an order that has nothing to do with where
