@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -71,6 +72,42 @@ class CompareJob(_Job):
     candidate: Path
     trained_on: dict[str, BaseIdentity] = {}
     """The bases of the adapters, by their names."""
+
+
+class GgufType(StrEnum):
+    """How a GGUF file holds the weights: 16 bits each, or 8 bits and a scale for every 32."""
+
+    f16 = "f16"
+    bf16 = "bf16"
+    q8_0 = "q8_0"
+
+
+class ExportJob(_Job):
+    """Merge an adapter into its base and write the model into a new folder, by transformers or as a GGUF file.
+
+    The job's files, if there are any, are what the merged models are measured on.
+    """
+
+    kind: Literal["export"] = "export"
+    adapter: Path
+    to: Path
+    form: Literal["merged", "gguf"]
+    gguf_type: GgufType | None = None
+    """None holds the weights in 16 bits, of the kind that the model has."""
+    trained_on: BaseIdentity | None
+    """The base beside which the adapter was trained; None if that is not known."""
+
+
+class CompleteJob(_Job):
+    """Let a model go on from the beginning of a file."""
+
+    kind: Literal["complete"] = "complete"
+    adapter: Path | None
+    """None asks the base."""
+    trained_on: BaseIdentity | None
+    language: str | None
+    context: str
+    tokens: int
 
 
 # --- on the way ---
@@ -164,6 +201,29 @@ class Compared(Message):
         return {name: one.model_dump(exclude_none=True) for name, one in both.items() if one is not None}
 
 
+class Exported(Message):
+    """A merged model was written. Losses are means per completion token, in nats."""
+
+    kind: Literal["exported"] = "exported"
+    merged_into: Literal["original", "dequantised"]
+    """Which form of the base was kept: its own weights, or these after they were in NF4."""
+    samples: int = 0
+    losses: dict[str, float] = {}
+    """By form of the base, and for the model as it was ``trained``; empty if there was no sample to measure on."""
+
+
+class Completion(Message):
+    """What a model wrote."""
+
+    kind: Literal["completion"] = "completion"
+    text: str
+    prompt_tokens: int
+    tokens: int
+    ended: bool
+    """Whether it came to an end by itself, and was not cut off."""
+    seconds: float
+
+
 class Paused(Message):
     """It was told to stop; what is done so far is kept."""
 
@@ -178,10 +238,12 @@ class Failed(Message):
     permanent: bool = False
 
 
-Job = Annotated[TrainJob | CompareJob, Field(discriminator="kind")]
-Result = Trained | Compared | Paused | Failed
+AnyJob = TrainJob | CompareJob | ExportJob | CompleteJob
+Done = Trained | Compared | Exported | Completion
+Result = Done | Paused | Failed
 OnReport = Callable[[Activity | Step], None]
 
+Job = Annotated[AnyJob, Field(discriminator="kind")]
 Report = Annotated[Activity | Step | Result, Field(discriminator="kind")]
 
 
@@ -200,5 +262,5 @@ def unpack_formats(packed: str) -> list[SampleFormat]:
     return formats
 
 
-JOB: TypeAdapter[TrainJob | CompareJob] = TypeAdapter(Job)
+JOB: TypeAdapter[AnyJob] = TypeAdapter(Job)
 REPORT: TypeAdapter[Activity | Step | Result] = TypeAdapter(Report)

@@ -14,7 +14,7 @@ from codelupe_trainer.card import render_card
 from codelupe_trainer.records import Comparison, ModelRecord, RepositoryShare
 from codelupe_trainer.samples.files import CodeFile
 
-_RECORD, _CARD, _PROVENANCE = "training.json", "README.md", "provenance.jsonl"
+RECORD, CARD, PROVENANCE = "training.json", "README.md", "provenance.jsonl"
 
 
 class Provenance(BaseModel):
@@ -39,9 +39,9 @@ def publish(folder: Path, adapter: Path, record: ModelRecord, files: Iterable[Co
     """
     with atomic_folder(folder) as unfinished:
         shutil.copytree(adapter, unfinished, dirs_exist_ok=True)
-        record = record.model_copy(update=_write_provenance(unfinished / _PROVENANCE, files))
-        (unfinished / _RECORD).write_text(record.model_dump_json(indent=2), encoding="utf-8")
-        (unfinished / _CARD).write_text(render_card(record), encoding="utf-8")
+        record = record.model_copy(update=_write_provenance(unfinished / PROVENANCE, files))
+        (unfinished / RECORD).write_text(record.model_dump_json(indent=2), encoding="utf-8")
+        (unfinished / CARD).write_text(render_card(record), encoding="utf-8")
     return record
 
 
@@ -57,13 +57,13 @@ def read_record(folder: Path) -> ModelRecord | None:
     """
     try:
         sync_folder(folder.parent)
-        return ModelRecord.model_validate_json((folder / _RECORD).read_text(encoding="utf-8"))
+        return ModelRecord.model_validate_json((folder / RECORD).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except ValidationError as error:
         fields = ", ".join(".".join(map(str, one["loc"])) for one in error.errors())
         raise UnreadableRecord(
-            f"{folder / _RECORD} was written by another version of CodeLupe, or is damaged: see its {fields}"
+            f"{folder / RECORD} was written by another version of CodeLupe, or is damaged: see its {fields}"
         ) from error
 
 
@@ -71,7 +71,7 @@ def add_comparison(folder: Path, comparison: Comparison) -> None:
     """Write the gate's decision into the model card."""
     record = read_record(folder)
     assert record is not None
-    write_file(folder / _CARD, render_card(record, comparison))
+    write_file(folder / CARD, render_card(record, comparison))
 
 
 def point_to(link: Path, folder: Path) -> None:

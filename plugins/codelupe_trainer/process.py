@@ -19,15 +19,13 @@ from codelupe import HandlerContext, RetryLater, write_file
 from codelupe_trainer.jobs import (
     REPORT,
     Activity,
-    Compared,
-    CompareJob,
+    AnyJob,
+    Done,
     Failed,
     OnReport,
     Paused,
     Result,
     Step,
-    Trained,
-    TrainJob,
 )
 
 JOB_FILE = "job.json"
@@ -57,7 +55,7 @@ def shown_in(context: HandlerContext, unit: str) -> OnReport:
     return show
 
 
-async def run_child(job: TrainJob | CompareJob, on_report: OnReport) -> Trained | Compared:
+async def run_child(job: AnyJob, on_report: OnReport) -> Done:
     """Run the job to its end. Cancelled, it asks the child to save its work, and kills it if that takes too long.
 
     Raises:
@@ -89,18 +87,18 @@ async def run_child(job: TrainJob | CompareJob, on_report: OnReport) -> Trained 
         with anyio.CancelScope(shield=True):
             await _end(process, job.settings.stop_timeout)
     match result:
-        case Trained() | Compared():
-            return result
         case Paused():
             raise RetryLater("the child process was told to stop", after=_AFTER_PAUSE, counts=False)
         case Failed(permanent=True):
             raise CannotSucceed(result.error)
-        case _:
+        case Failed() | None:
             cause = result.error if result else _ending(process.returncode)
             raise ChildFailed(f"{cause}\n{await anyio.to_thread.run_sync(_tail, log)}")
+        case _:
+            return result
 
 
-def _environment(job: TrainJob | CompareJob) -> dict[str, str]:
+def _environment(job: AnyJob) -> dict[str, str]:
     """The daemon's own, without its secrets and its ties to systemd."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_HOSTS_OWN)}
     environment |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONUNBUFFERED": "1"}

@@ -62,13 +62,13 @@ def identify(base: str, settings: TrainerSettings) -> BaseIdentity:
     return BaseIdentity(id=settings.base, revision=revision, fingerprint=digest.hexdigest())
 
 
-def require_base(base: BaseIdentity, theirs: BaseIdentity, adapter: str) -> None:
-    """Refuse an adapter of another base, also where its matrices have the same shapes.
+def require_base(base: BaseIdentity, theirs: BaseIdentity | None, adapter: str) -> None:
+    """Refuse an adapter of another base, also where its matrices have the same shapes. None: its base is not known.
 
     Raises:
         Unusable: it is one.
     """
-    if (theirs.revision, theirs.fingerprint) != (base.revision, base.fingerprint):
+    if theirs is not None and (theirs.revision, theirs.fingerprint) != (base.revision, base.fingerprint):
         raise Unusable(
             f"the base {_described(base)} is not the one that {adapter} was trained on, {_described(theirs)}: bring "
             "that one back, or name the new one by another path, so that training begins with it"

@@ -48,7 +48,7 @@ def train(job: TrainJob, on_report: OnReport, stop: StopRequest) -> Trained:
     set_seed(job.settings.seed)
     base = prepare(job.settings, job.bases, on_report)
     identity = identify(base, job.settings)
-    if job.parent is not None and job.parent_base is not None:
+    if job.parent is not None:
         require_base(identity, job.parent_base, job.parent.name)
     tokenizer = load_tokenizer(base)
     encoder = load_encoder(base, tokenizer, job.settings)

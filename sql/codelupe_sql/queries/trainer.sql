@@ -178,8 +178,8 @@ where position >= $1 and type = 'ModelPromoted' order by position desc limit 1
 
 -- name: put_in_use
 -- The model ($1) counts as promoted last, at the moment of its promotion ($2), whatever was decided before; returns its
--- path.
-update models set state = 'promoted', decided_at = $2 where id = $1 and path is not null returning path
+-- path and base.
+update models set state = 'promoted', decided_at = $2 where id = $1 and path is not null returning path, base
 
 -- name: newest_model
 select id, state, base, parent, losses from models order by started_at desc, id desc limit 1
@@ -199,7 +199,7 @@ select id, state, base, batch_id as batch, losses, metrics, reasons, steps, samp
 from models order by started_at, id
 
 -- name: model
-select id, state, base, batch_id as batch, losses, metrics, reasons, steps, samples, path, started_at, finished_at,
+select id, state, base, batch_id as batch, parent, losses, metrics, reasons, steps, samples, path, started_at, finished_at,
        decided_at
 from models where id = $1
 
@@ -207,18 +207,25 @@ from models where id = $1
 select id, files, characters, repositories, min_score, created_at from batches where id = $1
 
 -- name: batch_repositories
+-- Those of the files of a batch ($1), and of those that it learns from again.
 select repositories.id, repositories.full_name, repositories.url, repositories.licence, processed_files.commit,
        count(*) as files
-from batch_files
-join processed_files on processed_files.id = batch_files.file_id
+from (
+    select file_id from batch_files where batch_id = $1 union all select file_id from batch_replays where batch_id = $1
+) as members
+join processed_files on processed_files.id = file_id
 join repositories on repositories.id = processed_files.repository_id
-where batch_files.batch_id = $1
 group by repositories.id, processed_files.commit order by files desc, repositories.id
 
 -- name: batch_file_list
+-- The files of a batch ($1), and those that it learns from again.
 select processed_files.repository_id, processed_files.commit, processed_files.file_path as path,
        processed_files.licence, encode(processed_files.content_hash, 'hex') as content_hash,
-       processed_files.quality_score::float as score, batch_files.split
-from batch_files join processed_files on processed_files.id = batch_files.file_id
-where batch_files.batch_id = $1
+       processed_files.quality_score::float as score, split
+from (
+    select file_id, split from batch_files where batch_id = $1
+    union all
+    select file_id, 'replay' from batch_replays where batch_id = $1
+) as members
+join processed_files on processed_files.id = file_id
 order by processed_files.repository_id, processed_files.file_path
