@@ -43,6 +43,8 @@ class TrainJob(_Job):
     """Decides what is drawn for a sample, together with its file."""
     formats: str
     """The sample formats of all plugins, pickled, in base 64."""
+    micro_batch: int | None = None
+    """Rows at a time, if they are to be fewer than the settings say."""
 
 
 class CompareJob(_Job):
@@ -122,6 +124,10 @@ class Trained(Message):
     train_loss: float
     validation_loss: float
     stopped_early: bool
+    skipped_steps: tuple[int, ...] = ()
+    """Steps, counted from 1, whose rows led training astray and were left out."""
+    skipped_checkpoints: tuple[str, ...] = ()
+    """Checkpoints that the run could not go on from, each with the reason."""
     seconds: float
 
 
@@ -161,6 +167,13 @@ class Paused(Message):
     kind: Literal["paused"] = "paused"
 
 
+class BegunAgain(Message):
+    """It goes on in a new process, which knows from the job's folder what happened."""
+
+    kind: Literal["begun-again"] = "begun-again"
+    why: str
+
+
 class Failed(Message):
     """It ended with an error; ``permanent`` if another try must end in the same way."""
 
@@ -170,7 +183,7 @@ class Failed(Message):
 
 
 Job = Annotated[TrainJob | CompareJob, Field(discriminator="kind")]
-Result = Trained | Compared | Paused | Failed
+Result = Trained | Compared | Paused | BegunAgain | Failed
 OnReport = Callable[[Activity | Step], None]
 
 Report = Annotated[Activity | Step | Result, Field(discriminator="kind")]
