@@ -147,6 +147,8 @@ def _environment(job: TrainJob | CompareJob) -> dict[str, str]:
     """The daemon's own, without its secrets and its ties to systemd."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_HOSTS_OWN)}
     environment |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONUNBUFFERED": "1"}
+    # Sets have one order: peft writes the names of the adapted modules in it.
+    environment["PYTHONHASHSEED"] = "0"
     # Several GPUs need a launcher; without one, transformers would split every batch over all it sees.
     environment.setdefault("CUDA_VISIBLE_DEVICES", "0")
     # OpenMP's threads wait for one another by spinning; on a busy machine that made training five times slower.
