@@ -38,7 +38,8 @@ def make_tiny_qwen(folder: Path, *, broken_token: int | None = None) -> Path:
     if broken_token is not None:
         model.get_input_embeddings().weight.data[broken_token] = torch.nan
     stops = [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|endoftext|>")]
-    model.generation_config = GenerationConfig(eos_token_id=stops, pad_token_id=tokenizer.pad_token_id)
+    generation: Any = GenerationConfig
+    model.generation_config = generation(eos_token_id=stops, pad_token_id=tokenizer.pad_token_id)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

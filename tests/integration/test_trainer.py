@@ -124,7 +124,7 @@ class Recorder:
 
 
 def losses(recorder: Recorder) -> dict[int, float]:
-    return {step.done: step.figures["loss"] for step in recorder.steps}
+    return {step.done: step.figures["loss"] for step in recorder.steps if "loss" in step.figures}
 
 
 # --- the child ---
@@ -174,9 +174,8 @@ async def test_a_stopped_training_goes_on_from_its_step_and_ends_the_same(
     assert second.done[0] > 3
     assert second.done[-1] == 6
     expected = losses(undisturbed_recorder)
-    assert losses(second) == pytest.approx({step: expected[step] for step in second.done}, rel=1e-3)
-    assert result.validation_loss == pytest.approx(undisturbed.validation_loss, rel=1e-3)
-    assert result.train_loss == pytest.approx(undisturbed.train_loss, rel=1e-3)
+    assert losses(second).items() <= expected.items()
+    assert result.model_dump(exclude={"seconds"}) == undisturbed.model_dump(exclude={"seconds"})
 
 
 async def test_a_child_that_takes_too_long_to_stop_is_killed(make_job: MakeJob) -> None:
@@ -195,7 +194,7 @@ async def test_a_child_that_takes_too_long_to_stop_is_killed(make_job: MakeJob) 
 async def test_a_finished_training_that_lost_its_result_is_not_repeated(
     trained: tuple[TrainJob, Trained, Recorder],
 ) -> None:
-    """Nor does a checkpoint mislead it whose writing was cut short."""
+    """Only its last evaluation is, which came after its last checkpoint. A damaged one does not mislead it."""
     job, result, _ = trained
     run = job.folder / "checkpoints"
     whole = sorted(run.glob("checkpoint-*"))
@@ -204,8 +203,10 @@ async def test_a_finished_training_that_lost_its_result_is_not_repeated(
     recorder = Recorder()
     again = await run_child(job, recorder)
     assert isinstance(again, Trained)
-    assert recorder.done == []
-    assert again.model_dump(exclude={"seconds"}) == result.model_dump(exclude={"seconds"})
+    assert losses(recorder) == {}
+    assert again.skipped_checkpoints == (f"checkpoint-9: {run / 'checkpoint-9' / 'manifest.json'} is missing or cut",)
+    changed = {"seconds", "skipped_checkpoints"}
+    assert again.model_dump(exclude=changed) == result.model_dump(exclude=changed)
     assert sorted(run.glob("checkpoint-*")) == whole
 
 
@@ -253,8 +254,10 @@ async def test_checkpoints_of_other_settings_are_not_taken_up(
     shutil.copytree(job.folder, folder)
     other = job.model_copy(update={"folder": folder, "settings": settings(max_steps=1, learning_rate=1e-4)})
     recorder = Recorder()
-    await run_child(other, recorder)
+    result = await run_child(other, recorder)
+    assert isinstance(result, Trained)
     assert recorder.done == [1]
+    assert [one.partition(": ")[2] for one in result.skipped_checkpoints] == ["it belongs to another run"] * 2
 
 
 async def test_a_loss_that_is_no_number_ends_the_training_for_good(make_job: MakeJob) -> None:

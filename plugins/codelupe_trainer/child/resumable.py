@@ -36,7 +36,7 @@ _Trainer: Any = SFTTrainer
 """Half typed."""
 
 
-class ResumableTrainer(_Trainer):
+class ResumableTrainer(_Trainer):  # type: ignore[misc]
     """Saves through ``checkpoints`` when it is to stop, before evaluations, and every ``checkpoint_seconds``."""
 
     def __init__(

@@ -7,6 +7,7 @@ import shutil
 import time
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import datasets
 import torch
@@ -141,7 +142,8 @@ def _trainable(model: PreTrainedModel) -> PreTrainedModel:
     """Where a CPU knows bfloat16, bitsandbytes (0.50) rearranges 4-bit weights for good when they are first evaluated,
     and can pass no gradient through them after that.
     """
-    for module in model.modules():
+    modules: Any = model.modules()
+    for module in modules:
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
     return model
