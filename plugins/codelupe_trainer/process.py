@@ -83,7 +83,7 @@ async def run_child(job: TrainJob | CompareJob, on_report: OnReport) -> Trained 
                 raise CannotSucceed(result.error)
             case Failed():
                 raise ChildFailed(await _with_log(result.error, job))
-            case None if process.returncode == -signal.SIGKILL and _killed_for_memory() > killed_before:
+            case None if isinstance(job, TrainJob) and _ran_out_of_memory(process, killed_before):
                 _note_out_of_memory(job)
                 on_report(Activity(what="the system was out of memory; going on with half the micro-batch"))
             case None:
@@ -125,20 +125,27 @@ async def _start(job: TrainJob | CompareJob) -> anyio.abc.Process:
         )
 
 
+def _ran_out_of_memory(process: anyio.abc.Process, killed_before: int) -> bool:
+    return process.returncode == -signal.SIGKILL and _killed_for_memory() > killed_before
+
+
 def _killed_for_memory() -> int:
-    """How many processes the kernel has killed since it started because memory ran out (proc(5))."""
-    lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
+    """How many processes the kernel has killed since it started because memory ran out; 0 if it does not say."""
+    try:
+        lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
     return sum(int(line.removeprefix("oom_kill ")) for line in lines if line.startswith("oom_kill "))
 
 
-def _note_out_of_memory(job: TrainJob | CompareJob) -> None:
+def _note_out_of_memory(job: TrainJob) -> None:
     """The child could not.
 
     Raises:
-        CannotSucceed: it happened before, or there is no micro-batch to halve.
+        CannotSucceed: it happened before.
     """
     setbacks = read_setbacks(job.folder)
-    if setbacks.out_of_memory or not isinstance(job, TrainJob):
+    if setbacks.out_of_memory:
         raise CannotSucceed(f"the system ran out of memory and killed the child process: {OUT_OF_MEMORY_ADVICE}")
     write_setbacks(job.folder, setbacks.model_copy(update={"out_of_memory": True}))
 
