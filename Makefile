@@ -18,7 +18,7 @@ LOG_TESTS := $(patsubst %,tests/integration/test_%.py,append batches dead_letter
 
 TREE ?= $(error Name a folder with git repositories in it: make bench-files TREE=folder)
 
-.PHONY: demo test test-postgres-15 lint format docs demo-pages startup manifests api bench bench-crawl bench-eventlog bench-files bench-quality bench-clone bench-learning-rate bench-plan chaos lock lock-check clean
+.PHONY: demo test test-postgres-15 lint format docs demo-pages startup manifests api bench bench-crawl bench-eventlog bench-files bench-quality bench-clone bench-learning-rate bench-plan chaos chaos-training lock lock-check clean
 
 demo: $(VENV)/.demo
 	$(BIN)/codelupe run --profile demo --until-idle $(foreach source,$(SOURCE),--source $(source))
@@ -101,6 +101,11 @@ bench-plan: $(VENV)/.bench
 # Workers are killed, stopped, cut off and silenced, and clocks set back, while they handle 100,000 events.
 chaos: $(VENV)/.dev
 	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(EVENTS),--events $(EVENTS))
+
+# Trainings of two models are stopped at random moments, and must end with the bytes of one that was left alone.
+chaos-training: $(VENV)/.dev
+	CODELUPE_TRAINING_MOMENTS=$(or $(MOMENTS),20) $(if $(SEED),CODELUPE_TRAINING_SEED=$(SEED)) \
+		$(BIN)/pytest tests/integration/test_training_survives.py
 
 # Pins stay as they are unless pyproject.toml asks for something else; UPGRADE=1 takes the newest of all but torch.
 # Without the pins installed, which pyproject.toml may contradict by now.

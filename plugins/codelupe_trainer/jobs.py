@@ -62,6 +62,8 @@ class TrainJob(_Job):
     """The adapter that it goes on from; None to begin with the base."""
     parent_base: BaseIdentity | None = None
     """What the parent was trained on."""
+    micro_batch: int | None = None
+    """Rows at a time, if they are to be fewer than the settings say."""
 
 
 class CompareJob(_Job):
@@ -168,6 +170,10 @@ class Trained(Message):
     train_loss: float
     validation_loss: float
     stopped_early: bool
+    skipped_steps: tuple[int, ...] = ()
+    """Steps, counted from 1, whose rows led training astray and were left out."""
+    skipped_checkpoints: tuple[str, ...] = ()
+    """Checkpoints that the run could not go on from, each with the reason."""
     seconds: float
 
 
@@ -230,6 +236,13 @@ class Paused(Message):
     kind: Literal["paused"] = "paused"
 
 
+class BegunAgain(Message):
+    """It goes on in a new process, which knows from the job's folder what happened."""
+
+    kind: Literal["begun-again"] = "begun-again"
+    why: str
+
+
 class Failed(Message):
     """It ended with an error; ``permanent`` if another try must end in the same way."""
 
@@ -240,7 +253,7 @@ class Failed(Message):
 
 AnyJob = TrainJob | CompareJob | ExportJob | CompleteJob
 Done = Trained | Compared | Exported | Completion
-Result = Done | Paused | Failed
+Result = Done | Paused | BegunAgain | Failed
 OnReport = Callable[[Activity | Step], None]
 
 Job = Annotated[AnyJob, Field(discriminator="kind")]

@@ -145,6 +145,17 @@ class TrainerSettings(BaseModel):
     learning_rate: float = Field(default=1e-4, gt=0, description="Highest learning rate; it falls along a cosine.")
     warmup_share: float = Field(default=0.03, ge=0, lt=1, description="Share of the steps over which the rate rises.")
     eval_every: int = Field(default=100, ge=1, description="Steps between two evaluations, each with a checkpoint.")
+    checkpoint_every: timedelta = Field(
+        default=timedelta(minutes=10),
+        gt=timedelta(0),
+        description="Longest time between two checkpoints of a training, in seconds or as `PT10M`.",
+    )
+    spike_factor: float = Field(
+        default=10,
+        ge=0,
+        description="Leave out a step whose loss or gradient norm is so many times the median of the steps before; "
+        "0 for only those that are no number. The second such step ends the training.",
+    )
     patience: int = Field(
         default=3, ge=1, description="Stop after so many evaluations in a row without a better validation loss."
     )

@@ -125,7 +125,7 @@ class Recorder:
 
 
 def losses(recorder: Recorder) -> dict[int, float]:
-    return {step.done: step.figures["loss"] for step in recorder.steps}
+    return {step.done: step.figures["loss"] for step in recorder.steps if "loss" in step.figures}
 
 
 # --- the child ---
@@ -143,12 +143,16 @@ async def trained(base_models: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 async def test_training_leaves_the_best_adapter(trained: tuple[TrainJob, Trained, Recorder]) -> None:
+    """transformers#36201: the best checkpoint is not found."""
     job, result, recorder = trained
     assert recorder.done == [1, 2, 3, 4, 5, 6]
     assert (result.steps, result.samples, result.validation_samples) == (6, 6, 2)
     assert len(result.unused) == 16 - 6 - 2
     evaluated = {step.done: step.figures.get("eval_loss", 0.0) for step in recorder.steps if step.done in {2, 4, 6}}
     assert result.validation_loss == min(evaluated.values())
+    best = job.folder / "checkpoints" / f"checkpoint-{min(evaluated, key=evaluated.__getitem__)}"
+    weights = "adapter_model.safetensors"
+    assert (job.folder / ADAPTER / weights).read_bytes() == (best / weights).read_bytes()
     assert result.train_loss == pytest.approx(sum(losses(recorder).values()) / 6)
     assert 0.5 < result.train_loss < 5
     for name in ("adapter_model.safetensors", "adapter_config.json", "tokenizer.json", "chat_template.jinja"):
@@ -175,9 +179,8 @@ async def test_a_stopped_training_goes_on_from_its_step_and_ends_the_same(
     assert second.done[0] > 3
     assert second.done[-1] == 6
     expected = losses(undisturbed_recorder)
-    assert losses(second) == pytest.approx({step: expected[step] for step in second.done}, rel=1e-3)
-    assert result.validation_loss == pytest.approx(undisturbed.validation_loss, rel=1e-3)
-    assert result.train_loss == pytest.approx(undisturbed.train_loss, rel=1e-3)
+    assert losses(second).items() <= expected.items()
+    assert result.model_dump(exclude={"seconds"}) == undisturbed.model_dump(exclude={"seconds"})
 
 
 async def test_a_child_that_takes_too_long_to_stop_is_killed(make_job: MakeJob) -> None:
@@ -196,7 +199,7 @@ async def test_a_child_that_takes_too_long_to_stop_is_killed(make_job: MakeJob) 
 async def test_a_finished_training_that_lost_its_result_is_not_repeated(
     trained: tuple[TrainJob, Trained, Recorder],
 ) -> None:
-    """Nor does a checkpoint mislead it whose writing was cut short."""
+    """Only its last evaluation is, which came after its last checkpoint. A damaged one does not mislead it."""
     job, result, _ = trained
     run = job.folder / "checkpoints"
     whole = sorted(run.glob("checkpoint-*"))
@@ -205,8 +208,10 @@ async def test_a_finished_training_that_lost_its_result_is_not_repeated(
     recorder = Recorder()
     again = await run_child(job, recorder)
     assert isinstance(again, Trained)
-    assert recorder.done == []
-    assert again.model_dump(exclude={"seconds"}) == result.model_dump(exclude={"seconds"})
+    assert losses(recorder) == {}
+    assert again.skipped_checkpoints == (f"checkpoint-9: {run / 'checkpoint-9' / 'manifest.json'} is missing or cut",)
+    changed = {"seconds", "skipped_checkpoints"}
+    assert again.model_dump(exclude=changed) == result.model_dump(exclude=changed)
     assert sorted(run.glob("checkpoint-*")) == whole
 
 
@@ -254,8 +259,10 @@ async def test_checkpoints_of_other_settings_are_not_taken_up(
     shutil.copytree(job.folder, folder)
     other = job.model_copy(update={"folder": folder, "settings": settings(max_steps=1, learning_rate=1e-4)})
     recorder = Recorder()
-    await run_child(other, recorder)
+    result = await run_child(other, recorder)
+    assert isinstance(result, Trained)
     assert recorder.done == [1]
+    assert [one.partition(": ")[2] for one in result.skipped_checkpoints] == ["it belongs to another run"] * 2
 
 
 async def test_a_training_goes_on_from_its_parent(

@@ -6,20 +6,23 @@ Whatever else is printed goes to standard error.
 from __future__ import annotations
 
 import gc
+import io
 import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from codelupe_trainer.base_models import NoSuchModel
-from codelupe_trainer.child.errors import Unusable
+from codelupe_trainer.child.errors import BeginAgain, DiskFull, Unusable
 from codelupe_trainer.child.locks import exclusive
 from codelupe_trainer.child.stop import Stopped, StopRequest
 from codelupe_trainer.jobs import (
     JOB,
     AnyJob,
+    BegunAgain,
     CompareJob,
     CompleteJob,
     Done,
@@ -43,9 +46,25 @@ def main() -> None:
     say(_result(job, say))
 
 
+class _Log(io.RawIOBase):
+    """Standard error. What the log's disk has no room for is lost, and the work goes on."""
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return 2
+
+    def write(self, data: Any) -> int:
+        with suppress(OSError):
+            os.write(2, data)
+        return len(data)
+
+
 def _take_over_output() -> Callable[[Message], None]:
     reports = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", errors="replace")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    sys.stdout = sys.stderr = io.TextIOWrapper(_Log(), encoding="utf-8", errors="replace", write_through=True)
 
     def say(message: Message) -> None:
         # A daemon that is gone asks for nothing more, and the end of standard input says so.
@@ -99,10 +118,14 @@ def _without_collection() -> Iterator[None]:
         gc.enable()
 
 
-def _failure(error: Exception) -> Failed:
+def _failure(error: Exception) -> Failed | BegunAgain:
     match error:
+        case BeginAgain():
+            return BegunAgain(why=str(error))
         case Unusable() | UnfitBase() | NoSuchModel():
             return Failed(error=str(error), permanent=True)
+        case DiskFull():
+            return Failed(error=str(error))
         case ModuleNotFoundError() if (error.name or "").partition(".")[0] in _TRAIN_EXTRA:
             hint = "install what training needs with `pip install 'codelupe[train]'`"
             return Failed(error=f"the Python package {error.name} is not installed; {hint}", permanent=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -69,6 +69,11 @@ def read_rows(job: TrainJob, encoder: Encoder, on_report: OnReport, stop: StopRe
     )
 
 
+def files_with(samples: Collection[tuple[int, ...]], job: TrainJob, encoder: Encoder) -> list[CodeFile]:
+    """The files that these samples, tokens each, were made of: the samples of all are made once more."""
+    return _Reader(job, encoder, lambda _: None, None).find(samples)
+
+
 @dataclass(frozen=True)
 class _Split:
     samples: Dataset
@@ -80,7 +85,7 @@ class _Split:
 class _Reader:
     """Goes through the job's files once for each split, and keeps none of them in memory."""
 
-    def __init__(self, job: TrainJob, encoder: Encoder, on_report: OnReport, stop: StopRequest) -> None:
+    def __init__(self, job: TrainJob, encoder: Encoder, on_report: OnReport, stop: StopRequest | None) -> None:
         settings = job.settings
         formats = unpack_formats(job.formats)
         self._maker = SampleMaker(formats, settings.formats, encoder, settings.max_length, job.draw)
@@ -109,6 +114,12 @@ class _Reader:
             reasons = ", ".join(f"{count:,} for {reason}" for reason, count in counts.dropped.items())
             raise Unusable(f"no file of the batch makes a usable sample for {split}; dropped: {reasons or 'none'}")
         return _Split(dataset, used, unused, counts)
+
+    def find(self, samples: Collection[tuple[int, ...]]) -> list[CodeFile]:
+        """The files of the training split whose samples have these tokens."""
+        self._maker.counts = SampleCounts()
+        files = self._files("train")
+        return [file for file in files if any(tuple(one.ids) in samples for one in self._samples(file))]
 
     def _files(self, split: str) -> Iterator[CodeFile]:
         for number, file in enumerate(read_files(self._path)):

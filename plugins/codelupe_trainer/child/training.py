@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -12,9 +14,10 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerCallback, TrainerState, set_seed
 from trl.trainer.sft_config import SFTConfig
-from trl.trainer.sft_trainer import SFTTrainer
 
-from codelupe_trainer.child.checkpoints import last_checkpoint, run_identity
+from codelupe import atomic_folder
+from codelupe_trainer.child.checkpoints import Checkpoints, run_identity
+from codelupe_trainer.child.guard import Astray, Guard
 from codelupe_trainer.child.models import (
     Tokenizer,
     identify,
@@ -24,11 +27,14 @@ from codelupe_trainer.child.models import (
     prepare,
     require_base,
 )
-from codelupe_trainer.child.rows import Rows, read_rows
+from codelupe_trainer.child.recovery import Recovery, is_out_of_memory
+from codelupe_trainer.child.resumable import ADAPTER_WEIGHTS, ResumableTrainer
+from codelupe_trainer.child.rows import Rows, files_with, read_rows
 from codelupe_trainer.child.stop import StopRequest
 from codelupe_trainer.child.watch import AdapterDtype, UntilFilesChange, Watch
 from codelupe_trainer.exports import read_files
 from codelupe_trainer.jobs import ADAPTER, CHECKPOINTS, FILES, Activity, OnReport, Trained, TrainJob
+from codelupe_trainer.settings import TrainerSettings
 
 _EVALUATIONS = 4
 """Fewest evaluations of a run: 1,000 files are some sixty steps."""
@@ -40,12 +46,13 @@ def train(job: TrainJob, on_report: OnReport, stop: StopRequest) -> Trained:
     """Train from the last checkpoint, if there is one, and leave the best adapter in the job's folder.
 
     Raises:
-        Unusable: there is no usable sample, or the loss is no number.
+        Unusable: there is no usable sample, or the run has met with a setback for the second time.
         UnfitBase: the base cannot be trained on these samples.
+        BeginAgain: it goes on in a new process.
+        DiskFull: there is no room for a checkpoint.
         Stopped: a checkpoint was saved because it was asked to stop.
     """
     began = time.monotonic()
-    set_seed(job.settings.seed)
     base = prepare(job.settings, job.bases, on_report)
     identity = identify(base, job.settings)
     if job.parent is not None:
@@ -53,18 +60,28 @@ def train(job: TrainJob, on_report: OnReport, stop: StopRequest) -> Trained:
     tokenizer = load_tokenizer(base)
     encoder = load_encoder(base, tokenizer, job.settings)
     unchanged = UntilFilesChange(job.folder / FILES)
+    run = run_identity(job, identity, (file.content_hash for file in read_files(job.folder / FILES)))
+    checkpoints, recovery = Checkpoints(job.folder / CHECKPOINTS, run), Recovery(job, run, on_report)
     with stop.postponed():
         rows = read_rows(job, encoder, on_report, stop)
+        resume_from = recovery.newest(checkpoints)
     on_report(Activity(what="loading the base model"))
-    trainer = _trainer(base, tokenizer, rows, job, [unchanged, Watch(on_report, stop)])
-    run = run_identity(job, identity, (file.content_hash for file in read_files(job.folder / FILES)))
-    checkpoint = last_checkpoint(job, run)
-    with stop.postponed():
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    guard = Guard(job.settings.spike_factor, recovery.setbacks.skipped_steps)
+    trainer = _trainer(
+        base, tokenizer, rows, job, recovery, checkpoints, guard, [unchanged, Watch(on_report, stop, guard)], stop
+    )
+    try:
+        with stop.postponed():
+            trainer.run(resume_from)
+    except Astray as astray:
+        recovery.leave_out(astray, files_with(trainer.samples_of_step(), job, encoder))
+    except Exception as error:
+        if is_out_of_memory(error):
+            recovery.halve_micro_batch(error)
+        raise
     state: TrainerState = trainer.state
     assert state.best_metric is not None, "the last step is always evaluated"
-    trainer.model.save_pretrained(job.folder / ADAPTER)
-    tokenizer.save_pretrained(job.folder / ADAPTER)
+    _keep_best(state, checkpoints, tokenizer, job.folder / ADAPTER)
     return Trained(
         base=identity,
         steps=state.global_step,
@@ -72,10 +89,12 @@ def train(job: TrainJob, on_report: OnReport, stop: StopRequest) -> Trained:
         validation_samples=rows.validation_files,
         unused=rows.unused,
         totals=rows.samples,
-        rows_per_step=trainer.args.per_device_train_batch_size * trainer.args.gradient_accumulation_steps,
-        train_loss=fmean(entry["loss"] for entry in state.log_history if "loss" in entry),
+        rows_per_step=rows.per_step,
+        train_loss=fmean(one["loss"] for one in state.log_history if "loss" in one and guard.counts(one["step"])),
         validation_loss=state.best_metric,
         stopped_early=state.global_step < state.max_steps,
+        skipped_steps=recovery.setbacks.skipped_steps,
+        skipped_checkpoints=recovery.setbacks.skipped_checkpoints,
         seconds=time.monotonic() - began,
     )
 
@@ -100,45 +119,82 @@ def _with_adapter(model: PreTrainedModel, job: TrainJob) -> PeftModel:
     return PeftModel.from_pretrained(model, job.parent, is_trainable=True, config=parent)
 
 
-def _trainer(base: str, tokenizer: Tokenizer, rows: Rows, job: TrainJob, callbacks: list[TrainerCallback]) -> Any:
-    dtype = AdapterDtype(torch.bfloat16 if job.settings.lora.dtype == "bfloat16" else torch.float32)
-    trainer: Any = SFTTrainer(
-        model=_with_adapter(load_model(base, job.settings), job),
-        args=_arguments(job, rows),
+def _keep_best(state: TrainerState, checkpoints: Checkpoints, tokenizer: Tokenizer, folder: Path) -> None:
+    """The adapter as it was saved; loaded and saved once more, it might have other numbers (transformers#36201).
+
+    Raises:
+        Damaged: its checkpoint has changed; another attempt takes an earlier one up.
+    """
+    assert state.best_global_step is not None, "the last step is always evaluated"
+    checkpoints.check(state.best_global_step)
+    best = checkpoints.path(state.best_global_step)
+    with atomic_folder(folder, replace=True) as unfinished:
+        for name in (ADAPTER_WEIGHTS, "adapter_config.json"):
+            shutil.copy(best / name, unfinished)
+        tokenizer.save_pretrained(unfinished)
+
+
+def _trainer(
+    base: str,
+    tokenizer: Tokenizer,
+    rows: Rows,
+    job: TrainJob,
+    recovery: Recovery,
+    checkpoints: Checkpoints,
+    guard: Guard,
+    callbacks: list[TrainerCallback],
+    stop: StopRequest,
+) -> ResumableTrainer:
+    settings = job.settings
+    dtype = AdapterDtype(torch.bfloat16 if settings.lora.dtype == "bfloat16" else torch.float32)
+    set_seed(settings.seed)
+    trainer = ResumableTrainer(
+        checkpoints=checkpoints,
+        checkpoint_seconds=settings.checkpoint_every.total_seconds(),
+        stop=stop,
+        guard=guard,
+        model=_with_adapter(_trainable(load_model(base, settings)), job),
+        args=_arguments(settings, rows, recovery.micro_batch(rows.per_step), checkpoints.unfinished),
         processing_class=tokenizer,
         train_dataset=rows.train,
         eval_dataset=rows.validation,
-        callbacks=[*callbacks, dtype, EarlyStoppingCallback(job.settings.patience)],
+        callbacks=[*callbacks, dtype, EarlyStoppingCallback(settings.patience)],
     )
     dtype.apply(trainer.model)
     return trainer
 
 
-def _arguments(job: TrainJob, rows: Rows) -> SFTConfig:
-    settings, on_card = job.settings, torch.cuda.is_available()
-    micro_batch = min(settings.micro_batch, rows.per_step)
-    accumulation = max(1, round(rows.per_step / micro_batch))
-    steps = math.ceil(len(rows.train) / (micro_batch * accumulation)) * settings.epochs
-    every = min(settings.eval_every, math.ceil(steps / _EVALUATIONS))
+def _trainable(model: PreTrainedModel) -> PreTrainedModel:
+    """Where a CPU knows bfloat16, bitsandbytes (0.50) rearranges 4-bit weights for good when they are first evaluated,
+    and can pass no gradient through them after that.
+    """
+    modules: Any = model.modules()
+    for module in modules:
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return model
+
+
+def _arguments(settings: TrainerSettings, rows: Rows, micro_batch: int, output: Path) -> SFTConfig:
+    on_card = torch.cuda.is_available()
+    steps = math.ceil(len(rows.train) / rows.per_step) * settings.epochs
     return SFTConfig(
-        output_dir=str(job.folder / CHECKPOINTS),
+        output_dir=str(output),
         max_length=settings.max_length,
         packing=settings.packing,
         dataset_kwargs={"skip_prepare_dataset": True},
         per_device_train_batch_size=micro_batch,
-        per_device_eval_batch_size=micro_batch,
-        gradient_accumulation_steps=accumulation,
+        # One row: so the loss does not depend on how many fit the card, nor does evaluation need more memory.
+        per_device_eval_batch_size=1,
+        gradient_accumulation_steps=rows.per_step // micro_batch,
         max_steps=steps,
         learning_rate=settings.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=settings.warmup_share,
         optim="adamw_8bit" if settings.optimizer == "adamw_8bit" else "adamw_torch",
         eval_strategy="steps",
-        eval_steps=every,
-        save_strategy="steps",
-        save_steps=every,
-        save_total_limit=2,
-        load_best_model_at_end=True,
+        eval_steps=min(settings.eval_every, math.ceil(steps / _EVALUATIONS)),
+        save_strategy="no",
         metric_for_best_model="eval_loss",
         greater_is_better=False,
         restore_callback_states_from_checkpoint=True,

@@ -10,39 +10,39 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from codelupe_trainer.child.errors import Unusable
+from codelupe_trainer.child.guard import Guard
 from codelupe_trainer.child.stop import Stopped, StopRequest
 from codelupe_trainer.jobs import OnReport, Step
 
 
 class Watch(TrainerCallback):
-    """Reports every step, evaluates the last one, ends a run that went astray, and one that is to stop."""
+    """Reports every step, has the last one evaluated, and ends an evaluation that is to stop."""
 
-    def __init__(self, on_report: OnReport, stop: StopRequest) -> None:
+    def __init__(self, on_report: OnReport, stop: StopRequest, guard: Guard) -> None:
         self._on_report = on_report
         self._stop = stop
+        self._guard = guard
         self._figures: dict[str, float] = {}
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         del args
         if state.global_step >= state.max_steps:
             control.should_evaluate = True
+
+    def on_prediction_step(self, *_: object, **__: object) -> None:
         if self._stop:
-            control.should_save = True
+            raise Stopped
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
         del args, control
         logs: dict[str, float] = given["logs"]
-        for name in ("loss", "grad_norm", "eval_loss"):
-            if not math.isfinite(logs.get(name, 0.0)):
-                raise Unusable(f"{name} is {logs[name]} at step {state.global_step}: training went astray")
+        if not math.isfinite(logs.get("eval_loss", 0.0)):
+            raise Unusable(f"eval_loss is {logs['eval_loss']} at step {state.global_step}: training went astray")
+        if "loss" in logs and not self._guard.counts(state.global_step):
+            return
         self._figures |= {name: logs[name] for name in ("loss", "eval_loss") if name in logs}
         if self._figures.keys() & logs.keys():
             self._on_report(Step(done=state.global_step, total=state.max_steps, figures=self._figures))
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        del args, control
-        if self._stop and state.global_step < state.max_steps:
-            raise Stopped
 
 
 class UntilFilesChange(TrainerCallback):
@@ -62,18 +62,26 @@ class UntilFilesChange(TrainerCallback):
 
 
 class AdapterDtype(TrainerCallback):
-    """Keeps the adapter's numbers as they are to be: TRL makes bfloat16 of those beside a quantised base, and peft
-    float32 of all when a run is resumed (peft#2421).
+    """Has the adapter trained in the numbers that the settings ask for.
+
+    TRL makes bfloat16 of an adapter beside a quantised base, and peft float32 of one that it loads (peft#2421).
     """
 
     def __init__(self, dtype: torch.dtype) -> None:
         self._dtype = dtype
 
     def apply(self, model: torch.nn.Module) -> None:
-        """Convert what is trained in place, so that an optimiser that holds it goes on with it."""
+        """Convert what is trained, before there is an optimiser for it."""
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.to(self._dtype)
 
     def on_train_begin(self, *_: object, **given: Any) -> None:
-        self.apply(given["model"])
+        """Also when a run is resumed, after its adapter and its optimiser were loaded.
+
+        Raises:
+            Unusable: a parameter has another type.
+        """
+        for name, parameter in given["model"].named_parameters():
+            if parameter.requires_grad and parameter.dtype != self._dtype:
+                raise Unusable(f"{name} is trained in {parameter.dtype} instead of {self._dtype}")
