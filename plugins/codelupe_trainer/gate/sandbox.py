@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-_NOBODY = "65534"
+_UNPRIVILEGED = "65534"
 _UNUSED = range(1_879_048_192, 2_147_483_648)
 """Users' numbers that no system gives away (systemd's list of them, UIDS-GIDS): with one of its own for each run, other
 runs do not count among its processes."""
@@ -118,7 +118,7 @@ def _sandbox(limits: Limits) -> Iterator[str]:
         yield from ("--", "setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--no-new-privs")
         yield from ("--inh-caps=-all", "--bounding-set=-all")
     else:
-        yield from ("--unshare-user", "--uid", _NOBODY, "--gid", _NOBODY, "--disable-userns", "--")
+        yield from ("--unshare-user", "--uid", _UNPRIVILEGED, "--gid", _UNPRIVILEGED, "--disable-userns", "--")
 
 
 def _limited(limits: Limits) -> Iterator[str]:
