@@ -3,6 +3,7 @@ from .contracts.answers import faults_of_repository
 from .contracts.boundary import ContributionFailed
 from .contracts.files import FileRule, Objection, Score, Scorer, SourceFile
 from .contracts.repositories import Repository, RepositoryRule, RepositorySource
+from .contracts.samples import Sample, SampleFormat, SampleRequest
 from .contracts.search import FOR_EVER, SearchDocument, SearchFilter, SearchHit, SearchIndex, SearchSort
 from .contracts.sources import (
     Budget,
@@ -76,6 +77,9 @@ __all__ = [
     "RepositorySource",
     "RetryLater",
     "RetryPolicy",
+    "Sample",
+    "SampleFormat",
+    "SampleRequest",
     "Score",
     "Scorer",
     "SearchDocument",

@@ -265,6 +265,7 @@ class Daemon:
                         repository_rules=extensions.repository_rules,
                         file_rules=extensions.file_rules,
                         scorers=extensions.scorers,
+                        sample_formats=extensions.sample_formats,
                         timings=self._timings,
                         calls=PluginCalls(self._host.schemas),
                         quarantine_after=settings.quarantine_after,

@@ -12,6 +12,7 @@ import msgspec
 
 from codelupe.contracts.files import Objection, Score
 from codelupe.contracts.repositories import Repository
+from codelupe.contracts.samples import Sample
 from codelupe.contracts.sources import Forecast, Gone, Page, Slice
 from codelupe_events import GoneReason, Reason, RepoDescribed
 
@@ -36,6 +37,21 @@ def faults_of_score(answer: Any) -> str:
     if not 0 <= answer.value <= 100:
         return f"the score's value is {answer.value!r}, which is not from 0 to 100"
     return _faults_of_texts(answer.reasons)
+
+
+def faults_of_sample(answer: Any) -> str:
+    if answer is None:
+        return ""
+    if not isinstance(answer, Sample):
+        return unexpected(answer, "a Sample or None")
+    if fault := _faults_of_texts((answer.prompt, answer.answer)):
+        return fault
+    if not answer.answer:
+        return "the sample's answer is empty"
+    if answer.form not in ("chat", "text"):
+        return f"the sample's form is {answer.form!r}, neither 'chat' nor 'text'"
+    flags: tuple[Any, ...] = (answer.ends, answer.is_cut)
+    return "" if all(isinstance(flag, bool) for flag in flags) else f"ends and is_cut are {flags!r}, no truth values"
 
 
 def faults_of_objection(answer: Any) -> str:

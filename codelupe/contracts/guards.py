@@ -14,6 +14,7 @@ from codelupe.contracts.answers import (
     faults_of_page,
     faults_of_reason,
     faults_of_repository,
+    faults_of_sample,
     faults_of_score,
     faults_of_slices,
     is_number,
@@ -22,6 +23,7 @@ from codelupe.contracts.answers import (
 from codelupe.contracts.boundary import ContributionFailed, Guarded
 from codelupe.contracts.files import FileRule, Objection, Score, Scorer, SourceFile
 from codelupe.contracts.repositories import Repository, RepositoryRule
+from codelupe.contracts.samples import Sample, SampleFormat, SampleRequest
 from codelupe.contracts.search import SearchDocument, SearchHit, SearchIndex
 from codelupe.contracts.sources import (
     Forecast,
@@ -80,6 +82,21 @@ class _Scorer(_InWorkerProcesses):
 
     def score(self, file: SourceFile) -> Score | None:
         answer: Score | None = self._called("score", file, file.path, faults_of_score)
+        return answer
+
+
+class _SampleFormat(_InWorkerProcesses):
+    kind = "sample format"
+
+    def __init__(self, plugin: str, inner: Any) -> None:
+        super().__init__(plugin, inner)
+        tokens = inner.control_tokens
+        if isinstance(tokens, str) or not all(isinstance(token, str) and token for token in tokens):
+            raise TypeError(f"the {self._part} has the control tokens {tokens!r}, which are no texts")
+        self.control_tokens: Sequence[str] = tuple(tokens)
+
+    def make(self, request: SampleRequest) -> Sample | None:
+        answer: Sample | None = self._called("make", request, request.file.path, faults_of_sample)
         return answer
 
 
@@ -230,6 +247,10 @@ def guard_file_rule(plugin: str, rule: FileRule) -> FileRule:
 
 def guard_scorer(plugin: str, scorer: Scorer) -> Scorer:
     return _Scorer(plugin, scorer)
+
+
+def guard_sample_format(plugin: str, sample_format: SampleFormat) -> SampleFormat:
+    return _SampleFormat(plugin, sample_format)
 
 
 def guard_repository_rule(plugin: str, rule: RepositoryRule) -> RepositoryRule:

@@ -8,6 +8,7 @@ from typing import Any
 from codelupe.contracts.boundary import Part, part_of
 from codelupe.contracts.files import FileRule, Scorer
 from codelupe.contracts.repositories import RepositoryRule
+from codelupe.contracts.samples import SampleFormat
 from codelupe.contracts.search import SearchIndex
 from codelupe.contracts.sources import Source
 from codelupe.executor import Executor
@@ -27,6 +28,7 @@ class Extensions:
     repository_rules: list[RepositoryRule] = field(default_factory=list)
     file_rules: list[FileRule] = field(default_factory=list)
     scorers: list[Scorer] = field(default_factory=list)
+    sample_formats: list[SampleFormat] = field(default_factory=list)
     search_indexes: dict[str, SearchIndex] = field(default_factory=dict)
     executors: dict[str, Executor] = field(default_factory=dict)
     status_sections: list[StatusSection] = field(default_factory=list)
@@ -39,6 +41,7 @@ class Extensions:
             *self.repository_rules,
             *self.file_rules,
             *self.scorers,
+            *self.sample_formats,
             *self.search_indexes.values(),
         ]
         return [

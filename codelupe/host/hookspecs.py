@@ -16,10 +16,10 @@ Hooks only register what a plugin offers. Events reach it through the log, never
 A plugin that raises at its import or in a hook, whatever it raises, is broken: ``codelupe plugins list`` says why, and
 the others go on. So is one that implements no hook, or a hook without :data:`codelupe.hookimpl`; one that offers a
 subscription, job or service that could not work, such as a handler that is not async or does not take its arguments;
-one that offers a rule, scorer, source, search index, executor or status section under a name that is taken; one whose
-checks are no findings or take more than 20 seconds; and one with a command that has no name or help to show. What a
-plugin prints meanwhile goes to standard error; signal handlers, the working directory and the policy for event loops
-are put back. ``os._exit`` ends the process: no host can survive that.
+one that offers a rule, scorer, sample format, source, search index, executor or status section under a name that is
+taken; one whose checks are no findings or take more than 20 seconds; and one with a command that has no name or help to
+show. What a plugin prints meanwhile goes to standard error; signal handlers, the working directory and the policy for
+event loops are put back. ``os._exit`` ends the process: no host can survive that.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from pydantic import BaseModel
 from codelupe.config.directories import Directories
 from codelupe.contracts.files import FileRule, Scorer
 from codelupe.contracts.repositories import RepositoryRule
+from codelupe.contracts.samples import SampleFormat
 from codelupe.contracts.search import SearchIndex
 from codelupe.contracts.sources import Source
 from codelupe.executor.contract import Executor
@@ -127,6 +128,14 @@ def codelupe_scorers(settings: BaseModel) -> Iterable[Scorer]:
 
     One that fails over ``quarantine_after`` (5) repositories in a row is paused: files are scored without it until it
     is resumed.
+    """
+
+
+@hookspec
+def codelupe_sample_formats(settings: BaseModel) -> Iterable[SampleFormat]:
+    """Ways to make training samples of files; settings weigh them by their names.
+
+    A format that fails on a file is passed over for it, and counted; training goes on.
     """
 
 

@@ -22,11 +22,13 @@ from codelupe.contracts.guards import (
     guard_executor,
     guard_file_rule,
     guard_repository_rule,
+    guard_sample_format,
     guard_scorer,
     guard_search_index,
     guard_source,
 )
 from codelupe.contracts.repositories import RepositoryRule
+from codelupe.contracts.samples import SampleFormat
 from codelupe.contracts.search import SearchIndex
 from codelupe.contracts.sources import Source
 from codelupe.errors import PluginError
@@ -217,6 +219,8 @@ class Host:
             or [],
             file_rules=ask("codelupe_file_rules", partial(_guarded, plugin, FileRule, guard_file_rule)) or [],
             scorers=ask("codelupe_scorers", partial(_guarded, plugin, Scorer, guard_scorer)) or [],
+            sample_formats=ask("codelupe_sample_formats", partial(_guarded, plugin, SampleFormat, guard_sample_format))
+            or [],
             search_indexes=ask("codelupe_search_index", partial(_search_indexes, plugin)) or {},
             executors=ask("codelupe_executors", partial(_executors, plugin)) or {},
             status_sections=ask("codelupe_status_sections", partial(self._sections, plugin)) or [],

@@ -15,6 +15,7 @@ import structlog
 
 from codelupe.contracts.files import FileRule, Scorer
 from codelupe.contracts.repositories import RepositoryRule
+from codelupe.contracts.samples import SampleFormat
 from codelupe.contracts.search import SearchIndex
 from codelupe.contracts.sources import Source
 from codelupe.errors import PluginError
@@ -95,6 +96,11 @@ class _Context:
                 that lets this pass waits, and a job or service fails.
         """
         return self._runtime.pauses.judges(self.name, self._runtime.scorers)
+
+    @property
+    def sample_formats(self) -> Sequence[SampleFormat]:
+        """Those of all plugins, but for those that are paused."""
+        return self._runtime.pauses.without_paused(self._runtime.sample_formats)
 
     @property
     def search_index(self) -> SearchIndex:
@@ -331,6 +337,11 @@ class BatchContext(_Context):
         """The events as the log holds them, in the order of the handler's events."""
         rows = await self._log.database.fetch(SQL.events_at, [row["position"] for row in self._rows])
         return [Recorded.from_row(row) for row in rows]
+
+    async def want_job(self, name: str) -> None:
+        """Let the plugin's job of this name run within a minute of the batch's commit, and not only at its interval."""
+        plugin = self.name.partition(".")[0]
+        await self.connection.execute(SQL.want_job, f"{plugin}.{name}")
 
     def emit(self, event: Event, *, because: Event) -> None:
         """Append the event when the batch commits; ``because`` is that one of the batch which it comes of.

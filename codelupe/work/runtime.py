@@ -9,6 +9,7 @@ from functools import cached_property
 from codelupe.config.directories import Directories
 from codelupe.contracts.files import FileRule, Scorer
 from codelupe.contracts.repositories import RepositoryRule
+from codelupe.contracts.samples import SampleFormat
 from codelupe.contracts.search import SearchIndex
 from codelupe.contracts.sources import Source
 from codelupe.executor import Executor
@@ -37,6 +38,7 @@ class Runtime:
     repository_rules: Sequence[RepositoryRule] = ()
     file_rules: Sequence[FileRule] = ()
     scorers: Sequence[Scorer] = ()
+    sample_formats: Sequence[SampleFormat] = ()
     timings: Timings = DEFAULT
     calls: PluginCalls = field(default_factory=PluginCalls)
     quarantine_after: int = QUARANTINE_AFTER

@@ -13,14 +13,16 @@ class ModelEvent(BatchEvent, frozen=True, kw_only=True):
     model_id: str
 
 
-@event(version=1)
+@event(version=2, upcasters={1: unchanged})
 class TrainingStarted(ModelEvent, frozen=True, kw_only=True):
     """A run began, or went on from its checkpoint."""
 
     base: str
+    parent: str | None = None
+    """The model that it goes on from; None for the base alone."""
 
 
-@event(version=1)
+@event(version=2, upcasters={1: unchanged})
 class TrainingCompleted(ModelEvent, frozen=True, kw_only=True):
     """The adapter lies under ``path`` (relative to the models' folder); losses are means per token, in nats."""
 
@@ -31,6 +33,13 @@ class TrainingCompleted(ModelEvent, frozen=True, kw_only=True):
     validation_loss: float
     stopped_early: bool
     seconds: float
+    parent: str | None = None
+    """The model that it went on from; None for the base alone."""
+    base: str | None = None
+    base_revision: str | None = None
+    """The commit on the hub; None for a base of another kind."""
+    base_fingerprint: str | None = None
+    """SHA-256 of the base's configuration and tokenizer."""
 
 
 @event(version=1)

@@ -44,15 +44,22 @@ def _front_matter(record: ModelRecord) -> str:
 
 def _training(record: ModelRecord) -> str:
     settings = record.settings
+    totals = record.totals
     stopped = "stopped early" if record.stopped_early else "ran to its end"
     rows = {
+        "base": f"`{record.base.id}`, revision {record.base.revision or 'none'}, fingerprint "
+        f"`{record.base.fingerprint[:16]}`, weights {settings.quantisation}",
         "training loss": f"{record.train_loss:.4f} nats per completion token, mean over the run",
         "validation loss": f"{record.validation_loss:.4f}, at the best evaluation",
-        "steps": f"{record.steps:,} of {settings.batch_size} x {settings.accumulation} samples; {stopped}",
-        "samples": f"{record.samples:,} for training, {record.validation_samples:,} for validation",
+        "steps": f"{record.steps:,} of {record.rows_per_step} rows; {stopped}",
+        "files": f"{record.samples:,} for training, {record.validation_samples:,} for validation",
+        "samples": f"{_counts(totals.formats)}; {totals.cut:,} show only a part of their file",
+        "dropped files": _counts(totals.dropped) or "none",
+        "tokens": f"{totals.learned:,} learned, {totals.masked:,} only read, {totals.padding:,} of padding",
+        "rows": f"{totals.rows:,} of up to {settings.max_length:,} tokens, "
+        + ("packed" if settings.packing else "a sample each"),
         "adapter": f"rank {settings.lora.rank}, alpha {settings.lora.alpha}, dropout {settings.lora.dropout:g}",
         "learning rate": f"{settings.learning_rate:g}, cosine, warm-up over {settings.warmup_share:.0%} of the steps",
-        "longest sample": f"{settings.max_length:,} tokens",
         "seed": str(settings.seed),
         "time": f"{record.seconds:.0f} s",
     }
@@ -63,6 +70,8 @@ def _data(record: ModelRecord) -> str:
     shown = record.repositories[:_REPOSITORIES_SHOWN]
     left = len(record.repositories) - len(shown)
     files = sum(record.licences.values())
+    replayed = record.splits.get("replay", 0)
+    line = ", ".join(map(str, record.batches or [record.batch_id]))
     summary = (
         f"## Data\n\nBatch {record.batch_id}: {files:,} files of {len(record.repositories):,} repositories with a "
         f"quality score of {record.settings.min_score:g} or more. `provenance.jsonl` names repository, commit, "
@@ -70,6 +79,10 @@ def _data(record: ModelRecord) -> str:
     )
     parts = [
         summary,
+        f"{replayed:,} of them come from earlier batches and were learned from again." if replayed else "",
+        f"It goes on from `{record.parent}`; together they were trained on the batches {line}."
+        if record.parent
+        else "",
         f"{record.unused_files:,} more files of the batch were not used." if record.unused_files else "",
         f"Licences: {_counts(record.licences)}.",
         f"Languages: {_counts(record.languages)}.",

@@ -9,7 +9,7 @@ from typing import Any
 import anyio.to_thread
 
 from codelupe import Database
-from codelupe_trainer.samples import CodeFile
+from codelupe_trainer.samples.files import CodeFile
 
 _AT_A_TIME = 500
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -19,16 +20,17 @@ from codelupe import HandlerContext, RetryLater, write_file
 from codelupe_trainer.jobs import (
     REPORT,
     Activity,
-    Compared,
-    CompareJob,
+    AnyJob,
+    BegunAgain,
+    Done,
     Failed,
     OnReport,
     Paused,
     Result,
     Step,
-    Trained,
     TrainJob,
 )
+from codelupe_trainer.setbacks import OUT_OF_MEMORY_ADVICE, read_setbacks, write_setbacks
 
 JOB_FILE = "job.json"
 LOG_FILE = "train.log"
@@ -57,23 +59,38 @@ def shown_in(context: HandlerContext, unit: str) -> OnReport:
     return show
 
 
-async def run_child(job: TrainJob | CompareJob, on_report: OnReport) -> Trained | Compared:
-    """Run the job to its end. Cancelled, it asks the child to save its work, and kills it if that takes too long.
+async def run_child(job: AnyJob, on_report: OnReport) -> Done:
+    """Run the job to its end, in a new process after each setback. Cancelled, it asks the child to save its work, and
+    kills it if that takes too long.
 
     Raises:
         CannotSucceed: for a reason that stays.
         ChildFailed: for any other, with the end of the child's log.
         RetryLater: the child was told to stop, not by this process.
     """
-    log = job.folder / LOG_FILE
-    write_file(job.folder / JOB_FILE, job.model_dump_json(indent=2))
-    with log.open("ab") as errors:
-        process = await anyio.open_process(
-            [sys.executable, "-P", "-m", "codelupe_trainer.child", str(job.folder / JOB_FILE)],
-            stderr=errors,
-            env=_environment(job),
-            start_new_session=True,
-        )
+    while True:
+        killed_before = _killed_for_memory()
+        process, result = await _run_process(job, on_report)
+        match result:
+            case BegunAgain():
+                on_report(Activity(what=result.why))
+            case Paused():
+                raise RetryLater("the child process was told to stop", after=_AFTER_PAUSE, counts=False)
+            case Failed(permanent=True):
+                raise CannotSucceed(result.error)
+            case Failed():
+                raise ChildFailed(await _with_log(result.error, job))
+            case None if isinstance(job, TrainJob) and _ran_out_of_memory(process, killed_before):
+                _note_out_of_memory(job)
+                on_report(Activity(what="the system was out of memory; going on with half the micro-batch"))
+            case None:
+                raise ChildFailed(await _with_log(_ending(process.returncode), job))
+            case _:
+                return result
+
+
+async def _run_process(job: AnyJob, on_report: OnReport) -> tuple[anyio.abc.Process, Result | None]:
+    process = await _start(job)
     result: Result | None = None
     try:
         async for report in _reports(process):
@@ -88,22 +105,56 @@ async def run_child(job: TrainJob | CompareJob, on_report: OnReport) -> Trained 
     finally:
         with anyio.CancelScope(shield=True):
             await _end(process, job.settings.stop_timeout)
-    match result:
-        case Trained() | Compared():
-            return result
-        case Paused():
-            raise RetryLater("the child process was told to stop", after=_AFTER_PAUSE, counts=False)
-        case Failed(permanent=True):
-            raise CannotSucceed(result.error)
-        case _:
-            cause = result.error if result else _ending(process.returncode)
-            raise ChildFailed(f"{cause}\n{await anyio.to_thread.run_sync(_tail, log)}")
+    return process, result
 
 
-def _environment(job: TrainJob | CompareJob) -> dict[str, str]:
+async def _start(job: AnyJob) -> anyio.abc.Process:
+    try:
+        write_file(job.folder / JOB_FILE, job.model_dump_json(indent=2))
+        log = (job.folder / LOG_FILE).open("ab")
+    except OSError as error:
+        free = shutil.disk_usage(job.folder).free
+        raise ChildFailed(f"cannot write to {job.folder}, which has {free:,} bytes free: {error}") from error
+    with log:
+        return await anyio.open_process(
+            [sys.executable, "-P", "-m", "codelupe_trainer.child", str(job.folder / JOB_FILE)],
+            stderr=log,
+            env=_environment(job),
+            start_new_session=True,
+        )
+
+
+def _ran_out_of_memory(process: anyio.abc.Process, killed_before: int) -> bool:
+    return process.returncode == -signal.SIGKILL and _killed_for_memory() > killed_before
+
+
+def _killed_for_memory() -> int:
+    """How many processes the kernel has killed since it started because memory ran out; 0 if it does not say."""
+    try:
+        lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.removeprefix("oom_kill ")) for line in lines if line.startswith("oom_kill "))
+
+
+def _note_out_of_memory(job: TrainJob) -> None:
+    """The child could not.
+
+    Raises:
+        CannotSucceed: it happened before.
+    """
+    setbacks = read_setbacks(job.folder)
+    if setbacks.out_of_memory:
+        raise CannotSucceed(f"the system ran out of memory and killed the child process: {OUT_OF_MEMORY_ADVICE}")
+    write_setbacks(job.folder, setbacks.model_copy(update={"out_of_memory": True}))
+
+
+def _environment(job: AnyJob) -> dict[str, str]:
     """The daemon's own, without its secrets and its ties to systemd."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_HOSTS_OWN)}
     environment |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONUNBUFFERED": "1"}
+    # Sets have one order: peft writes the names of the adapted modules in it.
+    environment["PYTHONHASHSEED"] = "0"
     # Several GPUs need a launcher; without one, transformers would split every batch over all it sees.
     environment.setdefault("CUDA_VISIBLE_DEVICES", "0")
     # OpenMP's threads wait for one another by spinning; on a busy machine that made training five times slower.
@@ -140,7 +191,15 @@ def _ending(returncode: int | None) -> str:
     return f"the child process ended with code {returncode} and without a result"
 
 
+async def _with_log(cause: str, job: AnyJob) -> str:
+    return f"{cause}\n{await anyio.to_thread.run_sync(_tail, job.folder / LOG_FILE)}"
+
+
 def _tail(log: Path) -> str:
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - _LOG_TAIL))
-        return file.read().decode(errors="replace").strip()
+    """The cause is told, whether or not there is a log."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _LOG_TAIL))
+            return file.read().decode(errors="replace").strip()
+    except OSError as error:
+        return f"(its log cannot be read: {error})"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict
 
 from codelupe_events import Reason
-from codelupe_trainer.jobs import Compared
+from codelupe_trainer.jobs import BaseIdentity, Compared, SampleTotals
 from codelupe_trainer.settings import TrainerSettings
 
 
@@ -31,15 +31,26 @@ class ModelRecord(_Record):
     key: str
     """The idempotency key of the training: batches of a lost database may have had the same numbers."""
     batch_id: int
+    parent: str | None = None
+    """The model that it went on from."""
+    batches: list[int] = []
+    """The batches that it and all before it were trained on."""
     settings: TrainerSettings
+    base: BaseIdentity
     steps: int
     samples: int
+    """Files that were trained on."""
     validation_samples: int
+    """Files that it was watched on."""
+    totals: SampleTotals
+    rows_per_step: int
     unused_files: int
     train_loss: float
     validation_loss: float
     stopped_early: bool
     seconds: float
+    splits: dict[str, int] = {}
+    """Files for training, for validation, and those of earlier batches that were learned from again (replay)."""
     licences: dict[str, int] = {}
     languages: dict[str, int] = {}
     repositories: list[RepositoryShare] = []

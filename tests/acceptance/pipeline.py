@@ -28,7 +28,7 @@ installed_packages = false
 [plugins.trainer]
 min_files = 20
 max_steps = 4
-batch_size = 2
+samples_per_step = 2
 max_length = 128
 held_out_share = {held_out_share}
 eval_every = 2

@@ -27,10 +27,11 @@ from codelupe_events import (
 from codelupe_trainer import model_folder
 from codelupe_trainer.gate import judging
 from codelupe_trainer.jobs import Compared, CompareJob, Measured
-from codelupe_trainer.samples import CodeFile
+from codelupe_trainer.samples.files import CodeFile
 from codelupe_trainer.settings import TrainerSettings
 from tests.conftest import RunUntilIdle
 from tests.integration.stored_files import add_batch, add_evaluation_set, add_file, add_repository
+from tests.training import write_record
 
 pytestmark = pytest.mark.anyio
 
@@ -373,7 +374,7 @@ async def trained(database: Database, tmp_path: Path, monkeypatch: pytest.Monkey
     """A model on a batch of its own, whose comparison is stood in for."""
     monkeypatch.setattr(judging, "run_child", measure)
     monkeypatch.setattr(model_folder, "add_comparison", lambda *_: None)
-    (tmp_path / "state" / "models" / "m1").mkdir(parents=True)
+    write_record(tmp_path / "state" / "models" / "m1")
     repository = await add_repository(database, "learned/r")
     batch = await add_batch(database, [await add_code(database, repository, "1.py", code("learned"))], "m1", "trained")
     await database.execute("update models set path = id, base = $1", TrainerSettings().base)

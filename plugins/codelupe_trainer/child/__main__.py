@@ -6,31 +6,37 @@ Whatever else is printed goes to standard error.
 from __future__ import annotations
 
 import gc
+import io
 import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from codelupe_trainer.base_models import NoSuchModel
-from codelupe_trainer.child.errors import Unusable
+from codelupe_trainer.child.errors import BeginAgain, DiskFull, Unusable
 from codelupe_trainer.child.locks import exclusive
 from codelupe_trainer.child.stop import Stopped, StopRequest
 from codelupe_trainer.jobs import (
     JOB,
-    Compared,
+    AnyJob,
+    BegunAgain,
     CompareJob,
+    CompleteJob,
+    Done,
+    ExportJob,
     Failed,
     Message,
     OnReport,
     Paused,
     Result,
-    Trained,
     TrainJob,
 )
+from codelupe_trainer.samples.encoding import UnfitBase
 
-_TRAIN_EXTRA = frozenset({"accelerate", "datasets", "gguf", "peft", "torch", "transformers", "trl"})
+_TRAIN_EXTRA = frozenset({"accelerate", "bitsandbytes", "datasets", "gguf", "peft", "torch", "transformers", "trl"})
 
 
 def main() -> None:
@@ -40,9 +46,25 @@ def main() -> None:
     say(_result(job, say))
 
 
+class _Log(io.RawIOBase):
+    """Standard error. What the log's disk has no room for is lost, and the work goes on."""
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return 2
+
+    def write(self, data: Any) -> int:
+        with suppress(OSError):
+            os.write(2, data)
+        return len(data)
+
+
 def _take_over_output() -> Callable[[Message], None]:
     reports = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", errors="replace")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    sys.stdout = sys.stderr = io.TextIOWrapper(_Log(), encoding="utf-8", errors="replace", write_through=True)
 
     def say(message: Message) -> None:
         # A daemon that is gone asks for nothing more, and the end of standard input says so.
@@ -53,7 +75,7 @@ def _take_over_output() -> Callable[[Message], None]:
     return say
 
 
-def _result(job: TrainJob | CompareJob, on_report: OnReport) -> Result:
+def _result(job: AnyJob, on_report: OnReport) -> Result:
     try:
         stop = StopRequest(job.settings.stop_timeout.total_seconds())
         with exclusive(job.folder / "lock"):
@@ -65,14 +87,24 @@ def _result(job: TrainJob | CompareJob, on_report: OnReport) -> Result:
         return _failure(error)
 
 
-def _do(job: TrainJob | CompareJob, on_report: OnReport, stop: StopRequest) -> Trained | Compared:
-    if isinstance(job, TrainJob):
-        with _without_collection():
-            from codelupe_trainer.child.training import train
-        return train(job, on_report, stop)
-    with _without_collection():
-        from codelupe_trainer.child.comparing import compare
-    return compare(job, on_report)
+def _do(job: AnyJob, on_report: OnReport, stop: StopRequest) -> Done:
+    match job:
+        case TrainJob():
+            with _without_collection():
+                from codelupe_trainer.child.training import train
+            return train(job, on_report, stop)
+        case CompareJob():
+            with _without_collection():
+                from codelupe_trainer.child.comparing import compare
+            return compare(job, on_report)
+        case ExportJob():
+            with _without_collection():
+                from codelupe_trainer.child.exporting import export
+            return export(job, on_report)
+        case CompleteJob():
+            with _without_collection():
+                from codelupe_trainer.child.completing import complete
+            return complete(job, on_report)
 
 
 @contextmanager
@@ -86,10 +118,14 @@ def _without_collection() -> Iterator[None]:
         gc.enable()
 
 
-def _failure(error: Exception) -> Failed:
+def _failure(error: Exception) -> Failed | BegunAgain:
     match error:
-        case Unusable() | NoSuchModel():
+        case BeginAgain():
+            return BegunAgain(why=str(error))
+        case Unusable() | UnfitBase() | NoSuchModel():
             return Failed(error=str(error), permanent=True)
+        case DiskFull():
+            return Failed(error=str(error))
         case ModuleNotFoundError() if (error.name or "").partition(".")[0] in _TRAIN_EXTRA:
             hint = "install what training needs with `pip install 'codelupe[train]'`"
             return Failed(error=f"the Python package {error.name} is not installed; {hint}", permanent=True)

@@ -12,10 +12,21 @@ from typing import Any
 import torch
 from peft import PeftModel
 
-from codelupe_trainer.child.models import Tokenizer, load_model, load_tokenizer, prepare, sample_maker
+from codelupe_trainer.child.models import (
+    Tokenizer,
+    identify,
+    load_encoder,
+    load_model,
+    load_tokenizer,
+    prepare,
+    require_base,
+)
 from codelupe_trainer.exports import read_files
 from codelupe_trainer.jobs import FILES, Activity, Compared, CompareJob, Measured, OnReport, Step
-from codelupe_trainer.samples import Message, Sample
+from codelupe_trainer.samples.completion import Completion, complete
+from codelupe_trainer.samples.drawing import sample_request, why_dropped
+from codelupe_trainer.samples.encoding import IGNORED, Encoder
+from codelupe_trainer.samples.files import CodeFile
 from codelupe_trainer.settings import TrainerSettings
 from codelupe_trainer.syntax import count_errors
 
@@ -25,14 +36,17 @@ _GENERATED_AT_A_TIME = 8
 def compare(job: CompareJob, on_report: OnReport) -> Compared:
     """Loss on all samples of the job's files, and code generated for the first of them, by both models."""
     base = prepare(job.settings, job.bases, on_report)
+    identity = identify(base, job.settings)
+    for adapter, theirs in job.trained_on.items():
+        require_base(identity, theirs, adapter)
     tokenizer = load_tokenizer(base)
-    maker = sample_maker(tokenizer, job.settings.max_length)
-    samples = [sample for file in read_files(job.folder / FILES) if (sample := maker.make(file)) is not None]
+    encoder = load_encoder(base, tokenizer, job.settings)
+    samples = list(_samples(job, encoder))
     if not samples:
         return Compared()
     on_report(Activity(what="loading the models"))
     model = _load(base, job)
-    bench = _Bench(model, tokenizer, samples, job.settings, on_report)
+    bench = _Bench(model, tokenizer, encoder, samples, job.settings, on_report)
     with _in_use(model, job):
         current = bench.measure()
     model.set_adapter("candidate")
@@ -41,8 +55,15 @@ def compare(job: CompareJob, on_report: OnReport) -> Compared:
     )
 
 
+def _samples(job: CompareJob, encoder: Encoder) -> Iterator[_Held]:
+    for file in read_files(job.folder / FILES):
+        request = sample_request(file, encoder, job.settings.max_length, "gate")
+        if why_dropped(file, encoder) is None and (completion := complete(request)) is not None:
+            yield _Held(file, completion)
+
+
 def _load(base: str, job: CompareJob) -> Any:
-    model = PeftModel.from_pretrained(load_model(base), job.candidate, adapter_name="candidate")
+    model = PeftModel.from_pretrained(load_model(base, job.settings), job.candidate, adapter_name="candidate")
     if job.current is not None:
         model.load_adapter(job.current, "current")
     return model.eval()
@@ -59,14 +80,29 @@ def _in_use(model: Any, job: CompareJob) -> Iterator[None]:
         yield
 
 
+@dataclass(frozen=True)
+class _Held:
+    """A held-out file, in two parts."""
+
+    file: CodeFile
+    completion: Completion
+
+
 class _Bench:
     """Puts the same questions to each model."""
 
     def __init__(
-        self, model: Any, tokenizer: Tokenizer, samples: list[Sample], settings: TrainerSettings, on_report: OnReport
+        self,
+        model: Any,
+        tokenizer: Tokenizer,
+        encoder: Encoder,
+        samples: list[_Held],
+        settings: TrainerSettings,
+        on_report: OnReport,
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
+        self._encoder = encoder
         self._samples = samples
         self._settings = settings
         self._on_report = on_report
@@ -90,13 +126,13 @@ class _Bench:
         """Sample by sample: without padding, and with the memory of one."""
         nats, tokens = 0.0, 0
         for sample in self._samples:
-            prompt = self._render(sample.prompt, add_generation_prompt=True)
-            ids = self._render([*sample.prompt, *sample.answer])[: self._settings.max_length]
-            answered = len(ids) - len(prompt)
+            encoded = self._encoder.encode(sample.completion.sample, self._settings.max_length)
+            assert encoded is not None, "completions are made to fit"
+            answered = encoded.learned
             logits = self._model(
-                input_ids=torch.tensor([ids], device=self._model.device), logits_to_keep=answered + 1
+                input_ids=torch.tensor([encoded.ids], device=self._model.device), logits_to_keep=answered + 1
             ).logits[0, :-1]
-            target = torch.tensor(ids[-answered:], device=logits.device)
+            target = torch.tensor([one for one in encoded.labels if one != IGNORED], device=logits.device)
             nats += torch.nn.functional.cross_entropy(logits.float(), target, reduction="sum").item()
             tokens += answered
             self._advance(1, loss=nats / tokens)
@@ -109,8 +145,8 @@ class _Bench:
                 yield self._attempt(sample, ids)
             self._advance(len(samples))
 
-    def _generate(self, samples: Sequence[Sample]) -> list[list[int]]:
-        prompts = [self._render(sample.prompt, add_generation_prompt=True) for sample in samples]
+    def _generate(self, samples: Sequence[_Held]) -> list[list[int]]:
+        prompts = [self._encoder.prompt(sample.completion.sample) for sample in samples]
         inputs = self._tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt")
         out = self._model.generate(
             **inputs.to(self._model.device),
@@ -121,19 +157,12 @@ class _Bench:
         rows: list[list[int]] = out[:, inputs["input_ids"].shape[1] :].tolist()
         return rows
 
-    def _attempt(self, sample: Sample, ids: list[int]) -> _Attempt:
+    def _attempt(self, sample: _Held, ids: list[int]) -> _Attempt:
         text = self._tokenizer.decode(ids, skip_special_tokens=True)
-        author = self._tokenizer(sample.completion, add_special_tokens=False)["input_ids"]
+        author = self._tokenizer(sample.completion.rest, add_special_tokens=False)["input_ids"]
         same_length = self._tokenizer.decode(author[: self._settings.gate.generated_tokens])
         ended = self._tokenizer.eos_token_id in ids
         return _Attempt(sample=sample, text=text.strip("\n"), reference=same_length, ended=ended)
-
-    def _render(self, messages: list[Message], *, add_generation_prompt: bool = False) -> list[int]:
-        text = self._tokenizer.apply_chat_template(
-            messages, add_generation_prompt=add_generation_prompt, tokenize=False
-        )
-        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
 
     def _advance(self, samples: int, **figures: float) -> None:
         self._done += samples
@@ -145,7 +174,7 @@ class _Bench:
 class _Attempt:
     """What a model wrote for a sample, beside what the author wrote in as many tokens."""
 
-    sample: Sample
+    sample: _Held
     text: str
     reference: str
     ended: bool
@@ -153,7 +182,7 @@ class _Attempt:
 
     @property
     def starts_exactly(self) -> bool:
-        return self.text.split("\n")[0].rstrip() == self.sample.completion.split("\n")[0].rstrip()
+        return self.text.split("\n")[0].rstrip() == self.sample.completion.rest.split("\n")[0].rstrip()
 
     @property
     def similarity(self) -> float:
@@ -164,11 +193,11 @@ class _Attempt:
         """Whether it has no more syntax errors than the author's code up to the same line; None for no grammar."""
         lines = self.text.split("\n")
         whole = lines if self.ended or len(lines) == 1 else lines[:-1]
-        author = self.sample.completion.split("\n")[: len(whole)]
+        author = self.sample.completion.rest.split("\n")[: len(whole)]
         errors, expected = self._errors(whole), self._errors(author)
         if errors is None or expected is None:
             return None
         return bool(self.text.strip()) and errors <= expected
 
     def _errors(self, lines: Sequence[str]) -> int | None:
-        return count_errors(self.sample.file.language, "\n".join([self.sample.context, *lines]))
+        return count_errors(self.sample.file.language, "\n".join([self.sample.completion.context, *lines]))

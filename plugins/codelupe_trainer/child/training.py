@@ -2,225 +2,210 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import datasets
 import torch
-from datasets import Dataset
-from peft import LoraConfig
-from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerCallback, TrainerState, set_seed
 from trl.trainer.sft_config import SFTConfig
-from trl.trainer.sft_trainer import SFTTrainer
 
-from codelupe_trainer.child.errors import Unusable
-from codelupe_trainer.child.models import Tokenizer, load_model, load_tokenizer, prepare, sample_maker
-from codelupe_trainer.child.stop import Stopped, StopRequest
+from codelupe import atomic_folder
+from codelupe_trainer.child.checkpoints import Checkpoints, run_identity
+from codelupe_trainer.child.guard import Astray, Guard
+from codelupe_trainer.child.models import (
+    Tokenizer,
+    identify,
+    load_encoder,
+    load_model,
+    load_tokenizer,
+    prepare,
+    require_base,
+)
+from codelupe_trainer.child.recovery import Recovery, is_out_of_memory
+from codelupe_trainer.child.resumable import ADAPTER_WEIGHTS, ResumableTrainer
+from codelupe_trainer.child.rows import Rows, files_with, read_rows
+from codelupe_trainer.child.stop import StopRequest
+from codelupe_trainer.child.watch import AdapterDtype, UntilFilesChange, Watch
 from codelupe_trainer.exports import read_files
-from codelupe_trainer.jobs import ADAPTER, CHECKPOINTS, FILES, Activity, OnReport, Step, Trained, TrainJob
-from codelupe_trainer.samples import Sample
+from codelupe_trainer.jobs import ADAPTER, CHECKPOINTS, FILES, Activity, OnReport, Trained, TrainJob
 from codelupe_trainer.settings import TrainerSettings
 
-_STATE = "trainer_state.json"
-_RUN = {
-    *("base", "seed", "max_length", "batch_size", "accumulation", "epochs", "max_steps", "max_validation_files"),
-    *("learning_rate", "warmup_share", "eval_every", "lora"),
-}
-"""The settings with which a checkpoint stands and falls."""
+_EVALUATIONS = 4
+"""Fewest evaluations of a run: 1,000 files are some sixty steps."""
+
+datasets.disable_progress_bars()
 
 
 def train(job: TrainJob, on_report: OnReport, stop: StopRequest) -> Trained:
     """Train from the last checkpoint, if there is one, and leave the best adapter in the job's folder.
 
     Raises:
-        Unusable: there is no usable sample, or the loss is no number.
+        Unusable: there is no usable sample, or the run has met with a setback for the second time.
+        UnfitBase: the base cannot be trained on these samples.
+        BeginAgain: it goes on in a new process.
+        DiskFull: there is no room for a checkpoint.
         Stopped: a checkpoint was saved because it was asked to stop.
     """
     began = time.monotonic()
     base = prepare(job.settings, job.bases, on_report)
-    on_report(Activity(what="reading the samples"))
+    identity = identify(base, job.settings)
+    if job.parent is not None:
+        require_base(identity, job.parent_base, job.parent.name)
     tokenizer = load_tokenizer(base)
-    data = _read_data(job, tokenizer)
-    on_report(Activity(what="loading the base model"))
-    trainer = _trainer(base, tokenizer, data, job, _Watch(on_report, stop))
-    checkpoint = _last_checkpoint(job)
+    encoder = load_encoder(base, tokenizer, job.settings)
+    unchanged = UntilFilesChange(job.folder / FILES)
+    run = run_identity(job, identity, (file.content_hash for file in read_files(job.folder / FILES)))
+    checkpoints, recovery = Checkpoints(job.folder / CHECKPOINTS, run), Recovery(job, run, on_report)
     with stop.postponed():
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        rows = read_rows(job, encoder, on_report, stop)
+        resume_from = recovery.newest(checkpoints)
+    on_report(Activity(what="loading the base model"))
+    guard = Guard(job.settings.spike_factor, recovery.setbacks.skipped_steps)
+    trainer = _trainer(
+        base, tokenizer, rows, job, recovery, checkpoints, guard, [unchanged, Watch(on_report, stop, guard)], stop
+    )
+    try:
+        with stop.postponed():
+            trainer.run(resume_from)
+    except Astray as astray:
+        recovery.leave_out(astray, files_with(trainer.samples_of_step(), job, encoder))
+    except Exception as error:
+        if is_out_of_memory(error):
+            recovery.halve_micro_batch(error)
+        raise
     state: TrainerState = trainer.state
     assert state.best_metric is not None, "the last step is always evaluated"
-    trainer.model.save_pretrained(job.folder / ADAPTER)
-    tokenizer.save_pretrained(job.folder / ADAPTER)
+    _keep_best(state, checkpoints, tokenizer, job.folder / ADAPTER)
     return Trained(
+        base=identity,
         steps=state.global_step,
-        samples=len(trainer.train_dataset),
-        validation_samples=len(trainer.eval_dataset),
-        unused=frozenset(data.unused),
-        train_loss=fmean(entry["loss"] for entry in state.log_history if "loss" in entry),
+        samples=rows.files,
+        validation_samples=rows.validation_files,
+        unused=rows.unused,
+        totals=rows.samples,
+        rows_per_step=rows.per_step,
+        train_loss=fmean(one["loss"] for one in state.log_history if "loss" in one and guard.counts(one["step"])),
         validation_loss=state.best_metric,
         stopped_early=state.global_step < state.max_steps,
+        skipped_steps=recovery.setbacks.skipped_steps,
+        skipped_checkpoints=recovery.setbacks.skipped_checkpoints,
         seconds=time.monotonic() - began,
     )
 
 
-# --- data ---
+def _with_adapter(model: PreTrainedModel, job: TrainJob) -> PeftModel:
+    """The base with the parent's adapter, or with a new one that changes nothing yet.
 
-
-@dataclass
-class _Data:
-    """Samples by split, and the hashes of the files that gave none or were not needed."""
-
-    train: list[Sample] = field(default_factory=list)
-    validation: list[Sample] = field(default_factory=list)
-    unused: set[str] = field(default_factory=set)
-
-
-def _read_data(job: TrainJob, tokenizer: Tokenizer) -> _Data:
-    settings, data = job.settings, _Data()
-    maker = sample_maker(tokenizer, settings.max_length)
-    limits = {
-        "train": math.inf if settings.max_steps is None else settings.max_steps * _samples_a_step(settings),
-        "validation": settings.max_validation_files,
-    }
-    for file in read_files(job.folder / FILES):
-        samples = data.train if file.split == "train" else data.validation
-        sample = maker.make(file) if len(samples) < limits[file.split] else None
-        if sample is None:
-            data.unused.add(file.content_hash)
-        else:
-            samples.append(sample)
-    for name, samples in (("training", data.train), ("validation", data.validation)):
-        if not samples:
-            raise Unusable(f"no file of the batch makes a usable sample for {name}")
-    return data
-
-
-def _dataset(samples: list[Sample]) -> Dataset:
-    return Dataset.from_list([{"prompt": sample.prompt, "completion": sample.answer} for sample in samples])
-
-
-def _samples_a_step(settings: TrainerSettings) -> int:
-    return settings.batch_size * settings.accumulation
-
-
-# --- the trainer ---
-
-
-def _trainer(base: str, tokenizer: Tokenizer, data: _Data, job: TrainJob, watch: _Watch) -> Any:
-    settings = job.settings
-    trainer: Any = SFTTrainer(
-        model=load_model(base),
-        args=_arguments(job, len(data.train)),
-        processing_class=tokenizer,
-        train_dataset=_dataset(data.train),
-        eval_dataset=_dataset(data.validation),
-        peft_config=LoraConfig(
+    The adapter is called ``default``: under another name the trainer finds no best checkpoint (transformers#36201).
+    """
+    lora = job.settings.lora
+    if job.parent is None:
+        config = LoraConfig(
             task_type="CAUSAL_LM",
-            r=settings.lora.rank,
-            lora_alpha=settings.lora.alpha,
-            lora_dropout=settings.lora.dropout,
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
             target_modules="all-linear",
-        ),
-        callbacks=[watch, EarlyStoppingCallback(settings.patience)],
+        )
+        return get_peft_model(model, config)
+    parent = LoraConfig.from_pretrained(str(job.parent))
+    parent.lora_dropout = lora.dropout
+    return PeftModel.from_pretrained(model, job.parent, is_trainable=True, config=parent)
+
+
+def _keep_best(state: TrainerState, checkpoints: Checkpoints, tokenizer: Tokenizer, folder: Path) -> None:
+    """The adapter as it was saved; loaded and saved once more, it might have other numbers (transformers#36201).
+
+    Raises:
+        Damaged: its checkpoint has changed; another attempt takes an earlier one up.
+    """
+    assert state.best_global_step is not None, "the last step is always evaluated"
+    checkpoints.check(state.best_global_step)
+    best = checkpoints.path(state.best_global_step)
+    with atomic_folder(folder, replace=True) as unfinished:
+        for name in (ADAPTER_WEIGHTS, "adapter_config.json"):
+            shutil.copy(best / name, unfinished)
+        tokenizer.save_pretrained(unfinished)
+
+
+def _trainer(
+    base: str,
+    tokenizer: Tokenizer,
+    rows: Rows,
+    job: TrainJob,
+    recovery: Recovery,
+    checkpoints: Checkpoints,
+    guard: Guard,
+    callbacks: list[TrainerCallback],
+    stop: StopRequest,
+) -> ResumableTrainer:
+    settings = job.settings
+    dtype = AdapterDtype(torch.bfloat16 if settings.lora.dtype == "bfloat16" else torch.float32)
+    set_seed(settings.seed)
+    trainer = ResumableTrainer(
+        checkpoints=checkpoints,
+        checkpoint_seconds=settings.checkpoint_every.total_seconds(),
+        stop=stop,
+        guard=guard,
+        model=_with_adapter(_trainable(load_model(base, settings)), job),
+        args=_arguments(settings, rows, recovery.micro_batch(rows.per_step), checkpoints.unfinished),
+        processing_class=tokenizer,
+        train_dataset=rows.train,
+        eval_dataset=rows.validation,
+        callbacks=[*callbacks, dtype, EarlyStoppingCallback(settings.patience)],
     )
-    given, kept = len(data.train) + len(data.validation), len(trainer.train_dataset) + len(trainer.eval_dataset)
-    assert given == kept, f"{given - kept} samples were dropped although they were made to fit"
+    dtype.apply(trainer.model)
     return trainer
 
 
-def _arguments(job: TrainJob, samples: int) -> SFTConfig:
-    settings, on_gpu = job.settings, torch.cuda.is_available()
-    steps = math.ceil(samples / _samples_a_step(settings)) * settings.epochs
+def _trainable(model: PreTrainedModel) -> PreTrainedModel:
+    """Where a CPU knows bfloat16, bitsandbytes (0.50) rearranges 4-bit weights for good when they are first evaluated,
+    and can pass no gradient through them after that.
+    """
+    modules: Any = model.modules()
+    for module in modules:
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return model
+
+
+def _arguments(settings: TrainerSettings, rows: Rows, micro_batch: int, output: Path) -> SFTConfig:
+    on_card = torch.cuda.is_available()
+    steps = math.ceil(len(rows.train) / rows.per_step) * settings.epochs
     return SFTConfig(
-        output_dir=str(job.folder / CHECKPOINTS),
+        output_dir=str(output),
         max_length=settings.max_length,
-        completion_only_loss=True,
-        per_device_train_batch_size=settings.batch_size,
-        per_device_eval_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.accumulation,
-        max_steps=min(steps, settings.max_steps or steps),
+        packing=settings.packing,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        per_device_train_batch_size=micro_batch,
+        # One row: so the loss does not depend on how many fit the card, nor does evaluation need more memory.
+        per_device_eval_batch_size=1,
+        gradient_accumulation_steps=rows.per_step // micro_batch,
+        max_steps=steps,
         learning_rate=settings.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=settings.warmup_share,
+        optim="adamw_8bit" if settings.optimizer == "adamw_8bit" else "adamw_torch",
         eval_strategy="steps",
-        eval_steps=settings.eval_every,
-        save_strategy="steps",
-        save_steps=settings.eval_every,
-        save_total_limit=2,
-        load_best_model_at_end=True,
+        eval_steps=min(settings.eval_every, math.ceil(steps / _EVALUATIONS)),
+        save_strategy="no",
         metric_for_best_model="eval_loss",
         greater_is_better=False,
         restore_callback_states_from_checkpoint=True,
         logging_steps=1,
         # The default logs a loss that is no number as 0.
         logging_nan_inf_filter=False,
-        use_cpu=not on_gpu,
-        bf16=on_gpu,
-        gradient_checkpointing=on_gpu,
-        dataloader_pin_memory=on_gpu,
+        use_cpu=not on_card,
+        bf16=on_card,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        dataloader_pin_memory=on_card,
         seed=settings.seed,
         report_to="none",
         disable_tqdm=True,
     )
-
-
-class _Watch(TrainerCallback):
-    """Reports every step, evaluates the last one, ends a run that went astray, and one that is to stop."""
-
-    def __init__(self, on_report: OnReport, stop: StopRequest) -> None:
-        self._on_report = on_report
-        self._stop = stop
-        self._figures: dict[str, float] = {}
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        del args
-        if state.global_step >= state.max_steps:
-            control.should_evaluate = True
-        if self._stop:
-            control.should_save = True
-
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
-        del args, control
-        logs: dict[str, float] = given["logs"]
-        for name in ("loss", "grad_norm", "eval_loss"):
-            if not math.isfinite(logs.get(name, 0.0)):
-                raise Unusable(f"{name} is {logs[name]} at step {state.global_step}: training went astray")
-        self._figures |= {name: logs[name] for name in ("loss", "eval_loss") if name in logs}
-        if self._figures.keys() & logs.keys():
-            self._on_report(Step(done=state.global_step, total=state.max_steps, figures=self._figures))
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        del args, control
-        if self._stop and state.global_step < state.max_steps:
-            raise Stopped
-
-
-# --- checkpoints ---
-
-
-def _last_checkpoint(job: TrainJob) -> Path | None:
-    """The newest whole checkpoint of a run with the same settings. Others are removed."""
-    folder = job.folder / CHECKPOINTS
-    made_for, run = folder / "run.json", job.settings.model_dump_json(include=_RUN)
-    if not made_for.exists() or made_for.read_text() != run:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        made_for.write_text(run)
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    whole = [path for path in found if _is_whole(path)]
-    for path in set(found) - set(whole):
-        shutil.rmtree(path)
-    return whole[-1] if whole else None
-
-
-def _is_whole(checkpoint: Path) -> bool:
-    """The trainer writes its state after everything else."""
-    try:
-        json.loads((checkpoint / _STATE).read_text())
-    except (FileNotFoundError, ValueError):
-        return False
-    return True

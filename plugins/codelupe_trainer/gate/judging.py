@@ -16,7 +16,7 @@ from codelupe_events import EvaluationSetFrozen, ModelPromoted, ModelRejected, R
 from codelupe_trainer import model_folder
 from codelupe_trainer.decision import objections
 from codelupe_trainer.exports import export_files
-from codelupe_trainer.jobs import FILES, Compared, CompareJob
+from codelupe_trainer.jobs import FILES, BaseIdentity, Compared, CompareJob
 from codelupe_trainer.process import CannotSucceed, run_child, shown_in
 from codelupe_trainer.records import Comparison, EvaluationSet
 from codelupe_trainer.settings import GateSettings, TrainerSettings
@@ -69,7 +69,11 @@ class Gate:
         if row is None:
             raise Reject(f"the model {event.model_id} is not in the table of models")
         model = _Model(event.model_id, event.batch_id, row["base"], context.directories.models / event.path)
-        verdict = await self._verdict(model, context)
+        try:
+            verdict = await self._verdict(model, context)
+        except Reject as error:
+            await context.database.execute(SQL.wait_to_be_judged, model.id, [Reason(rule="gate", detail=str(error))])
+            raise
         if verdict is not None:
             async with context.transaction() as connection:
                 await _record(model, verdict, connection, context)
@@ -131,6 +135,9 @@ class Gate:
             bases=context.directories.models / "base",
             current=in_use.adapter,
             candidate=model.folder,
+            trained_on={
+                folder.name: _base_of(folder) for folder in (model.folder, in_use.adapter) if folder is not None
+            },
         )
         try:
             result = await run_child(job, shown_in(context, "files"))
@@ -138,6 +145,16 @@ class Gate:
             raise Reject(str(error)) from error
         assert isinstance(result, Compared)
         return result
+
+
+def _base_of(folder: Path) -> BaseIdentity:
+    try:
+        record = model_folder.read_record(folder)
+    except model_folder.UnreadableRecord as error:
+        raise Reject(f"{error}; it cannot be compared") from error
+    if record is None:
+        raise Reject(f"{folder} does not say what it was trained on, so it cannot be compared")
+    return record.base
 
 
 def too_little(newest_set: asyncpg.Record | None, gate: GateSettings) -> Reason | None:

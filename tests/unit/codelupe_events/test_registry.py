@@ -150,7 +150,7 @@ def test_a_number_that_json_lacks_is_refused_before_it_is_recorded(value: float)
         stopped_early=False,
         seconds=1.0,
     )
-    with pytest.raises(InvalidEventData, match=r"TrainingCompleted version 1: .*train_loss"):
+    with pytest.raises(InvalidEventData, match=r"TrainingCompleted version 2: .*train_loss"):
         encode(it)
 
 

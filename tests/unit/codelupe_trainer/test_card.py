@@ -7,6 +7,7 @@ from codelupe_trainer.card import render_card
 from codelupe_trainer.jobs import Compared, Measured
 from codelupe_trainer.records import Comparison, ModelRecord, RepositoryShare
 from codelupe_trainer.settings import TrainerSettings
+from tests.training import BASE, TOTALS
 
 
 def record(base: str = "org/base", **changes: object) -> ModelRecord:
@@ -15,6 +16,9 @@ def record(base: str = "org/base", **changes: object) -> ModelRecord:
         "key": "b5b1d1e6-2a5c-5a53-9d5c-6c1d2f6a7e11",
         "batch_id": 7,
         "settings": TrainerSettings(base=base),
+        "base": BASE,
+        "totals": TOTALS,
+        "rows_per_step": 3,
         "steps": 30,
         "samples": 480,
         "validation_samples": 24,
@@ -42,7 +46,7 @@ def front_matter(card: str) -> dict[str, object]:
 def test_the_card_says_what_the_model_was_made_of() -> None:
     card = render_card(record())
     for fact in (
-        *("base-0007", "`org/base`", "2.2500 nats", "2.1250", "30 of 4 x 4 samples; stopped early"),
+        *("base-0007", "`org/base`", "2.2500 nats", "2.1250", "30 of 3 rows; stopped early"),
         *("480 for training, 24 for validation", "rank 256, alpha 512", "Batch 7: 504 files of 1 repositories"),
         *(
             "5 more files of the batch were not used",
@@ -50,6 +54,8 @@ def test_the_card_says_what_the_model_was_made_of() -> None:
             "Python 504",
             "| local/a | `c0ffee` | 504 |",
         ),
+        *("completion 400, infill 80; 7 show only a part", "control-tokens 3", "80 of up to 4,096 tokens, packed"),
+        *("200,000 learned, 100,000 only read, 0 of padding", "`org/base`, revision 0123abc, fingerprint `ffff"),
         *("AutoPeftModelForCausalLM", "Not yet compared"),
     ):
         assert fact in card

@@ -9,8 +9,9 @@ from codelupe_events import Reason
 from codelupe_trainer import model_folder
 from codelupe_trainer.jobs import Compared, Measured
 from codelupe_trainer.records import Comparison, ModelRecord, RepositoryShare
-from codelupe_trainer.samples import CodeFile
+from codelupe_trainer.samples.files import CodeFile
 from codelupe_trainer.settings import TrainerSettings
+from tests.training import BASE, TOTALS
 
 
 def record(**changes: object) -> ModelRecord:
@@ -19,6 +20,9 @@ def record(**changes: object) -> ModelRecord:
         "key": "b5b1d1e6-2a5c-5a53-9d5c-6c1d2f6a7e11",
         "batch_id": 1,
         "settings": TrainerSettings(base="org/base"),
+        "base": BASE,
+        "totals": TOTALS,
+        "rows_per_step": 3,
         "steps": 3,
         "samples": 12,
         "validation_samples": 1,

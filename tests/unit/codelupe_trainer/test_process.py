@@ -7,10 +7,17 @@ import pytest
 from codelupe_trainer.jobs import JOB, REPORT, Compared, Failed, Measured, Step, Trained, TrainJob
 from codelupe_trainer.process import _LOG_TAIL, _ending, _environment, _tail
 from codelupe_trainer.settings import TrainerSettings
+from tests.training import BASE, TOTALS
 
 
 def job(**settings: object) -> TrainJob:
-    return TrainJob(settings=TrainerSettings.model_validate(settings), folder=Path("work"), bases=Path("bases"))
+    return TrainJob(
+        settings=TrainerSettings.model_validate(settings),
+        folder=Path("work"),
+        bases=Path("bases"),
+        draw="1/42",
+        formats="",
+    )
 
 
 def test_the_child_gets_no_secret_and_no_tie_to_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,6 +64,9 @@ def test_the_end_of_a_log_is_quoted_whatever_its_bytes(tmp_path: Path) -> None:
 def test_jobs_and_reports_survive_the_way() -> None:
     measured = Measured(loss=2.0, exact_match=0.0, edit_similarity=0.5, syntax_valid=None)
     trained = Trained(
+        base=BASE,
+        totals=TOTALS,
+        rows_per_step=4,
         steps=1,
         samples=2,
         validation_samples=3,
