@@ -18,7 +18,7 @@ LOG_TESTS := $(patsubst %,tests/integration/test_%.py,append batches dead_letter
 
 TREE ?= $(error Name a folder with git repositories in it: make bench-files TREE=folder)
 
-.PHONY: demo test test-postgres-15 lint format docs demo-pages startup manifests api bench bench-crawl bench-eventlog bench-files bench-quality bench-clone chaos chaos-training lock lock-check clean
+.PHONY: demo test test-postgres-15 lint format docs demo-pages startup manifests api bench bench-crawl bench-eventlog bench-files bench-quality bench-clone bench-learning-rate bench-plan chaos chaos-training lock lock-check clean
 
 demo: $(VENV)/.demo
 	$(BIN)/codelupe run --profile demo --until-idle $(foreach source,$(SOURCE),--source $(source))
@@ -43,6 +43,7 @@ format: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	$(BIN)/python scripts/reference.py
+	$(BIN)/python -m scripts.sample_page
 
 # Runs the demo and writes what it prints into README.md and the tutorial; on an idle machine.
 demo-pages: $(VENV)/.demo
@@ -86,6 +87,16 @@ bench-clone: $(VENV)/.bench
 bench-crawl: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.crawl $(if $(SEED),--seed $(SEED)) $(if $(REPOSITORIES),--repositories $(REPOSITORIES)) \
 		$(if $(JSON),--json $(JSON)) $(if $(MARKDOWN),--markdown $(MARKDOWN))
+
+# Trains SmolLM2 at several learning rates, for half an hour or so. RANK=64 takes another rank than 256, JSON=path also
+# writes the figures there.
+bench-learning-rate: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.learning_rate $(if $(RANK),--rank $(RANK)) $(if $(JSON),--json $(JSON))
+
+# What a training takes by the formulas, and by a trace of its true shape: some minutes. JSON=path and MARKDOWN=path also
+# write the figures there.
+bench-plan: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.plan $(if $(JSON),--json $(JSON)) $(if $(MARKDOWN),--markdown $(MARKDOWN))
 
 # Workers are killed, stopped, cut off and silenced, and clocks set back, while they handle 100,000 events.
 chaos: $(VENV)/.dev

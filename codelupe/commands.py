@@ -6,7 +6,7 @@ module: it is slow to import, and not needed until a command is called.
 """
 
 from codelupe.cli.output import err, out, plain, print_json, print_table, printable
-from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, with_session
+from codelupe.cli.session import AsJson, ConfigFile, Profile, Session, load, with_session
 
 __all__ = [
     "AsJson",
@@ -14,6 +14,7 @@ __all__ = [
     "Profile",
     "Session",
     "err",
+    "load",
     "out",
     "plain",
     "print_json",

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
-from base64 import b64encode
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import xxhash
@@ -14,8 +13,10 @@ from transformers import PreTrainedTokenizerFast
 
 import codelupe_trainer
 from codelupe.contracts.guards import guard_sample_format
-from codelupe_trainer.jobs import BaseIdentity, SampleTotals
+from codelupe_trainer.jobs import BaseIdentity, SampleTotals, pack_formats
+from codelupe_trainer.records import ModelRecord
 from codelupe_trainer.samples.files import CodeFile
+from codelupe_trainer.settings import TrainerSettings
 
 BASE = BaseIdentity(id="org/base", revision="0123abc", fingerprint="f" * 64)
 TOTALS = SampleTotals(
@@ -38,10 +39,36 @@ CONTROL_TOKENS = (
 )
 
 
+def model_record(model: str = "m1", batch: int = 1) -> ModelRecord:
+    """What a model's folder says about it."""
+    return ModelRecord(
+        model_id=model,
+        key="k",
+        batch_id=batch,
+        settings=TrainerSettings(),
+        base=BASE,
+        steps=1,
+        samples=1,
+        validation_samples=1,
+        totals=TOTALS,
+        rows_per_step=1,
+        unused_files=0,
+        train_loss=1.0,
+        validation_loss=1.0,
+        stopped_early=False,
+        seconds=1.0,
+    )
+
+
+def write_record(folder: Path, batch: int = 1) -> None:
+    """Leave it in the folder of a model."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "training.json").write_text(model_record(folder.name, batch).model_dump_json())
+
+
 def own_formats() -> str:
     """The trainer's own sample formats, as a job carries them."""
-    formats = [guard_sample_format("trainer", each) for each in codelupe_trainer.codelupe_sample_formats()]
-    return b64encode(pickle.dumps(formats)).decode()
+    return pack_formats(guard_sample_format("trainer", each) for each in codelupe_trainer.codelupe_sample_formats())
 
 
 def code_file(content: str, language: str | None = "Python", **fields: Any) -> CodeFile:

@@ -24,7 +24,7 @@ from codelupe_scorers import codelupe_scorers
 from codelupe_scorers.outline import outline
 from codelupe_scorers.settings import ScorersSettings
 from codelupe_scorers.shingles import bands, shingles
-from codelupe_scorers.syntax import NotParsed
+from codelupe_text.syntax import NotParsed
 
 P = ParamSpec("P")
 T = TypeVar("T")

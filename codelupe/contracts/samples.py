@@ -22,7 +22,7 @@ class Sample:
     ends: bool
     """Whether what is written ends where the answer does. Only then the model learns to stop there."""
     is_cut: bool
-    """Whether the file has more than there was room for."""
+    """Whether the file has more than is shown."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -338,6 +338,11 @@ class BatchContext(_Context):
         rows = await self._log.database.fetch(SQL.events_at, [row["position"] for row in self._rows])
         return [Recorded.from_row(row) for row in rows]
 
+    async def want_job(self, name: str) -> None:
+        """Let the plugin's job of this name run within a minute of the batch's commit, and not only at its interval."""
+        plugin = self.name.partition(".")[0]
+        await self.connection.execute(SQL.want_job, f"{plugin}.{name}")
+
     def emit(self, event: Event, *, because: Event) -> None:
         """Append the event when the batch commits; ``because`` is that one of the batch which it comes of.
 

@@ -78,7 +78,7 @@ class Scheduler:
                 wait = await self._database.fetchval(SQL.job_due, job.name, job.every) or 0
                 if wait <= 0 and await self._run_once(job) is None:
                     wait = self._timings.leader_poll
-                await anyio.sleep(max(0.0, min(wait, 60.0)))
+                await anyio.sleep(max(0.0, min(wait, self._timings.job_poll)))
 
     async def _run_once(self, job: Job, *, even_if_not_due: bool = False) -> int | None:
         """How many events the run brought; None if another process runs it, or it is paused."""

@@ -16,6 +16,8 @@ class Timings:
     """How often a loop looks by itself, should no notification reach it."""
     leader_poll: float = 5.0
     """How often a process that does not lead asks whether it may."""
+    job_poll: float = 60.0
+    """How often a job that is not due is looked at: its run may be wanted, or the clock set."""
     partitions: float = 10.0
     """How often partitions are made ahead of the newest event."""
     blocked: float = 2.0

@@ -1,6 +1,7 @@
 """The vocabulary of CodeLupe: every event, in families, each with a version."""
 
 from codelupe_events.batch import BatchReady
+from codelupe_events.evaluation import EvaluationSetFrozen
 from codelupe_events.file import FilesExtracted, FilesScored
 from codelupe_events.model import (
     ModelPromoted,
@@ -49,6 +50,7 @@ __all__ = [
     "CrawlRequested",
     "CrawlSliceCompleted",
     "CrawlSlicesOpened",
+    "EvaluationSetFrozen",
     "Event",
     "EventError",
     "FilesExtracted",

@@ -85,6 +85,7 @@ async def _forget(connection: Connection, forgotten: Forgotten, reference: str, 
 async def _remove_files(connection: Connection, repository_id: str, released: Counter[str]) -> dict[str, Any]:
     models = [row["id"] for row in await connection.fetch(SQL.models_trained_on, repository_id)]
     batches = await connection.fetch(SQL.leave_batches, repository_id)
+    await connection.execute(SQL.leave_replays, repository_id)
     await connection.execute(SQL.keep_validating, [row["id"] for row in batches])
     clusters = await connection.fetch(SQL.clusters_of, repository_id)
     for row in await connection.fetch(SQL.release_copies, repository_id):

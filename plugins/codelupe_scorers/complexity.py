@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from codelupe import Score, SourceFile
 from codelupe_scorers.curves import ramp
 from codelupe_scorers.outline import Outline, outline
-from codelupe_scorers.syntax import NotParsed
+from codelupe_text.syntax import NotParsed
 
 _LOGIC = 1 / 20
 """Decisions per row from which a file has logic enough."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from codelupe import Score, SourceFile
 from codelupe_scorers.curves import ramp
 from codelupe_scorers.outline import Definition, outline
-from codelupe_scorers.syntax import NotParsed
+from codelupe_text.syntax import NotParsed
 
 _LONGEST = 20
 """Rows of a definition that count: beyond, a longer one needs no more documentation."""

@@ -1,4 +1,4 @@
-"""The grammars, and the queries that find what scorers look at.
+"""The queries that find what scorers look at.
 
 The queries lie beside this module, in ``queries/``. Their captures are named by what a node means here:
 
@@ -18,44 +18,19 @@ The queries lie beside this module, in ``queries/``. Their captures are named by
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 
-from tree_sitter import Language, Query
+from tree_sitter import Query
 
-from codelupe_text.grammars import parser_language
-
-
-@dataclass(frozen=True, kw_only=True)
-class Grammar:
-    """A language's parser, and the query for an outline of its texts."""
-
-    language: Language
-    outline: Query = field(repr=False)
-
-
-_QUERIES: dict[str, tuple[str, ...]] = {
-    "Python": ("python",),
-    "Go": ("go",),
-    "Rust": ("rust",),
-    "Dart": ("dart",),
-    "JavaScript": ("ecma", "javascript"),
-    "TypeScript": ("ecma", "typescript"),
-    "TSX": ("ecma", "typescript"),
-}
+from codelupe_text.grammars import read_query
 
 
 @cache
-def grammar_for(language: str) -> Grammar | None:
-    """The grammar of a language named as on GitHub; None if there is none.
+def outline_query(language: str) -> Query:
+    """The query for an outline of texts in a language that is parsed.
 
     Raises:
         tree_sitter.QueryError: the installed grammar has no such kind of node as the query asks for.
     """
-    parsed = parser_language(language)
-    if parsed is None or language not in _QUERIES:
-        return None
-    folder = files(__package__) / "queries"
-    source = "\n".join((folder / f"{name}.scm").read_text(encoding="utf-8") for name in _QUERIES[language])
-    return Grammar(language=parsed, outline=Query(parsed, source))
+    return read_query(files(__package__) / "queries", language)

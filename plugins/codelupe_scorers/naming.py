@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from codelupe import Score, SourceFile
 from codelupe_scorers.curves import ramp
 from codelupe_scorers.outline import Outline, outline
-from codelupe_scorers.syntax import NotParsed
+from codelupe_text.syntax import NotParsed
 
 _TELLING = 3
 """Letters of a function's or type's name that can say something."""

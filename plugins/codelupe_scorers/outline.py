@@ -15,7 +15,8 @@ from operator import itemgetter
 from tree_sitter import Node
 
 from codelupe import SourceFile
-from codelupe_scorers.syntax import Syntax, parse
+from codelupe_scorers.grammars import outline_query
+from codelupe_text.syntax import Syntax, parse
 
 _LEGAL = re.compile(rb"copyright|licen[cs]e|spdx|all rights reserved", re.IGNORECASE)
 _HEADER_ROWS = 5
@@ -148,7 +149,7 @@ class _Reading:
         self._covered_until = -1
         self._signature: Node | None = None
         self._error_until = 0
-        found = syntax.captures(syntax.grammar.outline)
+        found = syntax.captures(outline_query(syntax.language))
         self._take_in_order(found)
         self._note_names(found)
         self._note_near_imports(found)

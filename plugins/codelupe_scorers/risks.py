@@ -11,7 +11,7 @@ from functools import cache
 
 from tree_sitter import Query
 
-from codelupe_scorers.grammars import grammar_for
+from codelupe_text.grammars import make_query
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +39,7 @@ def query_of(risk: Risk, language: str) -> Query:
     Raises:
         tree_sitter.QueryError: the installed grammar has no such kind of node as the query asks for.
     """
-    grammar = grammar_for(language)
-    assert grammar is not None
-    return Query(grammar.language, risk.query)
+    return make_query(language, risk.query)
 
 
 _SQL = r'(#match? @sql "(?i)\\b(select\\s.+\\sfrom|insert\\s+into|update\\s.+\\sset|delete\\s+from)\\b")'

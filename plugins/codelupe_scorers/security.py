@@ -10,7 +10,7 @@ from tree_sitter import Node, Tree
 
 from codelupe import Score, SourceFile
 from codelupe_scorers.risks import RISKS, Risk, query_of
-from codelupe_scorers.syntax import NotParsed, Syntax, parse
+from codelupe_text.syntax import NotParsed, Syntax, parse
 
 _MAX_ROWS = 5
 _MANY = 20

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from codelupe import Score, SourceFile
 from codelupe_scorers.curves import ramp
 from codelupe_scorers.outline import Outline, outline
-from codelupe_scorers.syntax import NoGrammar, NotParsed
+from codelupe_text.syntax import NoGrammar, NotParsed
 
 _UNKNOWN = 50.0
 """For a language that is not parsed: neither praise nor blame."""

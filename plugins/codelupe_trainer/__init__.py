@@ -12,6 +12,7 @@ import anyio
 from codelupe import BatchSubscription, Finding, Job, RetryPolicy, SampleFormat, StatusSection, Subscription, hookimpl
 from codelupe_events import (
     BatchReady,
+    EvaluationSetFrozen,
     FilesScored,
     ModelPromoted,
     ModelRejected,
@@ -20,13 +21,16 @@ from codelupe_events import (
     TrainingFailed,
     TrainingStarted,
 )
-from codelupe_trainer.batcher import Batcher, record_scored
+from codelupe_trainer.batcher import JOB, Batcher, record_scored
 from codelupe_trainer.current import follow_promotions
 from codelupe_trainer.forgetting import empty_work_files
-from codelupe_trainer.gate import Gate
+from codelupe_trainer.gate.judging import Gate
 from codelupe_trainer.samples.completion import CompletionFormat
+from codelupe_trainer.samples.docstrings import DocstringFormat
+from codelupe_trainer.samples.functions import FunctionFormat
 from codelupe_trainer.samples.infill import InfillFormat, RepositoryInfillFormat
 from codelupe_trainer.settings import TrainerSettings
+from codelupe_trainer.state_file import write_state
 from codelupe_trainer.trainer import Trainer
 from codelupe_trainer.views import status_sections
 
@@ -43,7 +47,7 @@ def codelupe_settings() -> type[TrainerSettings]:
 
 @hookimpl
 def codelupe_jobs(settings: TrainerSettings) -> Iterable[Job]:
-    return [Job(name="batch", every=settings.every, run=Batcher(settings).freeze, emits=(BatchReady,))]
+    return [Job(name=JOB, every=settings.every, run=Batcher(settings).freeze, emits=(BatchReady, EvaluationSetFrozen))]
 
 
 @hookimpl
@@ -66,8 +70,8 @@ def codelupe_subscriptions(settings: TrainerSettings) -> Iterable[Subscription |
         ),
         Subscription(
             name="gate",
-            events=(TrainingCompleted,),
-            handler=gate.judge,
+            events=(TrainingCompleted, EvaluationSetFrozen),
+            handler=gate.handle,
             emits=(ModelPromoted, ModelRejected),
             concurrency=1,
             retry=_RETRY,
@@ -75,13 +79,14 @@ def codelupe_subscriptions(settings: TrainerSettings) -> Iterable[Subscription |
             grace=settings.stop_timeout + timedelta(minutes=1),
         ),
         Subscription(name="current-model", events=(ModelPromoted,), handler=follow_promotions, concurrency=1),
+        Subscription(name="state-file", events=(TrainingCompleted,), handler=write_state, concurrency=1),
         Subscription(name="forget", events=(RepoForgotten,), handler=empty_work_files),
     ]
 
 
 @hookimpl
 def codelupe_sample_formats() -> list[SampleFormat]:
-    return [CompletionFormat(), InfillFormat(), RepositoryInfillFormat()]
+    return [CompletionFormat(), FunctionFormat(), InfillFormat(), RepositoryInfillFormat(), DocstringFormat()]
 
 
 @hookimpl

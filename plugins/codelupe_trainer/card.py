@@ -70,6 +70,8 @@ def _data(record: ModelRecord) -> str:
     shown = record.repositories[:_REPOSITORIES_SHOWN]
     left = len(record.repositories) - len(shown)
     files = sum(record.licences.values())
+    replayed = record.splits.get("replay", 0)
+    line = ", ".join(map(str, record.batches or [record.batch_id]))
     summary = (
         f"## Data\n\nBatch {record.batch_id}: {files:,} files of {len(record.repositories):,} repositories with a "
         f"quality score of {record.settings.min_score:g} or more. `provenance.jsonl` names repository, commit, "
@@ -77,6 +79,10 @@ def _data(record: ModelRecord) -> str:
     )
     parts = [
         summary,
+        f"{replayed:,} of them come from earlier batches and were learned from again." if replayed else "",
+        f"It goes on from `{record.parent}`; together they were trained on the batches {line}."
+        if record.parent
+        else "",
         f"{record.unused_files:,} more files of the batch were not used." if record.unused_files else "",
         f"Licences: {_counts(record.licences)}.",
         f"Languages: {_counts(record.languages)}.",

@@ -15,8 +15,7 @@ from codelupe_trainer.jobs import FILES
 async def empty_work_files(event: RepoForgotten, context: HandlerContext) -> None:
     """Take the contents out of the files that jobs read.
 
-    The lines stay: a run that has read them goes on, and its model tells what it was trained on. The next attempt reads
-    the batch anew, without these files.
+    A training that has read them stops at its next step, and begins anew without these files.
     """
     for path in await anyio.to_thread.run_sync(lambda: list(context.directories.work.glob(f"*/{FILES}"))):
         emptied = await anyio.to_thread.run_sync(_empty, path, event.repository_id)

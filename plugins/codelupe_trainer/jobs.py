@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import pickle
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from codelupe import SampleFormat
 from codelupe_trainer.settings import TrainerSettings
 
 FILES = "files.jsonl"
@@ -22,6 +26,17 @@ class Message(BaseModel):
     """Base of all messages."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BaseIdentity(Message):
+    """Which base model it is."""
+
+    id: str
+    """As in the setting ``base``."""
+    revision: str | None
+    """The commit on the hub; None for a folder or a package."""
+    fingerprint: str
+    """SHA-256 of its configuration and its tokenizer; of the whole file for a packaged one."""
 
 
 # --- jobs ---
@@ -42,7 +57,11 @@ class TrainJob(_Job):
     draw: str
     """Decides what is drawn for a sample, together with its file."""
     formats: str
-    """The sample formats of all plugins, pickled, in base 64."""
+    """Those of all plugins, as :func:`pack_formats` makes it."""
+    parent: Path | None = None
+    """The adapter that it goes on from; None to begin with the base."""
+    parent_base: BaseIdentity | None = None
+    """What the parent was trained on."""
     micro_batch: int | None = None
     """Rows at a time, if they are to be fewer than the settings say."""
 
@@ -53,6 +72,44 @@ class CompareJob(_Job):
     kind: Literal["compare"] = "compare"
     current: Path | None
     candidate: Path
+    trained_on: dict[str, BaseIdentity] = {}
+    """The bases of the adapters, by their names."""
+
+
+class GgufType(StrEnum):
+    """How a GGUF file holds the weights: 16 bits each, or 8 bits and a scale for every 32."""
+
+    f16 = "f16"
+    bf16 = "bf16"
+    q8_0 = "q8_0"
+
+
+class ExportJob(_Job):
+    """Merge an adapter into its base and write the model into a new folder, by transformers or as a GGUF file.
+
+    The job's files, if there are any, are what the merged models are measured on.
+    """
+
+    kind: Literal["export"] = "export"
+    adapter: Path
+    to: Path
+    form: Literal["merged", "gguf"]
+    gguf_type: GgufType | None = None
+    """None holds the weights in 16 bits, of the kind that the model has."""
+    trained_on: BaseIdentity | None
+    """The base beside which the adapter was trained; None if that is not known."""
+
+
+class CompleteJob(_Job):
+    """Let a model go on from the beginning of a file."""
+
+    kind: Literal["complete"] = "complete"
+    adapter: Path | None
+    """None asks the base."""
+    trained_on: BaseIdentity | None
+    language: str | None
+    context: str
+    tokens: int
 
 
 # --- on the way ---
@@ -95,17 +152,6 @@ class SampleTotals(Message):
     padding: int
     """Tokens that fill up rows of unequal samples, about: their order is drawn anew. None in packed rows."""
     rows: int
-
-
-class BaseIdentity(Message):
-    """Which base model it is."""
-
-    id: str
-    """As in the setting ``base``."""
-    revision: str | None
-    """The commit on the hub; None for a folder or a package."""
-    fingerprint: str
-    """SHA-256 of its configuration and its tokenizer; of the whole file for a packaged one."""
 
 
 class Trained(Message):
@@ -161,6 +207,29 @@ class Compared(Message):
         return {name: one.model_dump(exclude_none=True) for name, one in both.items() if one is not None}
 
 
+class Exported(Message):
+    """A merged model was written. Losses are means per completion token, in nats."""
+
+    kind: Literal["exported"] = "exported"
+    merged_into: Literal["original", "dequantised"]
+    """Which form of the base was kept: its own weights, or these after they were in NF4."""
+    samples: int = 0
+    losses: dict[str, float] = {}
+    """By form of the base, and for the model as it was ``trained``; empty if there was no sample to measure on."""
+
+
+class Completion(Message):
+    """What a model wrote."""
+
+    kind: Literal["completion"] = "completion"
+    text: str
+    prompt_tokens: int
+    tokens: int
+    ended: bool
+    """Whether it came to an end by itself, and was not cut off."""
+    seconds: float
+
+
 class Paused(Message):
     """It was told to stop; what is done so far is kept."""
 
@@ -182,11 +251,29 @@ class Failed(Message):
     permanent: bool = False
 
 
-Job = Annotated[TrainJob | CompareJob, Field(discriminator="kind")]
-Result = Trained | Compared | Paused | BegunAgain | Failed
+AnyJob = TrainJob | CompareJob | ExportJob | CompleteJob
+Done = Trained | Compared | Exported | Completion
+Result = Done | Paused | BegunAgain | Failed
 OnReport = Callable[[Activity | Step], None]
 
+Job = Annotated[AnyJob, Field(discriminator="kind")]
 Report = Annotated[Activity | Step | Result, Field(discriminator="kind")]
 
-JOB: TypeAdapter[TrainJob | CompareJob] = TypeAdapter(Job)
+
+def pack_formats(formats: Iterable[SampleFormat]) -> str:
+    """Sample formats as a job carries them.
+
+    Raises:
+        ContributionFailed: one of them cannot be pickled.
+    """
+    return b64encode(pickle.dumps(list(formats))).decode()
+
+
+def unpack_formats(packed: str) -> list[SampleFormat]:
+    """What :func:`pack_formats` packed."""
+    formats: list[SampleFormat] = pickle.loads(b64decode(packed))  # noqa: S301 - from the daemon
+    return formats
+
+
+JOB: TypeAdapter[AnyJob] = TypeAdapter(Job)
 REPORT: TypeAdapter[Activity | Step | Result] = TypeAdapter(Report)

@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from codelupe import atomic_folder, sync_folder, write_file, write_link
 from codelupe_trainer.card import render_card
 from codelupe_trainer.records import Comparison, ModelRecord, RepositoryShare
 from codelupe_trainer.samples.files import CodeFile
 
-_RECORD, _CARD, _PROVENANCE = "training.json", "README.md", "provenance.jsonl"
+RECORD, CARD, PROVENANCE = "training.json", "README.md", "provenance.jsonl"
 
 
 class Provenance(BaseModel):
@@ -39,26 +39,39 @@ def publish(folder: Path, adapter: Path, record: ModelRecord, files: Iterable[Co
     """
     with atomic_folder(folder) as unfinished:
         shutil.copytree(adapter, unfinished, dirs_exist_ok=True)
-        record = record.model_copy(update=_write_provenance(unfinished / _PROVENANCE, files))
-        (unfinished / _RECORD).write_text(record.model_dump_json(indent=2), encoding="utf-8")
-        (unfinished / _CARD).write_text(render_card(record), encoding="utf-8")
+        record = record.model_copy(update=_write_provenance(unfinished / PROVENANCE, files))
+        (unfinished / RECORD).write_text(record.model_dump_json(indent=2), encoding="utf-8")
+        (unfinished / CARD).write_text(render_card(record), encoding="utf-8")
     return record
 
 
+class UnreadableRecord(Exception):
+    """The folder's record was written by another version, or is damaged; the message names it."""
+
+
 def read_record(folder: Path) -> ModelRecord | None:
-    """What the folder says about its model; None if there is no such folder."""
+    """What the folder says about its model; None if there is no such folder.
+
+    Raises:
+        UnreadableRecord: it cannot be understood.
+    """
     try:
         sync_folder(folder.parent)
-        return ModelRecord.model_validate_json((folder / _RECORD).read_text(encoding="utf-8"))
+        return ModelRecord.model_validate_json((folder / RECORD).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+    except ValidationError as error:
+        fields = ", ".join(".".join(map(str, one["loc"])) for one in error.errors())
+        raise UnreadableRecord(
+            f"{folder / RECORD} was written by another version of CodeLupe, or is damaged: see its {fields}"
+        ) from error
 
 
 def add_comparison(folder: Path, comparison: Comparison) -> None:
     """Write the gate's decision into the model card."""
     record = read_record(folder)
     assert record is not None
-    write_file(folder / _CARD, render_card(record, comparison))
+    write_file(folder / CARD, render_card(record, comparison))
 
 
 def point_to(link: Path, folder: Path) -> None:
@@ -69,15 +82,18 @@ def point_to(link: Path, folder: Path) -> None:
 def _write_provenance(path: Path, files: Iterable[CodeFile]) -> dict[str, object]:
     licences: Counter[str] = Counter()
     languages: Counter[str] = Counter()
+    splits: Counter[str] = Counter()
     repositories: Counter[tuple[str, str, str]] = Counter()
     with path.open("w", encoding="utf-8") as out:
         for file in files:
             row = Provenance.model_validate(file.model_dump(include=set(Provenance.model_fields)))
             out.write(row.model_dump_json() + "\n")
+            splits[file.split] += 1
             licences[file.licence or "unknown"] += 1
             languages[file.language or "unknown"] += 1
             repositories[file.repository_id, file.repository, file.commit] += 1
     return {
+        "splits": dict(splits),
         "licences": dict(licences.most_common()),
         "languages": dict(languages.most_common()),
         "repositories": [

@@ -20,15 +20,14 @@ from codelupe import HandlerContext, RetryLater, write_file
 from codelupe_trainer.jobs import (
     REPORT,
     Activity,
+    AnyJob,
     BegunAgain,
-    Compared,
-    CompareJob,
+    Done,
     Failed,
     OnReport,
     Paused,
     Result,
     Step,
-    Trained,
     TrainJob,
 )
 from codelupe_trainer.setbacks import OUT_OF_MEMORY_ADVICE, read_setbacks, write_setbacks
@@ -60,7 +59,7 @@ def shown_in(context: HandlerContext, unit: str) -> OnReport:
     return show
 
 
-async def run_child(job: TrainJob | CompareJob, on_report: OnReport) -> Trained | Compared:
+async def run_child(job: AnyJob, on_report: OnReport) -> Done:
     """Run the job to its end, in a new process after each setback. Cancelled, it asks the child to save its work, and
     kills it if that takes too long.
 
@@ -73,8 +72,6 @@ async def run_child(job: TrainJob | CompareJob, on_report: OnReport) -> Trained 
         killed_before = _killed_for_memory()
         process, result = await _run_process(job, on_report)
         match result:
-            case Trained() | Compared():
-                return result
             case BegunAgain():
                 on_report(Activity(what=result.why))
             case Paused():
@@ -88,9 +85,11 @@ async def run_child(job: TrainJob | CompareJob, on_report: OnReport) -> Trained 
                 on_report(Activity(what="the system was out of memory; going on with half the micro-batch"))
             case None:
                 raise ChildFailed(await _with_log(_ending(process.returncode), job))
+            case _:
+                return result
 
 
-async def _run_process(job: TrainJob | CompareJob, on_report: OnReport) -> tuple[anyio.abc.Process, Result | None]:
+async def _run_process(job: AnyJob, on_report: OnReport) -> tuple[anyio.abc.Process, Result | None]:
     process = await _start(job)
     result: Result | None = None
     try:
@@ -109,7 +108,7 @@ async def _run_process(job: TrainJob | CompareJob, on_report: OnReport) -> tuple
     return process, result
 
 
-async def _start(job: TrainJob | CompareJob) -> anyio.abc.Process:
+async def _start(job: AnyJob) -> anyio.abc.Process:
     try:
         write_file(job.folder / JOB_FILE, job.model_dump_json(indent=2))
         log = (job.folder / LOG_FILE).open("ab")
@@ -150,7 +149,7 @@ def _note_out_of_memory(job: TrainJob) -> None:
     write_setbacks(job.folder, setbacks.model_copy(update={"out_of_memory": True}))
 
 
-def _environment(job: TrainJob | CompareJob) -> dict[str, str]:
+def _environment(job: AnyJob) -> dict[str, str]:
     """The daemon's own, without its secrets and its ties to systemd."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_HOSTS_OWN)}
     environment |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONUNBUFFERED": "1"}
@@ -192,7 +191,7 @@ def _ending(returncode: int | None) -> str:
     return f"the child process ended with code {returncode} and without a result"
 
 
-async def _with_log(cause: str, job: TrainJob | CompareJob) -> str:
+async def _with_log(cause: str, job: AnyJob) -> str:
     return f"{cause}\n{await anyio.to_thread.run_sync(_tail, job.folder / LOG_FILE)}"
 
 

@@ -31,6 +31,10 @@ class ModelRecord(_Record):
     key: str
     """The idempotency key of the training: batches of a lost database may have had the same numbers."""
     batch_id: int
+    parent: str | None = None
+    """The model that it went on from."""
+    batches: list[int] = []
+    """The batches that it and all before it were trained on."""
     settings: TrainerSettings
     base: BaseIdentity
     steps: int
@@ -45,9 +49,21 @@ class ModelRecord(_Record):
     validation_loss: float
     stopped_early: bool
     seconds: float
+    splits: dict[str, int] = {}
+    """Files for training, for validation, and those of earlier batches that were learned from again (replay)."""
     licences: dict[str, int] = {}
     languages: dict[str, int] = {}
     repositories: list[RepositoryShare] = []
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSet:
+    """A frozen set, and how much of it decided."""
+
+    version: int
+    hash: str
+    groups: int
+    windows: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +74,7 @@ class Comparison:
     measured: Compared
     reasons: tuple[Reason, ...]
     """Why the model was rejected; none if it was promoted."""
+    evaluation_set: EvaluationSet | None = None
 
     @property
     def promoted(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -40,7 +40,18 @@ class GateSettings(BaseModel):
     max_similarity_drop: float = Field(
         default=0.02, ge=0, le=1, description="Largest fall of the edit similarity of generated code, from 0 to 1."
     )
-    max_files: int = Field(default=500, ge=1, description="Held-out files to measure the loss on.")
+    min_groups: int = Field(
+        default=20, ge=1, description="Fewest groups of held-out repositories to judge a model on; with fewer it waits."
+    )
+    min_windows: int = Field(default=200, ge=1, description="Fewest windows of these groups to judge a model on.")
+    max_files: int = Field(
+        default=500, ge=1, description="Most windows of an evaluation set, one of each file; half of its groups decide."
+    )
+    window_bytes: int = Field(default=4096, ge=256, description="Most bytes of a window, which ends with a line.")
+    young_since: date = Field(
+        default=date(2024, 2, 1),
+        description="Repositories made from this day on are shown apart: the base has not seen them.",
+    )
     generations: int = Field(default=64, ge=1, description="Held-out files to generate code for, among these.")
     generated_tokens: int = Field(default=128, ge=8, description="Tokens to generate for each.")
 
@@ -94,7 +105,7 @@ class TrainerSettings(BaseModel):
         description="First line of every chat that the model is trained on; empty for the base's own.",
     )
     formats: dict[str, float] = Field(
-        default={"completion": 0.65, "infill": 0.25, "repository-infill": 0.1},
+        default={"completion": 0.4, "function": 0.2, "infill": 0.25, "repository-infill": 0.1, "docstring": 0.05},
         description="How often each sample format is drawn, as weights. A format that does not suit a file leaves it "
         "to the others.",
     )
@@ -102,6 +113,13 @@ class TrainerSettings(BaseModel):
         default=False, description="Draw a second sample of a file the more often, the better its score is."
     )
 
+    replay_share: float = Field(
+        default=0.15,
+        ge=0,
+        le=0.5,
+        description="Share of what is trained on that is drawn from earlier batches, over all their languages and "
+        "repositories, so that the model does not forget them; 5 to 25 percent are known to do.",
+    )
     max_length: int = Field(
         default=4096, ge=128, description="Tokens of one sample, and of one packed row, at most; longer files are cut."
     )

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import pickle
 import shutil
-from base64 import b64encode
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 
-from codelupe import HandlerContext, Reject, load_queries
+from codelupe import HandlerContext, Reject, RetryLater, load_queries
 from codelupe_events import BatchReady, TrainingCompleted, TrainingFailed, TrainingStarted
 from codelupe_trainer import model_folder
 from codelupe_trainer.base_models import model_id
 from codelupe_trainer.exports import export_files, read_files
-from codelupe_trainer.jobs import ADAPTER, CHECKPOINTS, FILES, Trained, TrainJob
+from codelupe_trainer.jobs import ADAPTER, CHECKPOINTS, FILES, Trained, TrainJob, pack_formats
+from codelupe_trainer.model_folder import UnreadableRecord
 from codelupe_trainer.process import CannotSucceed, run_child, shown_in
 from codelupe_trainer.records import ModelRecord
 from codelupe_trainer.settings import TrainerSettings
 
 SQL = load_queries("codelupe_sql", "trainer")
+_AFTER_JUDGEMENT = timedelta(seconds=5)
+_AT_ONCE = timedelta(seconds=1)
 
 
 class Trainer:
@@ -36,47 +38,96 @@ class Trainer:
 
         Raises:
             ChildFailed: training broke off; the next attempt resumes.
-            RetryLater: the child was stopped from outside.
+            RetryLater: the child was stopped from outside, files of the batch were forgotten meanwhile, or the gate is
+                about to judge a model that this one may go on from.
+            Reject: the model to go on from is gone.
         """
         base = self._settings.base
-        model = await context.database.fetchval(SQL.start_model, model_id(base, event.batch_id), event.batch_id, base)
+        parent = await self._parent(context)
+        model = await context.database.fetchrow(
+            SQL.start_model, model_id(base, event.batch_id), event.batch_id, base, parent
+        )
         if model is None:
             context.log.info("already_trained", batch=event.batch_id)
             return
-        await context.emit_now(TrainingStarted(batch_id=event.batch_id, model_id=model, base=base))
-        folder, work = context.directories.models / model, context.directories.work / model
+        started = TrainingStarted(batch_id=event.batch_id, model_id=model["id"], base=base, parent=model["parent"])
+        await context.emit_now(started)
+        folder, work = context.directories.models / started.model_id, context.directories.work / started.model_id
         try:
-            record = _finished(folder, context) or await self._produce(event.batch_id, folder, work, context)
+            record = _finished(folder, context) or await self._produce(started, folder, work, context)
         except CannotSucceed as error:
-            await _record_failure(event.batch_id, model, str(error), context)
+            await _record_failure(event.batch_id, started.model_id, str(error), context)
             return
         await _record_success(record, context)
         await anyio.to_thread.run_sync(partial(shutil.rmtree, work, ignore_errors=True))
 
-    async def _produce(self, batch_id: int, folder: Path, work: Path, context: HandlerContext) -> ModelRecord:
+    async def _parent(self, context: HandlerContext) -> str | None:
+        """The model promoted last on this base, if an adapter of this shape can go on from it."""
+        base, lora = self._settings.base, self._settings.lora
+        if (unjudged := await context.database.fetchval(SQL.unjudged_model, base)) is not None:
+            raise RetryLater(f"the gate is about to judge {unjudged}", after=_AFTER_JUDGEMENT, counts=False)
+        row = await context.database.fetchrow(SQL.model_in_use, base, "")
+        if row is None:
+            return None
+        record = _record_of(row["id"], context)
+        theirs = record.settings.lora
+        if (theirs.rank, theirs.alpha) != (lora.rank, lora.alpha):
+            context.log.warning(
+                "parent_not_continued",
+                model=row["id"],
+                rank=theirs.rank,
+                alpha=theirs.alpha,
+                hint="The settings say another rank or alpha, so the new model begins with the base.",
+            )
+            return None
+        return record.model_id
+
+    async def _produce(
+        self, started: TrainingStarted, folder: Path, work: Path, context: HandlerContext
+    ) -> ModelRecord:
+        batch_id = started.batch_id
         await anyio.Path(work).mkdir(parents=True, exist_ok=True)
         await _note_steps(work / CHECKPOINTS, context)
-        await export_files(context.database, SQL.batch_files_as_json, batch_id, to=work / FILES)
+        exported = await export_files(context.database, SQL.batch_files_as_json, batch_id, to=work / FILES)
+        parent = _record_of(started.parent, context) if started.parent else None
         job = TrainJob(
             settings=self._settings,
             folder=work,
             bases=context.directories.models / "base",
             draw=f"{batch_id}/{self._settings.seed}",
-            formats=b64encode(pickle.dumps(list(context.sample_formats))).decode(),
+            formats=pack_formats(context.sample_formats),
+            parent=context.directories.models / parent.model_id if parent else None,
+            parent_base=parent.base if parent else None,
         )
         async with self._device:
             trained = await run_child(job, shown_in(context, "steps"))
         assert isinstance(trained, Trained)
+        if await context.database.fetchval(SQL.count_batch_files, batch_id) != exported:
+            await anyio.to_thread.run_sync(partial(shutil.rmtree, work))
+            raise RetryLater("files of the batch were forgotten while it was trained", after=_AT_ONCE, counts=False)
         record = ModelRecord(
             model_id=folder.name,
             key=str(context.idempotency_key),
             batch_id=batch_id,
+            parent=started.parent,
+            batches=[row["batch_id"] for row in await context.database.fetch(SQL.lineage, folder.name)],
             settings=self._settings,
             unused_files=len(trained.unused),
             **trained.model_dump(exclude={"kind", "unused"}),
         )
         files = (file for file in read_files(work / FILES) if file.content_hash not in trained.unused)
         return await anyio.to_thread.run_sync(model_folder.publish, folder, work / ADAPTER, record, files)
+
+
+def _record_of(model: str, context: HandlerContext) -> ModelRecord:
+    folder = context.directories.models / model
+    try:
+        record = model_folder.read_record(folder)
+    except UnreadableRecord as error:
+        raise Reject(f"{error}; no model can go on from it: bring it back, or promote another model") from error
+    if record is None:
+        raise Reject(f"{folder} is gone, so no model can go on from it; bring it back, or promote another model")
+    return record
 
 
 async def _note_steps(checkpoints: Path, context: HandlerContext) -> None:
@@ -93,7 +144,10 @@ def _finished(folder: Path, context: HandlerContext) -> ModelRecord | None:
     Raises:
         Reject: the folder holds the model of another training.
     """
-    record = model_folder.read_record(folder)
+    try:
+        record = model_folder.read_record(folder)
+    except UnreadableRecord as error:
+        raise Reject(f"{error}; move {folder} away and retry this one") from error
     if record is not None and record.key != str(context.idempotency_key):
         raise Reject(f"{folder} holds a model of another database's batch; move it away and retry this one")
     return record
@@ -116,6 +170,10 @@ async def _record_success(record: ModelRecord, context: HandlerContext) -> None:
                 validation_loss=record.validation_loss,
                 stopped_early=record.stopped_early,
                 seconds=record.seconds,
+                parent=record.parent,
+                base=record.base.id,
+                base_revision=record.base.revision,
+                base_fingerprint=record.base.fingerprint,
             )
         )
     context.log.info(

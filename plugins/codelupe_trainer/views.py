@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from codelupe import Database, EventLog, StatusSection, Table, listing, load_queries
+from codelupe import Database, EventLog, Metric, StatusSection, Table, listing, load_queries
 
 _SQL = load_queries("codelupe_sql", "trainer")
 
@@ -52,8 +52,51 @@ async def _repositories(database: Database, log: EventLog, batch_id: int) -> lis
 def status_sections() -> list[StatusSection]:
     """Batches and models."""
     return [
+        StatusSection(name="training", read=read_training, counts=_count_trainings, metrics=_training_metrics),
         StatusSection(name="batches", read=read_batches, counts=_count_batches),
         StatusSection(name="models", read=read_models, counts=_count_models, tables=_tables),
+    ]
+
+
+async def read_training(database: Database) -> dict[str, Any]:
+    """How far training has come: what the seed's ``/health`` and ``/metrics`` tell."""
+    totals, newest = await database.fetchrow(_SQL.training_totals), await database.fetchrow(_SQL.newest_model)
+    assert totals is not None
+    return {
+        "status": newest["state"] if newest else "no model yet",
+        "model_loaded": await database.fetchval(_SQL.promoted_model),
+        "state": dict(totals),
+        "train_metrics": newest["losses"] if newest else {},
+        "config": {"base": newest["base"], "parent": newest["parent"]} if newest else {},
+    }
+
+
+def _count_trainings(training: dict[str, Any]) -> list[tuple[str, int, str]]:
+    state = training["state"]
+    in_use = training["model_loaded"] or "no model yet"
+    return [("trainings", state["total_training_runs"], f"{state['total_samples_trained']:,} files; in use: {in_use}")]
+
+
+def _training_metrics(training: dict[str, Any]) -> list[Metric]:
+    state = training["state"]
+    return [
+        Metric(
+            name="runs_total",
+            meaning="Trainings that were completed.",
+            samples=[({}, state["total_training_runs"])],
+            is_counter=True,
+        ),
+        Metric(
+            name="samples_total",
+            meaning="Files that completed trainings have learned from.",
+            samples=[({}, state["total_samples_trained"])],
+            is_counter=True,
+        ),
+        Metric(
+            name="loss",
+            meaning="Losses of the newest model, in nats per learned token.",
+            samples=[({"of": name}, loss) for name, loss in training["train_metrics"].items()],
+        ),
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import date, timedelta
 from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
@@ -31,6 +31,7 @@ _WORDS: dict[Any, str] = {
     str: "text",
     Path: "path",
     timedelta: "duration",
+    date: "date",
     ByteSize: "size",
     SecretStr: "secret text",
 }

@@ -36,6 +36,8 @@ max_validation_files = 2
 threads = 1
 
 [plugins.trainer.gate]
+min_groups = 1
+min_windows = 2
 max_files = 4
 generations = 2
 generated_tokens = 8

@@ -69,6 +69,27 @@ async def add_batch(database: Database, files: list[int], model: str | None = No
     return int(batch)
 
 
+async def add_evaluation_set(database: Database, files: list[int], part: str = "decides") -> int:
+    """The next set, with the whole of each file as a window, and their repositories held out; returns its version."""
+    version = int(await database.fetchval("select coalesce(max(version), 0) + 1 from evaluation_sets"))
+    rows = await database.fetch("select * from processed_files where id = any($1) order by id", files)
+    groups = {row["repository_id"] for row in rows}
+    columns = {"version": version, "groups": len(groups), "windows": len(rows), "hash": "0" * 64, "settings": {}}
+    await _insert(database, "evaluation_sets", columns, returning="version")
+    for repository in groups:
+        await database.execute(
+            "insert into repository_groups values ($1, $1, true)"
+            " on conflict (repository_id) do update set is_held_out = true",
+            repository,
+        )
+    for number, row in enumerate(rows):
+        window = {name: row[name] for name in ("content_hash", "repository_id", "language")}
+        window |= {"version": version, "number": number, "file_id": row["id"], "group_id": row["repository_id"]}
+        window |= {"first_byte": 0, "end_byte": len(row["content"].encode()), "text_hash": row["content_hash"]}
+        await _insert(database, "evaluation_windows", {**window, "part": part}, returning="version")
+    return version
+
+
 async def _insert(database: Database, table: str, columns: dict[str, Any], returning: str = "id") -> Any:
     names = ", ".join(f'"{name}"' for name in columns)
     places = ", ".join(f"${number}" for number in range(1, len(columns) + 1))

@@ -8,6 +8,7 @@ import random
 import types
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ OPEN: dict[str, dict[str, Any]] = {
 }
 SCORERS = load_queries("codelupe_sql", "scorers")
 TRAINER = load_queries("codelupe_sql", "trainer")
+EVALUATION = load_queries("codelupe_sql", "evaluation")
 LINES = 60
 
 
@@ -124,7 +126,8 @@ async def pairs(database: Database) -> dict[frozenset[str], float]:
 
 async def batch(database: Database) -> set[str]:
     """The places of the files that a new batch takes."""
-    row = await database.fetchrow(TRAINER.freeze_batch, 0, 1, 1_000_000, 0.0, 1, 1000, 0.0, 1)
+    await database.execute(EVALUATION.settle_groups, 0.0)
+    row = await database.fetchrow(TRAINER.freeze_batch, 0, 1, 1_000_000, 1, 1000, 0.0, 1)
     assert row is not None
     rows = await database.fetch(
         "select processed_files.* from batch_files join processed_files on id = file_id where batch_id = $1", row["id"]
@@ -164,7 +167,8 @@ async def test_a_better_copy_that_comes_later_becomes_the_survivor_and_nothing_i
     await pipeline.add("licensed", {"a.py": code(0, LINES, but=[4])}, licence="MIT")
     assert await clusters(database) == {"licensed/a.py": everything | {"licensed/a.py"}}
     assert await batch(database) == set()
-    assert await database.fetch(TRAINER.held_out_files_as_json, 0, 1, 1_000_000, 1.0, 100) == []
+    await database.execute("update repository_groups set is_held_out = true")
+    assert await database.fetch(EVALUATION.held_out_files, 0, 1, 1_000_000, 100, date(2024, 2, 1)) == []
 
 
 async def test_the_better_file_of_one_repository_survives(pipeline: Pipeline, database: Database) -> None:

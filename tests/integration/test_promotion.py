@@ -8,8 +8,8 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import msgspec
 import pytest
 
 import codelupe_trainer
@@ -18,10 +18,10 @@ from codelupe.log import EventLog
 from codelupe.work.dead_letters import Selection, list_dead_letters, retry_dead_letters
 from codelupe.work.replay import Replay, start_replay
 from codelupe_events import ModelPromoted, TaskDeadLettered, TrainingCompleted
-from codelupe_trainer.records import ModelRecord
 from codelupe_trainer.settings import TrainerSettings
 from tests.conftest import RunUntilIdle
-from tests.integration.stored_files import add_batch, add_file, add_repository
+from tests.integration.stored_files import add_batch, add_evaluation_set, add_file, add_repository
+from tests.training import write_record
 
 pytestmark = pytest.mark.anyio
 
@@ -127,18 +127,25 @@ async def test_a_promotion_that_is_handled_late_does_not_undo_a_newer_one(
 KILLED_BEFORE_THE_LINK = """
 import os, signal, sys
 from codelupe.cli import main
-from codelupe_trainer import gate, model_folder
+from codelupe_trainer import model_folder
+from codelupe_trainer.gate import judging
 from codelupe_trainer.jobs import Compared, Measured
 
 async def compare(*_):
     worse, better = (Measured(loss=loss, exact_match=1, edit_similarity=1, syntax_valid=1) for loss in (2, 1))
     return Compared(samples=1, generations=1, current=worse, candidate=better)
 
-gate.Gate._compare = compare
+judging.Gate._compare = compare
 model_folder.point_to = lambda link, folder: os.kill(os.getpid(), signal.SIGKILL)
 main()
 """
-RUN = ("run", "--until-idle", "--set", "plugins.crawler.installed_packages=false", "--set", "lease_seconds=2")
+SETTINGS = (
+    "plugins.crawler.installed_packages=false",
+    "lease_seconds=2",
+    "plugins.trainer.gate.min_groups=1",
+    "plugins.trainer.gate.min_windows=1",
+)
+RUN = ("run", "--until-idle", *(argument for one in SETTINGS for argument in ("--set", one)))
 
 
 async def test_a_crash_between_the_fact_and_the_link_heals_at_the_next_start(
@@ -146,7 +153,8 @@ async def test_a_crash_between_the_fact_and_the_link_heals_at_the_next_start(
 ) -> None:
     """The gate's comparison is stood in for; the process dies when the link is to be moved."""
     batch = await add_model(database, models, state="trained")
-    figures = {
+    await add_evaluation_set(database, [await add_file(database, await add_repository(database, "b/b"), "b.py")])
+    figures: dict[str, Any] = {
         "steps": 1,
         "samples": 1,
         "train_loss": 1.0,
@@ -154,10 +162,8 @@ async def test_a_crash_between_the_fact_and_the_link_heals_at_the_next_start(
         "stopped_early": False,
         "seconds": 1.0,
     }
-    common = {"model_id": "m1", "batch_id": batch, **figures}
-    record = {**common, "key": "k", "settings": TrainerSettings(), "validation_samples": 1, "unused_files": 0}
-    (models / "m1" / "training.json").write_text(ModelRecord.model_validate(record).model_dump_json())
-    completed = msgspec.convert({**common, "path": "m1"}, TrainingCompleted)
+    write_record(models / "m1", batch)
+    completed = TrainingCompleted(batch_id=batch, model_id="m1", path="m1", **figures)
     log = EventLog(database)
     await log.publish(completed)
     environment = {**os.environ, "CODELUPE_DATABASE_URL": database_url, "CODELUPE_STATE_DIR": str(models.parent)}

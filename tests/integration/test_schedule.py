@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -10,7 +10,18 @@ from pathlib import Path
 import anyio
 import pytest
 
-from codelupe import Database, HandlerContext, Job, JobContext, Reject, RetryPolicy, Service, Subscription
+from codelupe import (
+    BatchContext,
+    BatchSubscription,
+    Database,
+    HandlerContext,
+    Job,
+    JobContext,
+    Reject,
+    RetryPolicy,
+    Service,
+    Subscription,
+)
 from codelupe.daemon import Daemon
 from codelupe.errors import DatabaseUnavailable
 from codelupe.host.extensions import Extensions
@@ -57,6 +68,28 @@ AFTER_AN_HOUR = Timings(restarts=RetryPolicy(base=timedelta(hours=2), cap=timede
 
 
 # --- jobs ---
+
+
+async def test_a_batch_handler_can_let_a_job_run_ahead_of_its_interval(
+    make_daemon: MakeDaemon, database: Database
+) -> None:
+    ran: list[str] = []
+
+    async def work(context: JobContext) -> None:
+        ran.append(context.name)
+
+    async def want(_events: Sequence[BatchReady], context: BatchContext) -> None:
+        await context.want_job("work")
+
+    plugin = make_plugin(
+        jobs=[Job(name="work", every=HOURLY, run=work)],
+        subscriptions=[BatchSubscription(name="want", events=(BatchReady,), handler=want)],
+    )
+    timings = Timings(leader_poll=0.05, job_poll=0.05)
+    async with at_work(make_daemon({"test": plugin}, until_idle=False, timings=timings)):
+        await until(lambda: len(ran) == 1)
+        await EventLog(database).publish(batch(1))
+        await until(lambda: len(ran) == 2)
 
 
 async def test_an_error_of_a_job_is_reported_and_the_other_jobs_run(

@@ -22,7 +22,7 @@ import pytest
 import xxhash
 
 import codelupe_trainer
-from codelupe import Database
+from codelupe import Database, RetryLater, write_file
 from codelupe_events import (
     BatchReady,
     Event,
@@ -33,6 +33,7 @@ from codelupe_events import (
     TrainingFailed,
     TrainingStarted,
 )
+from codelupe_trainer.exports import read_files
 from codelupe_trainer.jobs import ADAPTER, FILES, Activity, Compared, CompareJob, Step, Trained, TrainJob
 from codelupe_trainer.process import LOG_FILE, CannotSucceed, ChildFailed, run_child
 from codelupe_trainer.samples.files import CodeFile
@@ -52,7 +53,7 @@ SMALL: dict[str, Any] = {
     "max_validation_files": 2,
     "threads": 1,  # tests run beside each other
     "lora": {"rank": 4, "alpha": 8, "dropout": 0.1},
-    "gate": {"max_files": 6, "generations": 2, "generated_tokens": 8},
+    "gate": {"min_groups": 1, "min_windows": 1, "max_files": 6, "generations": 2, "generated_tokens": 8},
 }
 
 
@@ -264,6 +265,52 @@ async def test_checkpoints_of_other_settings_are_not_taken_up(
     assert [one.partition(": ")[2] for one in result.skipped_checkpoints] == ["it belongs to another run"] * 2
 
 
+async def test_a_training_goes_on_from_its_parent(
+    trained: tuple[TrainJob, Trained, Recorder], make_job: MakeJob
+) -> None:
+    parent, result, from_base = trained
+    job = make_job(max_steps=2).model_copy(update={"parent": parent.folder / ADAPTER, "parent_base": result.base})
+    recorder = Recorder()
+    again = await run_child(job, recorder)
+    assert isinstance(again, Trained)
+    assert again.base == result.base
+    assert again.validation_loss < min(step.figures.get("eval_loss", 9.0) for step in from_base.steps if step.done <= 2)
+    assert again.validation_loss == pytest.approx(result.validation_loss, abs=0.1)
+
+
+async def test_an_adapter_of_another_base_is_not_gone_on_from(
+    trained: tuple[TrainJob, Trained, Recorder], make_job: MakeJob
+) -> None:
+    """Also where its matrices have the same shape."""
+    parent, result, _ = trained
+    other = result.base.model_copy(update={"fingerprint": "0" * 64})
+    job = make_job().model_copy(update={"parent": parent.folder / ADAPTER, "parent_base": other})
+    with pytest.raises(CannotSucceed, match=r"is not the one that .* was trained on"):
+        await run_child(job, Recorder())
+
+
+async def test_a_run_whose_files_are_forgotten_begins_anew_without_them(make_job: MakeJob) -> None:
+    job = make_job(eval_every=1)
+    *_, theirs = read_files(job.folder / FILES)
+
+    def forget(report: Activity | Step) -> None:
+        if isinstance(report, Step) and report.done == 2:
+            files = [
+                file.model_copy(update={"content": ""}) if file == theirs else file
+                for file in read_files(job.folder / FILES)
+            ]
+            write_file(job.folder / FILES, "".join(f"{file.model_dump_json()}\n" for file in files))
+
+    with pytest.raises(RetryLater, match="was told to stop"):
+        await run_child(job, forget)
+    assert list((job.folder / "checkpoints").glob("checkpoint-*"))
+    write_files(job.folder, list(islice(code_files("rich"), 15)), validation=2)
+    recorder = Recorder()
+    result = await run_child(job, recorder)
+    assert isinstance(result, Trained)
+    assert recorder.done == [1, 2, 3, 4, 5, 6], "no checkpoint of the run with these files was taken up"
+
+
 async def test_a_loss_that_is_no_number_ends_the_training_for_good(make_job: MakeJob) -> None:
     with pytest.raises(CannotSucceed, match=r"(loss|grad_norm) is (nan|inf) at step \d: training went astray"):
         await run_child(make_job(learning_rate=1e30, warmup_share=0), Recorder())
@@ -292,6 +339,7 @@ async def test_without_the_extra_the_message_says_what_to_install(
 async def test_a_broken_base_gives_its_cause_and_the_end_of_the_log(make_job: MakeJob, tmp_path: Path) -> None:
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "config.json").write_text("{")
+    (tmp_path / "base" / "tokenizer.json").write_text("{}")
     job = make_job(base=str(tmp_path / "base"))
     with pytest.raises(ChildFailed) as caught:
         await run_child(job, Recorder())
@@ -299,6 +347,19 @@ async def test_a_broken_base_gives_its_cause_and_the_end_of_the_log(make_job: Ma
     assert "config.json" in cause
     assert "is not a valid JSON file" in end_of_log
     assert (job.folder / LOG_FILE).read_text().strip().endswith(end_of_log)
+
+
+@pytest.mark.parametrize("files", [[], ["config.json"]])
+async def test_a_folder_that_holds_no_model_ends_the_training_for_good(
+    make_job: MakeJob, tmp_path: Path, files: list[str]
+) -> None:
+    (tmp_path / "base").mkdir()
+    for name in files:
+        (tmp_path / "base" / name).write_text("{}")
+    with pytest.raises(CannotSucceed, match=r"base is no base model: it has no (config|tokenizer)\.json"):
+        await run_child(make_job(base=str(tmp_path / "base")), Recorder())
+    with pytest.raises(CannotSucceed, match=r"there is no folder .*missing, where the base model is to be"):
+        await run_child(make_job(base=str(tmp_path / "missing")), Recorder())
 
 
 async def test_a_child_that_is_killed_is_reported_as_such(make_job: MakeJob) -> None:
@@ -399,6 +460,7 @@ async def test_files_become_a_model_that_is_compared_and_recorded(
     [started], [completed] = of_type(events, TrainingStarted), of_type(events, TrainingCompleted)
     assert started.model_id == completed.model_id == completed.path == f"smollm2-135m-instruct-{batch.batch_id:04d}"
     [judged] = of_type(events, ModelPromoted, ModelRejected)
+    assert judged.evaluation_set == 1
     assert set(judged.metrics) == {"current", "candidate"}
 
     row = await database.fetchrow("select * from models")
@@ -487,12 +549,16 @@ async def test_too_few_files_make_no_batch(run_until_idle: RunUntilIdle, databas
     assert await run_until_idle({"trainer": codelupe_trainer}, {"trainer": trainer}) == []
 
 
-async def test_a_model_that_cannot_be_compared_is_rejected(
+async def test_a_model_that_cannot_be_compared_waits(
     run_until_idle: RunUntilIdle, database: Database, models: Path
 ) -> None:
     await store(database, list(islice(code_files("rich"), 20)))
     trainer = SMALL | {"min_files": 20, "max_steps": 1, "held_out_share": 0}
     events = await run_until_idle({"trainer": codelupe_trainer}, {"trainer": trainer})
-    [rejected] = of_type(events, ModelRejected)
-    assert [reason.detail for reason in rejected.reasons] == ["no held-out repository to compare on"]
+    assert len(of_type(events, TrainingCompleted)) == 1
+    assert not of_type(events, ModelPromoted, ModelRejected)
+    row = await database.fetchrow("select state, reasons from models")
+    assert row is not None
+    assert row["state"] == "trained"
+    assert [reason["rule"] for reason in row["reasons"]] == ["held-out"]
     assert not (models / "current").exists()

@@ -21,15 +21,17 @@ from codelupe_trainer.child.locks import exclusive
 from codelupe_trainer.child.stop import Stopped, StopRequest
 from codelupe_trainer.jobs import (
     JOB,
+    AnyJob,
     BegunAgain,
-    Compared,
     CompareJob,
+    CompleteJob,
+    Done,
+    ExportJob,
     Failed,
     Message,
     OnReport,
     Paused,
     Result,
-    Trained,
     TrainJob,
 )
 from codelupe_trainer.samples.encoding import UnfitBase
@@ -73,7 +75,7 @@ def _take_over_output() -> Callable[[Message], None]:
     return say
 
 
-def _result(job: TrainJob | CompareJob, on_report: OnReport) -> Result:
+def _result(job: AnyJob, on_report: OnReport) -> Result:
     try:
         stop = StopRequest(job.settings.stop_timeout.total_seconds())
         with exclusive(job.folder / "lock"):
@@ -85,14 +87,24 @@ def _result(job: TrainJob | CompareJob, on_report: OnReport) -> Result:
         return _failure(error)
 
 
-def _do(job: TrainJob | CompareJob, on_report: OnReport, stop: StopRequest) -> Trained | Compared:
-    if isinstance(job, TrainJob):
-        with _without_collection():
-            from codelupe_trainer.child.training import train
-        return train(job, on_report, stop)
-    with _without_collection():
-        from codelupe_trainer.child.comparing import compare
-    return compare(job, on_report)
+def _do(job: AnyJob, on_report: OnReport, stop: StopRequest) -> Done:
+    match job:
+        case TrainJob():
+            with _without_collection():
+                from codelupe_trainer.child.training import train
+            return train(job, on_report, stop)
+        case CompareJob():
+            with _without_collection():
+                from codelupe_trainer.child.comparing import compare
+            return compare(job, on_report)
+        case ExportJob():
+            with _without_collection():
+                from codelupe_trainer.child.exporting import export
+            return export(job, on_report)
+        case CompleteJob():
+            with _without_collection():
+                from codelupe_trainer.child.completing import complete
+            return complete(job, on_report)
 
 
 @contextmanager

@@ -66,7 +66,13 @@ def run_identity(job: TrainJob, base: BaseIdentity, hashes: Iterable[str]) -> st
     for content_hash in hashes:
         digest.update(content_hash.encode() + b"\n")
     settings = job.settings.model_dump(mode="json", include=_OF_A_RUN)
-    identity = {"settings": settings, "base": base.model_dump(), "draw": job.draw, "files": digest.hexdigest()}
+    identity = {
+        "settings": settings,
+        "base": base.model_dump(),
+        "draw": job.draw,
+        "parent": job.parent and job.parent.name,
+        "files": digest.hexdigest(),
+    }
     return json.dumps(identity, sort_keys=True)
 
 

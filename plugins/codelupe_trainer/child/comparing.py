@@ -12,7 +12,15 @@ from typing import Any
 import torch
 from peft import PeftModel
 
-from codelupe_trainer.child.models import Tokenizer, load_encoder, load_model, load_tokenizer, prepare
+from codelupe_trainer.child.models import (
+    Tokenizer,
+    identify,
+    load_encoder,
+    load_model,
+    load_tokenizer,
+    prepare,
+    require_base,
+)
 from codelupe_trainer.exports import read_files
 from codelupe_trainer.jobs import FILES, Activity, Compared, CompareJob, Measured, OnReport, Step
 from codelupe_trainer.samples.completion import Completion, complete
@@ -28,6 +36,9 @@ _GENERATED_AT_A_TIME = 8
 def compare(job: CompareJob, on_report: OnReport) -> Compared:
     """Loss on all samples of the job's files, and code generated for the first of them, by both models."""
     base = prepare(job.settings, job.bases, on_report)
+    identity = identify(base, job.settings)
+    for adapter, theirs in job.trained_on.items():
+        require_base(identity, theirs, adapter)
     tokenizer = load_tokenizer(base)
     encoder = load_encoder(base, tokenizer, job.settings)
     samples = list(_samples(job, encoder))

@@ -48,8 +48,11 @@ def identify(base: str, settings: TrainerSettings) -> BaseIdentity:
     """Which model ``base`` is: a folder or a hub id, as :func:`prepare` returns it.
 
     Raises:
-        Unusable: it has no configuration or no tokenizer.
+        Unusable: its folder has no configuration or no tokenizer.
+        OSError: the hub does not answer, or there is no such model.
     """
+    if base.startswith(("/", ".", "~")) and not Path(base).is_dir():
+        raise Unusable(f"there is no folder {base}, where the base model is to be")
     gguf = packaged_gguf(settings.base)
     paths = [gguf] if gguf is not None else [_file(base, name) for name in ("config.json", "tokenizer.json")]
     digest = hashlib.sha256()
@@ -57,6 +60,23 @@ def identify(base: str, settings: TrainerSettings) -> BaseIdentity:
         digest.update(Path(path).read_bytes())
     revision = None if gguf is not None or Path(base).is_dir() else _commit(Path(paths[0]))
     return BaseIdentity(id=settings.base, revision=revision, fingerprint=digest.hexdigest())
+
+
+def require_base(base: BaseIdentity, theirs: BaseIdentity | None, adapter: str) -> None:
+    """Refuse an adapter of another base, also where its matrices have the same shapes. None: its base is not known.
+
+    Raises:
+        Unusable: it is one.
+    """
+    if theirs is not None and (theirs.revision, theirs.fingerprint) != (base.revision, base.fingerprint):
+        raise Unusable(
+            f"the base {_described(base)} is not the one that {adapter} was trained on, {_described(theirs)}: bring "
+            "that one back, or name the new one by another path, so that training begins with it"
+        )
+
+
+def _described(base: BaseIdentity) -> str:
+    return f"{base.id} (revision {base.revision}, fingerprint {base.fingerprint[:16]})"
 
 
 def load_model(base: str, settings: TrainerSettings) -> PreTrainedModel:
@@ -104,12 +124,14 @@ def _commit(path: Path) -> str | None:
 
 
 def _file(base: str, name: str) -> str:
-    try:
-        path = cached_file(base, name)
-    except OSError as error:
-        raise Unusable(f"the base model {base} cannot be read: {error}") from error
-    assert path is not None, "it would have raised"
-    return path
+    if Path(base).is_dir():
+        path = str(Path(base) / name)
+        if not Path(path).is_file():
+            raise Unusable(f"the folder {base} is no base model: it has no {name}")
+        return path
+    found = cached_file(base, name)
+    assert found is not None, "it would have raised"
+    return found
 
 
 def _convert(gguf: Path, folder: Path) -> None:

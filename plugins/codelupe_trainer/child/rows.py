@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import pickle
-from base64 import b64decode
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -18,7 +16,7 @@ from codelupe import SourceFile
 from codelupe_trainer.child.errors import Unusable
 from codelupe_trainer.child.stop import Stopped, StopRequest
 from codelupe_trainer.exports import read_files
-from codelupe_trainer.jobs import FILES, Activity, OnReport, SampleTotals, TrainJob
+from codelupe_trainer.jobs import FILES, Activity, OnReport, SampleTotals, TrainJob, unpack_formats
 from codelupe_trainer.samples.drawing import SampleCounts, SampleMaker, why_dropped
 from codelupe_trainer.samples.encoding import Encoded, Encoder
 from codelupe_trainer.samples.files import CodeFile
@@ -89,7 +87,7 @@ class _Reader:
 
     def __init__(self, job: TrainJob, encoder: Encoder, on_report: OnReport, stop: StopRequest | None) -> None:
         settings = job.settings
-        formats = pickle.loads(b64decode(job.formats))  # noqa: S301 - from the daemon
+        formats = unpack_formats(job.formats)
         self._maker = SampleMaker(formats, settings.formats, encoder, settings.max_length, job.draw)
         self._settings = settings
         self._path = job.folder / FILES
@@ -129,7 +127,7 @@ class _Reader:
                 raise Stopped
             if number % _AT_A_TIME == 0:
                 self._on_report(Activity(what=f"making the samples for {split}: file {number:,}"))
-            if file.split == split:
+            if file.split == split or (file.split, split) == ("replay", "train"):
                 yield file
 
     def _samples(self, file: CodeFile) -> Iterator[Encoded]:
@@ -137,7 +135,7 @@ class _Reader:
         if (first := self._maker.make(file, neighbours)) is None:
             return
         yield first
-        if file.split == "train" and self._is_drawn_again(file):
+        if file.split != "validation" and self._is_drawn_again(file):
             extra = self._maker.make(file, neighbours, extra=True)
             if extra is not None:
                 yield extra
@@ -163,7 +161,7 @@ class _Siblings:
             place = 0
             for line in lines:
                 file = CodeFile.model_validate_json(line)
-                if file.split == "train":
+                if file.split != "validation":
                     places = self._places.setdefault(file.repository_id, [])
                     self._number[file.content_hash] = len(places)
                     places.append(place)
@@ -171,7 +169,7 @@ class _Siblings:
 
     def of(self, file: CodeFile) -> Callable[[], list[SourceFile]]:
         """Reads those that follow the file, when they are asked for; none for a file that is only watched."""
-        number = self._number.get(file.content_hash) if file.split == "train" else None
+        number = self._number.get(file.content_hash) if file.split != "validation" else None
         places = self._places.get(file.repository_id, [])
         if number is None:
             return list

@@ -11,19 +11,27 @@ from typing import Any
 
 import datasets
 import torch
-from peft import LoraConfig
-from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerState, set_seed
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerCallback, TrainerState, set_seed
 from trl.trainer.sft_config import SFTConfig
 
 from codelupe import atomic_folder
 from codelupe_trainer.child.checkpoints import Checkpoints, run_identity
 from codelupe_trainer.child.guard import Astray, Guard
-from codelupe_trainer.child.models import Tokenizer, identify, load_encoder, load_model, load_tokenizer, prepare
+from codelupe_trainer.child.models import (
+    Tokenizer,
+    identify,
+    load_encoder,
+    load_model,
+    load_tokenizer,
+    prepare,
+    require_base,
+)
 from codelupe_trainer.child.recovery import Recovery, is_out_of_memory
 from codelupe_trainer.child.resumable import ADAPTER_WEIGHTS, ResumableTrainer
 from codelupe_trainer.child.rows import Rows, files_with, read_rows
 from codelupe_trainer.child.stop import StopRequest
-from codelupe_trainer.child.watch import AdapterDtype, Watch
+from codelupe_trainer.child.watch import AdapterDtype, UntilFilesChange, Watch
 from codelupe_trainer.exports import read_files
 from codelupe_trainer.jobs import ADAPTER, CHECKPOINTS, FILES, Activity, OnReport, Trained, TrainJob
 from codelupe_trainer.settings import TrainerSettings
@@ -47,8 +55,11 @@ def train(job: TrainJob, on_report: OnReport, stop: StopRequest) -> Trained:
     began = time.monotonic()
     base = prepare(job.settings, job.bases, on_report)
     identity = identify(base, job.settings)
+    if job.parent is not None:
+        require_base(identity, job.parent_base, job.parent.name)
     tokenizer = load_tokenizer(base)
     encoder = load_encoder(base, tokenizer, job.settings)
+    unchanged = UntilFilesChange(job.folder / FILES)
     run = run_identity(job, identity, (file.content_hash for file in read_files(job.folder / FILES)))
     checkpoints, recovery = Checkpoints(job.folder / CHECKPOINTS, run), Recovery(job, run, on_report)
     with stop.postponed():
@@ -56,7 +67,9 @@ def train(job: TrainJob, on_report: OnReport, stop: StopRequest) -> Trained:
         resume_from = recovery.newest(checkpoints)
     on_report(Activity(what="loading the base model"))
     guard = Guard(job.settings.spike_factor, recovery.setbacks.skipped_steps)
-    trainer = _trainer(base, tokenizer, rows, job, recovery, checkpoints, guard, on_report, stop)
+    trainer = _trainer(
+        base, tokenizer, rows, job, recovery, checkpoints, guard, [unchanged, Watch(on_report, stop, guard)], stop
+    )
     try:
         with stop.postponed():
             trainer.run(resume_from)
@@ -86,6 +99,26 @@ def train(job: TrainJob, on_report: OnReport, stop: StopRequest) -> Trained:
     )
 
 
+def _with_adapter(model: PreTrainedModel, job: TrainJob) -> PeftModel:
+    """The base with the parent's adapter, or with a new one that changes nothing yet.
+
+    The adapter is called ``default``: under another name the trainer finds no best checkpoint (transformers#36201).
+    """
+    lora = job.settings.lora
+    if job.parent is None:
+        config = LoraConfig(
+            task_type="CAUSAL_LM",
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules="all-linear",
+        )
+        return get_peft_model(model, config)
+    parent = LoraConfig.from_pretrained(str(job.parent))
+    parent.lora_dropout = lora.dropout
+    return PeftModel.from_pretrained(model, job.parent, is_trainable=True, config=parent)
+
+
 def _keep_best(state: TrainerState, checkpoints: Checkpoints, tokenizer: Tokenizer, folder: Path) -> None:
     """The adapter as it was saved; loaded and saved once more, it might have other numbers (transformers#36201).
 
@@ -109,30 +142,23 @@ def _trainer(
     recovery: Recovery,
     checkpoints: Checkpoints,
     guard: Guard,
-    on_report: OnReport,
+    callbacks: list[TrainerCallback],
     stop: StopRequest,
 ) -> ResumableTrainer:
-    settings, lora = job.settings, job.settings.lora
-    dtype = AdapterDtype(torch.bfloat16 if lora.dtype == "bfloat16" else torch.float32)
+    settings = job.settings
+    dtype = AdapterDtype(torch.bfloat16 if settings.lora.dtype == "bfloat16" else torch.float32)
     set_seed(settings.seed)
     trainer = ResumableTrainer(
         checkpoints=checkpoints,
         checkpoint_seconds=settings.checkpoint_every.total_seconds(),
         stop=stop,
         guard=guard,
-        model=_trainable(load_model(base, settings)),
+        model=_with_adapter(_trainable(load_model(base, settings)), job),
         args=_arguments(settings, rows, recovery.micro_batch(rows.per_step), checkpoints.unfinished),
         processing_class=tokenizer,
         train_dataset=rows.train,
         eval_dataset=rows.validation,
-        peft_config=LoraConfig(
-            task_type="CAUSAL_LM",
-            r=lora.rank,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            target_modules="all-linear",
-        ),
-        callbacks=[Watch(on_report, stop, guard), dtype, EarlyStoppingCallback(settings.patience)],
+        callbacks=[*callbacks, dtype, EarlyStoppingCallback(settings.patience)],
     )
     dtype.apply(trainer.model)
     return trainer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -42,6 +43,22 @@ class Watch(TrainerCallback):
         self._figures |= {name: logs[name] for name in ("loss", "eval_loss") if name in logs}
         if self._figures.keys() & logs.keys():
             self._on_report(Step(done=state.global_step, total=state.max_steps, figures=self._figures))
+
+
+class UntilFilesChange(TrainerCallback):
+    """Stops a run whose files have changed since this was made: a repository was forgotten, and it begins anew."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._as_read = self._now()
+
+    def _now(self) -> tuple[int, int]:
+        state = self._path.stat()
+        return state.st_ino, state.st_mtime_ns
+
+    def on_step_begin(self, *_: object, **__: object) -> None:
+        if self._now() != self._as_read:
+            raise Stopped
 
 
 class AdapterDtype(TrainerCallback):

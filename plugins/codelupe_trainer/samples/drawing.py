@@ -22,7 +22,7 @@ class SampleCounts:
     formats: Counter[str] = field(default_factory=Counter)
     """Samples of each format."""
     cut: int = 0
-    """Samples whose file has more than there was room for."""
+    """Samples that show only a part of their file."""
     dropped: Counter[str] = field(default_factory=Counter)
     """Files without a sample, by reason."""
     failed: Counter[str] = field(default_factory=Counter)

@@ -38,6 +38,8 @@ def take_window(text: str, room: int, count_tokens: CountTokens, random: Random)
     Only a line that is longer than a quarter of the room is parted. The sum of the pieces' tokens counts, which is no
     less than those of the text but for rare merges over line ends. None where the room holds nothing.
     """
+    if room <= 0:
+        return None
     pieces, sizes = _pieces(text, room, count_tokens)
     ends = list(itertools.accumulate(sizes, initial=0))
     last_start = bisect.bisect_left(ends, ends[-1] - room)

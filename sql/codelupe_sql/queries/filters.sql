@@ -80,13 +80,13 @@ order by content_hash for update
 
 -- name: carry_over
 -- What was stored at another commit ($2 is the present one) and is still there keeps its id, content and scores, wherever
--- it lies by now. What is in a batch stays.
+-- it lies by now. What is in a batch or in an evaluation set stays.
 with kept as (
     select distinct on (stored.id) stored.id, incoming.*
     from processed_files as stored
     join incoming_files as incoming on incoming.content_hash = stored.content_hash and incoming.rejected_by is null
     where stored.repository_id = $1 and stored.commit <> $2 and stored.content is not null
-      and not exists (select from batch_files where batch_files.file_id = stored.id)
+      and not is_kept(stored.id)
       and not exists (
           select from processed_files as mine
           where mine.repository_id = $1 and mine.commit = $2 and mine.file_path = incoming.file_path
@@ -102,7 +102,8 @@ from kept where processed_files.id = kept.id
 -- name: exchange_copies
 -- Where the clone has a better copy of what is stored, the stored row becomes that copy: it keeps its id, content and
 -- scores and changes where it comes from. The copy that it was gets a row of its own, as a duplicate. Better is: a
--- permissive licence; then more stars; then more forks; then having come earlier. What is in a batch stays.
+-- permissive licence; then more stars; then more forks; then having come earlier. What is in a batch or in an
+-- evaluation set stays.
 with better as (
     select stored.id, stored.repository_id, stored.commit, stored.file_path, stored.language, stored.licence,
         stored.licence_evidence, stored.is_permissive, stored.content_hash, stored.size_bytes, stored.characters,
@@ -121,7 +122,7 @@ with better as (
     join repositories as ours on ours.id = $1
     where stored.repository_id <> $1
       and (incoming.is_permissive, ours.stars, ours.forks) > (stored.is_permissive, theirs.stars, theirs.forks)
-      and not exists (select from batch_files where batch_files.file_id = stored.id)
+      and not is_kept(stored.id)
       and not exists (
           select from processed_files as mine
           where mine.repository_id = $1 and mine.commit = $2 and mine.file_path = incoming.file_path
@@ -175,7 +176,7 @@ on conflict (repository_id, commit, file_path) do nothing
 
 -- name: leave_to_copies
 -- What was stored at another commit, is not there any more and has a copy in another repository becomes that copy, the
--- best one: it keeps its id, content and scores. What is in a batch stays.
+-- best one: it keeps its id, content and scores. What is in a batch or in an evaluation set stays.
 with heirs as (
     select distinct on (stored.id) stored.id as stored_id, copies.*
     from processed_files as stored
@@ -183,7 +184,7 @@ with heirs as (
       and copies.rejected_by = 'exact-duplicate' and copies.repository_id <> $1
     join repositories on repositories.id = copies.repository_id
     where stored.repository_id = $1 and stored.commit <> $2 and stored.content is not null
-      and not exists (select from batch_files where batch_files.file_id = stored.id)
+      and not is_kept(stored.id)
       and repositories.state <> 'forgotten' and copies.commit = coalesce(repositories.commit, copies.commit)
     order by stored.id, copies.is_permissive desc, stars desc, forks desc, copies.id
 ), replaced as (
@@ -196,20 +197,21 @@ update processed_files set
 from heirs join replaced using (id) where processed_files.id = heirs.stored_id
 
 -- name: retire_vanished
--- The rest of what was stored at other commits loses content and scores. What is in a batch stays.
+-- The rest of what was stored at other commits loses content and scores. What is in a batch or in an evaluation set
+-- stays.
 update processed_files set
     content = null, quality_score = null, scores = null, scored_at = null, previous_scores = null,
     rejected_by = 'vanished', rejection = jsonb_build_object(
         'rule', 'vanished', 'version', 1, 'detail', 'no file at ' || $2 || ' has this content', 'commit', $2
     )
 where repository_id = $1 and commit <> $2 and content is not null
-  and not exists (select from batch_files where batch_files.file_id = processed_files.id)
+  and not is_kept(processed_files.id)
 
 -- name: delete_superseded
 -- What was refused at other commits: it has been looked at again, or is not there any more.
 delete from processed_files
 where repository_id = $1 and commit <> $2 and content is null and rejected_by not in ('vanished', 'forgotten')
-  and not exists (select from batch_files where batch_files.file_id = processed_files.id)
+  and not is_kept(processed_files.id)
 
 -- name: count_files
 -- Of one clone: how many are stored (rejected_by is null), and how many each rule refused.

@@ -50,10 +50,13 @@ update repositories set
 where id = $1
 
 -- name: models_trained_on
--- The models whose batches have files of the repository. A training that failed or is under way counts: it has seen them.
-select distinct models.id from models join batch_files using (batch_id)
-join processed_files on processed_files.id = file_id
-where repository_id = $1 order by models.id
+select id from models_that_saw(array[$1::text]) order by id
+
+-- name: leave_replays
+-- Take the files out of what batches learn from again that no model was trained on.
+delete from batch_replays using processed_files
+where processed_files.id = file_id and repository_id = $1
+  and not exists (select from models where models.batch_id = batch_replays.batch_id)
 
 -- name: leave_batches
 -- Take the files out of batches that no model was trained on.

@@ -232,8 +232,8 @@ group by subscriptions.name order by subscriptions.name
 -- name: job_begin
 -- Take the job if it is due (or if $3) and mark its beginning; returns how many runs before it ended with their process.
 insert into jobs (name, started_at, crashes) values ($1, log_time(), 1)
-on conflict (name) do update set started_at = log_time(), error = null, crashes = jobs.crashes + 1
-where $3 or jobs.finished_at is null or jobs.finished_at + $2::interval <= log_time()
+on conflict (name) do update set started_at = log_time(), error = null, crashes = jobs.crashes + 1, is_wanted = false
+where $3 or jobs.is_wanted or jobs.finished_at is null or jobs.finished_at + $2::interval <= log_time()
 returning crashes - 1
 
 -- name: job_end
@@ -248,8 +248,13 @@ update jobs set crashes = 0 where name = $1
 -- been set back with it yet, it is time to ask again in a second.
 select case
     when log_time() < (select seen_at from log_clock where follower = 'leases') - interval '1 second' then 1
+    when is_wanted then 0
     else coalesce(extract(epoch from finished_at + $2::interval - log_time()), 0)
 end::float from jobs where name = $1
+
+-- name: want_job
+-- A job that has never run is due anyway.
+update jobs set is_wanted = true where name = $1 and not is_wanted
 
 -- name: job_states
 select name, started_at, finished_at, error from jobs order by name

@@ -86,7 +86,7 @@ def test_what_is_written_is_read_back_the_same(cls: type[Event], data: st.DataOb
 def test_every_event_names_its_stream_and_fits_the_exported_schema(cls: type[Event], data: st.DataObject) -> None:
     original = data.draw(st.from_type(cls))
     family, slash, key = original.stream().partition("/")
-    assert family in {"batch", "crawl", "repo", "subscription"}
+    assert family in {"batch", "crawl", "evaluation", "repo", "subscription"}
     assert slash
     assert key == original.stream().removeprefix(f"{family}/")
     _validator(cls.__name__).validate(msgspec.json.decode(encode(original)))
@@ -150,7 +150,7 @@ def test_a_number_that_json_lacks_is_refused_before_it_is_recorded(value: float)
         stopped_early=False,
         seconds=1.0,
     )
-    with pytest.raises(InvalidEventData, match=r"TrainingCompleted version 1: .*train_loss"):
+    with pytest.raises(InvalidEventData, match=r"TrainingCompleted version 2: .*train_loss"):
         encode(it)
 
 

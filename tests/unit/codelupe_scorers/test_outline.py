@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from codelupe_scorers.outline import outline
-from codelupe_scorers.syntax import MAX_BYTES, NoGrammar, NotParsed, parse
+from codelupe_text.syntax import MAX_BYTES, NoGrammar, NotParsed, parse
 from tests.unit.codelupe_scorers.samples import LANGUAGES, sample, source
 
 

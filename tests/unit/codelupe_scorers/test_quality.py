@@ -11,7 +11,7 @@ import codelupe_scorers
 from codelupe import Score, Scorer, SourceFile
 from codelupe_scorers.quality import score_file, score_files
 from codelupe_scorers.settings import ScorersSettings
-from codelupe_scorers.syntax import MAX_BYTES
+from codelupe_text.syntax import MAX_BYTES
 from tests.processes import cpu_seconds
 from tests.unit.codelupe_scorers.samples import LANGUAGES, NASTY, sample, source
 

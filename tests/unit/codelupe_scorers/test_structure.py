@@ -4,7 +4,7 @@ import pytest
 
 from codelupe import SourceFile
 from codelupe_scorers.structure import Structure
-from codelupe_scorers.syntax import MAX_BYTES
+from codelupe_text.syntax import MAX_BYTES
 from tests.unit.codelupe_scorers.samples import LANGUAGES, sample, source
 
 FUNCTION = "def f{n}(a):\n    b = a + 1\n    c = b * a\n    print(c)\n    return b\n\n\n"

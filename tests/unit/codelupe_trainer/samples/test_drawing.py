@@ -115,7 +115,9 @@ def test_a_format_that_takes_no_heed_of_the_room_is_passed_over() -> None:
 
 
 def test_a_format_that_is_not_offered_is_refused() -> None:
-    with pytest.raises(UnfitBase, match=r"no plugin offers the sample format 'poems'.* completion, infill"):
+    with pytest.raises(
+        UnfitBase, match=r"no plugin offers the sample format 'poems'.* completion, docstring, function, infill"
+    ):
         maker({"completion": 1, "poems": 0.5, "riddles": 0})
 
 

@@ -12,7 +12,7 @@ from itertools import count
 from tree_sitter import Node, Parser, Query, QueryCursor, Tree
 
 from codelupe import SourceFile
-from codelupe_scorers.grammars import Grammar, grammar_for
+from codelupe_text.grammars import parser_language
 
 MAX_BYTES = 64 * 1024
 """Larger files are not parsed: they are eight times what a model is trained on."""
@@ -38,9 +38,14 @@ class Syntax:
     """A text and its syntax tree; no two are equal."""
 
     language: str
-    grammar: Grammar
     data: bytes
+    """The text in UTF-8, which nodes count in."""
     tree: Tree
+
+    def matches(self, query: Query, within: Node | None = None) -> list[dict[str, list[Node]]]:
+        """What the query finds in the tree, or within one node: of each match the nodes by their captures' names."""
+        cursor = QueryCursor(query, match_limit=_MAX_OPEN_MATCHES)
+        return [captured for _, captured in cursor.matches(within or self.tree.root_node)]
 
     def captures(self, query: Query, within: Node | None = None) -> dict[str, list[Node]]:
         """The nodes that the query finds in the tree, or within one node, by the names of its captures.
@@ -48,8 +53,7 @@ class Syntax:
         Made of whole matches: the cursor's own ``captures`` also gives parts of what does not match in the end.
         """
         found: dict[str, list[Node]] = defaultdict(list)
-        cursor = QueryCursor(query, match_limit=_MAX_OPEN_MATCHES)
-        for _, captured in cursor.matches(within or self.tree.root_node):
+        for captured in self.matches(query, within):
             for name, nodes in captured.items():
                 found[name] += nodes
         return found
@@ -59,7 +63,7 @@ class Syntax:
 
 
 def parse(file: SourceFile, seconds: float = MAX_SECONDS) -> Syntax:
-    """The file's syntax, within so much CPU time; that of the last file is kept, for all who ask.
+    """The file's syntax, within so much CPU time; that of the last file is kept, for all that ask.
 
     Raises:
         NoGrammar: the language is not parsed at all.
@@ -74,18 +78,18 @@ def parse(file: SourceFile, seconds: float = MAX_SECONDS) -> Syntax:
 
 @lru_cache(maxsize=1)
 def _parse(language: str, content: str, seconds: float) -> Syntax | NotParsed:
-    grammar = grammar_for(language)
+    grammar = parser_language(language)
     if grammar is None:
         return NoGrammar(f"no grammar for {language}")
     data = content.encode(errors="replace")
     if len(data) > MAX_BYTES:
         return NotParsed(f"{len(data)} bytes, at most {MAX_BYTES} are parsed")
     try:
-        parser, stop = Parser(grammar.language), _deadline(seconds)
+        parser, stop = Parser(grammar), _deadline(seconds)
         tree = parser.parse(lambda at, _: data[at : at + _PIECE], progress_callback=stop)
     except ValueError:
         return NotParsed(f"parsing took more than {seconds:g} s of CPU time")
-    return Syntax(language, grammar, data, tree)
+    return Syntax(language, data, tree)
 
 
 def _deadline(seconds: float) -> Callable[..., bool]:

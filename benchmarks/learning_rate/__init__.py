@@ -1,0 +1,1 @@
+"""Which learning rate an adapter of a given rank learns best at."""

@@ -1,0 +1,1 @@
+"""What is done with models once they are trained: looked at, put in use, taken away, tried."""

@@ -1,0 +1,1 @@
+(field_definition value: (_ body: (statement_block "{" @open) @body)) @method
