@@ -50,10 +50,3 @@ def short_name(base: str) -> str:
 def model_id(base: str, batch_id: int) -> str:
     """The name of the model trained on a batch, such as ``smollm2-135m-instruct-0001``."""
     return f"{short_name(base)}-{batch_id:04d}"
-
-
-def family(base: str) -> str:
-    """What models of different sizes and versions have in common: ``qwen``, ``smollm``."""
-    name = short_name(base)
-    letters = re.match("[a-z]+", name)
-    return letters.group() if letters else name

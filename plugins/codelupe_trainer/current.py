@@ -10,16 +10,14 @@ import anyio.to_thread
 from codelupe import Connection, HandlerContext, Reject, load_queries
 from codelupe_events import ModelPromoted
 from codelupe_trainer import model_folder
-from codelupe_trainer.base_models import family
 
 SQL = load_queries("codelupe_sql", "trainer")
 CURRENT = "current"
 """The link, in the models' folder, to the model in use."""
 
 
-def family_link(base: str) -> str:
-    """The link, in the models' folder, to the model of a family that was in use last, such as ``qwen-codelupe``."""
-    return f"{family(base)}-codelupe"
+_LINKS = ("qwen-codelupe", CURRENT)
+"""The first is the seed's name for the same link, whatever the base is."""
 
 
 async def follow_promotions(_event: ModelPromoted, context: HandlerContext) -> None:
@@ -53,6 +51,6 @@ async def put_newest_in_use(connection: Connection, models: Path, since: int) ->
     folder = models / row["path"]
     if not await anyio.Path(folder).is_dir():
         raise Reject(f"{folder} is gone, so {models / CURRENT} stays as it is")
-    for link in (family_link(row["base"]), CURRENT):
+    for link in _LINKS:
         await anyio.to_thread.run_sync(model_folder.point_to, models / link, folder)
     return model

