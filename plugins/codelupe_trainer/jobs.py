@@ -231,9 +231,12 @@ class Completion(Message):
 
 
 class Paused(Message):
-    """It was told to stop; what is done so far is kept."""
+    """It is to be tried again, and nothing is wrong; what is done so far is kept."""
 
     kind: Literal["paused"] = "paused"
+    why: str
+    seconds: float = 5
+    """After which it is tried again."""
 
 
 class BegunAgain(Message):

@@ -35,7 +35,6 @@ from codelupe_trainer.setbacks import OUT_OF_MEMORY_ADVICE, read_setbacks, write
 JOB_FILE = "job.json"
 LOG_FILE = "train.log"
 _LOG_TAIL = 4000
-_AFTER_PAUSE = timedelta(seconds=5)
 _HOSTS_OWN = ("CODELUPE_", "NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_", "CREDENTIALS_DIRECTORY")
 
 
@@ -66,7 +65,7 @@ async def run_child(job: AnyJob, on_report: OnReport) -> Done:
     Raises:
         CannotSucceed: for a reason that stays.
         ChildFailed: for any other, with the end of the child's log.
-        RetryLater: the child was told to stop, not by this process.
+        RetryLater: the child was told to stop, not by this process, or others have what it needs.
     """
     while True:
         killed_before = _killed_for_memory()
@@ -75,7 +74,7 @@ async def run_child(job: AnyJob, on_report: OnReport) -> Done:
             case BegunAgain():
                 on_report(Activity(what=result.why))
             case Paused():
-                raise RetryLater("the child process was told to stop", after=_AFTER_PAUSE, counts=False)
+                raise RetryLater(result.why, after=timedelta(seconds=result.seconds), counts=False)
             case Failed(permanent=True):
                 raise CannotSucceed(result.error)
             case Failed():

@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from itertools import islice
@@ -238,7 +238,7 @@ async def test_the_child_of_a_killed_daemon_saves_its_work_and_goes_before_anoth
     result = await run_child(job, recorder)
     assert isinstance(result, Trained)
     assert not Path(f"/proc/{orphan}").exists()
-    assert recorder.done[0] > 2
+    assert min(losses(recorder)) > 2
     assert recorder.done[-1] == 7
 
 
@@ -437,13 +437,12 @@ def of_type(events: Sequence[Event], *types: type[Event]) -> list[Any]:
 
 
 @pytest.fixture
-async def models(base_models: Path, tmp_path: Path) -> AsyncIterator[Path]:
+async def models(base_models: Path, tmp_path: Path) -> Path:
     """The models' folder of the test's daemon, with the converted base."""
     folder = tmp_path / "state" / "models"
     folder.mkdir(parents=True)
     (folder / "base").symlink_to(base_models, target_is_directory=True)
-    yield folder
-    assert "torch" not in sys.modules
+    return folder
 
 
 async def test_files_become_a_model_that_is_compared_and_recorded(

@@ -16,6 +16,7 @@ from transformers import AutoTokenizer
 import codelupe_trainer
 from codelupe import Sample
 from codelupe_trainer.jobs import TrainJob
+from codelupe_trainer.process import CannotSucceed, run_child
 from codelupe_trainer.samples.completion import complete
 from codelupe_trainer.samples.drawing import sample_request
 from codelupe_trainer.samples.encoding import IGNORED, Encoder
@@ -23,7 +24,7 @@ from codelupe_trainer.settings import TrainerSettings
 from tests.integration.test_trainer import code_files, write_files
 from tests.training import own_formats
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("trainer")]
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("trainer")]
 
 MAX_LENGTH = 256
 
@@ -140,6 +141,26 @@ def test_samples_in_one_row_do_not_see_one_another(base_models: Path, tmp_path: 
     assert padded == 11
     assert packed <= 6
     assert losses[packed] == pytest.approx(losses[padded], rel=1e-5)
+
+
+async def test_a_model_that_does_not_fit_is_refused_before_its_weights_are_read(
+    base_models: Path, tmp_path: Path
+) -> None:
+    """axolotl#1813: memory that runs out after an hour is told before. This base's folder holds no weights at all."""
+    [small] = base_models.glob("SmolLM2*")
+    base = tmp_path / "base"
+    base.mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
+        (base / name).symlink_to(small / name)
+    config = json.loads((small / "config.json").read_text())
+    config |= {"num_hidden_layers": 500, "hidden_size": 9 * 2048, "intermediate_size": 65536, "head_dim": 2048}
+    (base / "config.json").write_text(json.dumps(config))
+    write_files(tmp_path / "work", list(islice(code_files("pluggy"), 4)), validation=1)
+    settings = TrainerSettings.model_validate({"profile": "smollm2-135m-cpu", "base": str(base)})
+    job = TrainJob(settings=settings, folder=tmp_path / "work", bases=base_models, draw="1/42", formats=own_formats())
+    with pytest.raises(CannotSucceed, match=r"(?s)takes [0-9.]+ GiB even .* of 1.*embeddings and head") as caught:
+        await run_child(job, lambda report: None)
+    assert "What would fit: " in str(caught.value)
 
 
 def test_the_formats_of_the_trainer_are_offered() -> None:

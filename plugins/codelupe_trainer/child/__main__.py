@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from codelupe_trainer.base_models import NoSuchModel
-from codelupe_trainer.child.errors import BeginAgain, DiskFull, Unusable
+from codelupe_trainer.child.errors import BeginAgain, DiskFull, Unusable, Waiting
 from codelupe_trainer.child.locks import exclusive
 from codelupe_trainer.child.stop import Stopped, StopRequest
 from codelupe_trainer.jobs import (
@@ -37,6 +37,8 @@ from codelupe_trainer.jobs import (
 from codelupe_trainer.samples.encoding import UnfitBase
 
 _TRAIN_EXTRA = frozenset({"accelerate", "bitsandbytes", "datasets", "gguf", "peft", "torch", "transformers", "trl"})
+
+_UNTIL_OTHERS_MAY_BE_DONE = 300
 
 
 def main() -> None:
@@ -81,7 +83,9 @@ def _result(job: AnyJob, on_report: OnReport) -> Result:
         with exclusive(job.folder / "lock"):
             return _do(job, on_report, stop)
     except Stopped:
-        return Paused()
+        return Paused(why="the child process was told to stop")
+    except Waiting as error:
+        return Paused(why=str(error), seconds=_UNTIL_OTHERS_MAY_BE_DONE)
     except Exception as error:  # noqa: BLE001 - the daemon tells it on
         traceback.print_exc()
         return _failure(error)

@@ -60,8 +60,8 @@ class Manifest(BaseModel):
     files: dict[str, FileFacts] = {}
 
 
-def run_identity(job: TrainJob, base: BaseIdentity, hashes: Iterable[str]) -> str:
-    """What a run is: its settings, its base, what is drawn, and the content hashes of its files in their order."""
+def run_identity(job: TrainJob, base: BaseIdentity, adapter_dtype: str, hashes: Iterable[str]) -> str:
+    """What a run is: its settings, base and parent, what is drawn, and the content hashes of its files in order."""
     digest = hashlib.sha256()
     for content_hash in hashes:
         digest.update(content_hash.encode() + b"\n")
@@ -69,6 +69,7 @@ def run_identity(job: TrainJob, base: BaseIdentity, hashes: Iterable[str]) -> st
     identity = {
         "settings": settings,
         "base": base.model_dump(),
+        "adapter_dtype": adapter_dtype,
         "draw": job.draw,
         "parent": job.parent and job.parent.name,
         "files": digest.hexdigest(),

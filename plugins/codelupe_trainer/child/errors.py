@@ -9,6 +9,10 @@ class Unusable(Exception):
     """The job cannot be done, however often it is tried; the message says why."""
 
 
+class Waiting(Exception):
+    """Nothing is wrong, but others have what it needs; the message says what."""
+
+
 class BeginAgain(Exception):
     """The run goes on in a new process; the message says what happened."""
 

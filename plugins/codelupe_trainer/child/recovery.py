@@ -34,9 +34,9 @@ class Recovery:
             self._add(skipped_checkpoints=(*self.setbacks.skipped_checkpoints, *skipped))
         return manifest
 
-    def micro_batch(self, rows_per_step: int) -> int:
-        """Rows that pass through the model at a time: they divide a step's."""
-        wanted = self._job.micro_batch or self._job.settings.micro_batch
+    def micro_batch(self, rows_per_step: int, most: int) -> int:
+        """Rows that pass through the model at a time: they divide a step's, and are no more than ``most``."""
+        wanted = min(most, self._job.micro_batch or most)
         fitting = _largest_divisor(rows_per_step, wanted)
         return _largest_divisor(rows_per_step, fitting // 2) if self.setbacks.out_of_memory else fitting
 

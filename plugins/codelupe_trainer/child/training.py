@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -17,6 +18,7 @@ from trl.trainer.sft_config import SFTConfig
 
 from codelupe import atomic_folder
 from codelupe_trainer.child.checkpoints import Checkpoints, run_identity
+from codelupe_trainer.child.fitting import fit_memory
 from codelupe_trainer.child.guard import Astray, Guard
 from codelupe_trainer.child.models import (
     Tokenizer,
@@ -34,6 +36,7 @@ from codelupe_trainer.child.stop import StopRequest
 from codelupe_trainer.child.watch import AdapterDtype, UntilFilesChange, Watch
 from codelupe_trainer.exports import read_files
 from codelupe_trainer.jobs import ADAPTER, CHECKPOINTS, FILES, Activity, OnReport, Trained, TrainJob
+from codelupe_trainer.plan.memory import TrainingShape
 from codelupe_trainer.settings import TrainerSettings
 
 _EVALUATIONS = 4
@@ -50,9 +53,12 @@ def train(job: TrainJob, on_report: OnReport, stop: StopRequest) -> Trained:
         UnfitBase: the base cannot be trained on these samples.
         BeginAgain: it goes on in a new process.
         DiskFull: there is no room for a checkpoint.
+        Waiting: others fill the card.
         Stopped: a checkpoint was saved because it was asked to stop.
     """
     began = time.monotonic()
+    # Autocast keeps copies of float32 adapters until the forward pass ends, though it reads no weight twice: 2 GiB.
+    torch.set_autocast_cache_enabled(False)
     base = prepare(job.settings, job.bases, on_report)
     identity = identify(base, job.settings)
     if job.parent is not None:
@@ -60,16 +66,18 @@ def train(job: TrainJob, on_report: OnReport, stop: StopRequest) -> Trained:
     tokenizer = load_tokenizer(base)
     encoder = load_encoder(base, tokenizer, job.settings)
     unchanged = UntilFilesChange(job.folder / FILES)
-    run = run_identity(job, identity, (file.content_hash for file in read_files(job.folder / FILES)))
+    fitted = fit_memory(base, job.settings, on_report)
+    run = run_identity(
+        job, identity, fitted.adapter_dtype, (file.content_hash for file in read_files(job.folder / FILES))
+    )
     checkpoints, recovery = Checkpoints(job.folder / CHECKPOINTS, run), Recovery(job, run, on_report)
     with stop.postponed():
         rows = read_rows(job, encoder, on_report, stop)
         resume_from = recovery.newest(checkpoints)
     on_report(Activity(what="loading the base model"))
     guard = Guard(job.settings.spike_factor, recovery.setbacks.skipped_steps)
-    trainer = _trainer(
-        base, tokenizer, rows, job, recovery, checkpoints, guard, [unchanged, Watch(on_report, stop, guard)], stop
-    )
+    parts = _Parts(job, base, tokenizer, rows, fitted, recovery, checkpoints, guard)
+    trainer = _trainer(parts, [unchanged, Watch(on_report, stop, guard)], stop)
     try:
         with stop.postponed():
             trainer.run(resume_from)
@@ -134,28 +142,33 @@ def _keep_best(state: TrainerState, checkpoints: Checkpoints, tokenizer: Tokeniz
         tokenizer.save_pretrained(unfinished)
 
 
-def _trainer(
-    base: str,
-    tokenizer: Tokenizer,
-    rows: Rows,
-    job: TrainJob,
-    recovery: Recovery,
-    checkpoints: Checkpoints,
-    guard: Guard,
-    callbacks: list[TrainerCallback],
-    stop: StopRequest,
-) -> ResumableTrainer:
-    settings = job.settings
-    dtype = AdapterDtype(torch.bfloat16 if settings.lora.dtype == "bfloat16" else torch.float32)
+@dataclass(frozen=True)
+class _Parts:
+    """What a trainer is made of."""
+
+    job: TrainJob
+    base: str
+    tokenizer: Tokenizer
+    rows: Rows
+    fitted: TrainingShape
+    recovery: Recovery
+    checkpoints: Checkpoints
+    guard: Guard
+
+
+def _trainer(parts: _Parts, callbacks: list[TrainerCallback], stop: StopRequest) -> ResumableTrainer:
+    settings, rows, fitted = parts.job.settings, parts.rows, parts.fitted
+    dtype = AdapterDtype(torch.bfloat16 if fitted.adapter_dtype == "bfloat16" else torch.float32)
+    micro_batch = parts.recovery.micro_batch(rows.per_step, fitted.micro_batch)
     set_seed(settings.seed)
     trainer = ResumableTrainer(
-        checkpoints=checkpoints,
+        checkpoints=parts.checkpoints,
         checkpoint_seconds=settings.checkpoint_every.total_seconds(),
         stop=stop,
-        guard=guard,
-        model=_with_adapter(_trainable(load_model(base, settings)), job),
-        args=_arguments(settings, rows, recovery.micro_batch(rows.per_step), checkpoints.unfinished),
-        processing_class=tokenizer,
+        guard=parts.guard,
+        model=_with_adapter(_trainable(load_model(parts.base, settings)), parts.job),
+        args=_arguments(settings, rows, micro_batch, parts.checkpoints.unfinished),
+        processing_class=parts.tokenizer,
         train_dataset=rows.train,
         eval_dataset=rows.validation,
         callbacks=[*callbacks, dtype, EarlyStoppingCallback(settings.patience)],

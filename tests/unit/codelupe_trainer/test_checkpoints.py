@@ -114,13 +114,14 @@ def test_those_of_another_run_are_deleted(checkpoints: Checkpoints, tmp_path: Pa
 
 
 def test_a_run_is_its_settings_base_and_files_but_not_its_micro_batch() -> None:
-    same = run_identity(job(), BASE, ["a", "b"])
-    assert run_identity(job(micro_batch=4, threads=2), BASE, ["a", "b"]) == same
+    same = run_identity(job(), BASE, "float32", ["a", "b"])
+    assert run_identity(job(micro_batch=4, threads=2), BASE, "float32", ["a", "b"]) == same
     others = [
-        run_identity(job(learning_rate=1), BASE, ["a", "b"]),
-        run_identity(job(), BASE.model_copy(update={"fingerprint": "0"}), ["a", "b"]),
-        run_identity(job(), BASE, ["a"]),
-        run_identity(job(), BASE, ["b", "a"]),
+        run_identity(job(learning_rate=1), BASE, "float32", ["a", "b"]),
+        run_identity(job(), BASE.model_copy(update={"fingerprint": "0"}), "float32", ["a", "b"]),
+        run_identity(job(), BASE, "bfloat16", ["a", "b"]),
+        run_identity(job(), BASE, "float32", ["a"]),
+        run_identity(job(), BASE, "float32", ["b", "a"]),
     ]
     assert same not in others
 

@@ -191,7 +191,7 @@ def test_hostile_texts_make_no_sample(content: str, language: str) -> None:
 
 
 def test_documentation_stands_above_a_decoration_that_ends_in_the_signature_s_row() -> None:
-    content = "/** Shows what there is to see. */\n@Component({\n  name: 'a',\n}) class A {\n  x = 1;\n  y = 2;\n}\n"
-    sample = make(content, language="TypeScript")
+    method = "  /** Shows what there is to see. */\n  @On({\n    name: 'a',\n  }) show() {\n    a();\n    b();\n  }\n"
+    sample = make(f"class A {{\n{method}}}\n", language="TypeScript")
     assert sample is not None
-    assert f"{sample.answer}\n{shown(sample)}\n" == content
+    assert f"{sample.answer}\n{shown(sample)}\n" == method
