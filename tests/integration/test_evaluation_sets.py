@@ -260,6 +260,8 @@ async def test_the_next_version_comes_when_a_fifth_more_groups_are_there_and_kee
     before = await run_until_idle(TRAINER, settings())
     first = {row["file_id"]: row for row in await windows_of(database)}
     await add_repositories(database, 1, prefix="new")
+    learned = await add_code(database, await add_repository(database, "learned/r"), "1.py", code("learned"))
+    await add_batch(database, [learned], "waits", "trained")
     assert await run_until_idle(TRAINER, settings()) == before
     await add_repositories(database, 2, prefix="new1")
     [_, event] = of_type(await run_until_idle(TRAINER, settings()), EvaluationSetFrozen)

@@ -320,10 +320,11 @@ async def test_of_what_is_stored_only_50_to_8000_characters_qualify_for_training
     stored = {path: row["characters"] for path, row in (await files_of(database, "r")).items()}
     assert stored == {f"m{length}.py": length for length in lengths}
     await database.execute("update processed_files set quality_score = 90")
+    await database.execute(load_queries("codelupe_sql", "evaluation").settle_groups, 0.0)
     freeze = load_queries("codelupe_sql", "trainer").freeze_batch
     limits = TrainerSettings()
     row = await database.fetchrow(
-        freeze, limits.min_score, limits.min_characters, limits.max_characters, 0.0, 1, 100, limits.validation_share, 1
+        freeze, limits.min_score, limits.min_characters, limits.max_characters, 1, 100, limits.validation_share, 1
     )
     assert row is not None
     in_batch = await database.fetch("select file_path from processed_files join batch_files on file_id = id order by 1")

@@ -32,7 +32,12 @@ class EvaluationSets:
         """Groups and batches when a set was drawn last and there was too little for one."""
 
     async def prepare(self, context: JobContext) -> None:
-        """Settle which groups are held out, freeze a set if one is due, and compare fresh files with the newest."""
+        """Settle which groups are held out, freeze a set if one is due, and compare fresh files with the newest.
+
+        To settle groups reads all copies, so it is left where nothing could come of it.
+        """
+        if not await context.database.fetchval(SQL.is_anything_due, *self._limits, self._settings.min_files):
+            return
         await context.database.execute(SQL.settle_groups, self._settings.held_out_share)
         held_out = await context.database.fetchrow(SQL.count_held_out, *self._limits)
         assert held_out is not None

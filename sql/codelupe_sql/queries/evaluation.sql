@@ -1,5 +1,20 @@
 -- Evaluation sets: which repositories are held out, the windows that models are compared on, and what has lines of them.
 
+-- name: is_anything_due
+-- Whether a set or a batch may be: there is no set yet, a model waits to be judged, or as many files as a batch needs
+-- ($4) are fresh and not known to be held out. $1 lowest score, $2 fewest and $3 most characters.
+select newest_evaluation_set() is null
+    or exists (select from models where state = 'trained')
+    or $4 <= (
+        select count(*) from (
+            select from fresh_files($1, $2, $3) as fresh
+            where not exists (
+                select from repository_groups where repository_groups.repository_id = fresh.repository_id and is_held_out
+            )
+            limit $4
+        ) as waiting
+    )
+
 -- name: settle_groups
 -- $1 share of groups held out.
 select settle_groups($1)

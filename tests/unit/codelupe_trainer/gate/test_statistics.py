@@ -53,7 +53,7 @@ def test_nats_become_bits_per_byte_of_all_text() -> None:
 
 
 def test_what_every_group_gains_is_sure() -> None:
-    gain = estimate([window(str(number), 0.25) for number in range(20)])
+    gain = estimate([window(str(number), 0.25, 1000 * (number + 1)) for number in range(20)])
     assert (gain.low, gain.high) == pytest.approx((0.25, 0.25))
 
 
