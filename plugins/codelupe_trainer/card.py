@@ -54,6 +54,7 @@ def _training(record: ModelRecord) -> str:
         "steps": f"{record.steps:,} of {record.rows_per_step} rows; {stopped}",
         "files": f"{record.samples:,} for training, {record.validation_samples:,} for validation",
         "samples": f"{_counts(totals.formats)}; {totals.cut:,} show only a part of their file",
+        "steps left out": ", ".join(map(str, record.skipped_steps)) or "none",
         "dropped files": _counts(totals.dropped) or "none",
         "tokens": f"{totals.learned:,} learned, {totals.masked:,} only read, {totals.padding:,} of padding",
         "rows": f"{totals.rows:,} of up to {settings.max_length:,} tokens, "

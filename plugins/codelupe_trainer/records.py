@@ -48,6 +48,10 @@ class ModelRecord(_Record):
     train_loss: float
     validation_loss: float
     stopped_early: bool
+    skipped_steps: tuple[int, ...] = ()
+    """Steps whose rows were left out, since the loss or the gradients went astray over them."""
+    skipped_checkpoints: tuple[str, ...] = ()
+    """Checkpoints that could not be gone on from, and why."""
     seconds: float
     splits: dict[str, int] = {}
     """Files for training, for validation, and those of earlier batches that were learned from again (replay)."""
