@@ -11,7 +11,7 @@ from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 from tests.training import byte_tokenizer
 
 HIDDEN_SIZE = 512
-"""With rank 8 and above, each matrix of an adapter has the 4,096 elements below which states stay in float32."""
+"""With rank 16 and above, each matrix of an adapter has the 4,096 elements below which states stay in float32."""
 
 
 def make_tiny_qwen(folder: Path, *, broken_token: int | None = None) -> Path:
@@ -26,7 +26,7 @@ def make_tiny_qwen(folder: Path, *, broken_token: int | None = None) -> Path:
         intermediate_size=2 * HIDDEN_SIZE,
         num_hidden_layers=2,
         num_attention_heads=8,
-        num_key_value_heads=2,
+        num_key_value_heads=4,
         max_position_embeddings=4096,
         tie_word_embeddings=False,
         eos_token_id=tokenizer.eos_token_id,

@@ -252,6 +252,8 @@ class Failed(Message):
     kind: Literal["failed"] = "failed"
     error: str
     permanent: bool = False
+    is_installation: bool = False
+    """Whether a package is missing here: nothing is wrong with the job."""
 
 
 AnyJob = TrainJob | CompareJob | ExportJob | CompleteJob

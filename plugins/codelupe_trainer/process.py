@@ -46,6 +46,10 @@ class CannotSucceed(Exception):
     """The child found that no other try can go better."""
 
 
+class NotInstalled(CannotSucceed):
+    """It could, once a package is installed that is missing here."""
+
+
 def shown_in(context: HandlerContext, unit: str) -> OnReport:
     """Feeds the live display, in the unit that the job's steps have."""
 
@@ -63,7 +67,7 @@ async def run_child(job: AnyJob, on_report: OnReport) -> Done:
     kills it if that takes too long.
 
     Raises:
-        CannotSucceed: for a reason that stays.
+        CannotSucceed: for a reason that stays; :class:`NotInstalled` for one that an installation mends.
         ChildFailed: for any other, with the end of the child's log.
         RetryLater: the child was told to stop, not by this process, or others have what it needs.
     """
@@ -75,6 +79,8 @@ async def run_child(job: AnyJob, on_report: OnReport) -> Done:
                 on_report(Activity(what=result.why))
             case Paused():
                 raise RetryLater(result.why, after=timedelta(seconds=result.seconds), counts=False)
+            case Failed(is_installation=True):
+                raise NotInstalled(result.error)
             case Failed(permanent=True):
                 raise CannotSucceed(result.error)
             case Failed():

@@ -17,7 +17,7 @@ from codelupe_trainer.base_models import model_id
 from codelupe_trainer.exports import export_files, read_files
 from codelupe_trainer.jobs import ADAPTER, CHECKPOINTS, FILES, Trained, TrainJob, pack_formats
 from codelupe_trainer.model_folder import UnreadableRecord
-from codelupe_trainer.process import CannotSucceed, run_child, shown_in
+from codelupe_trainer.process import CannotSucceed, NotInstalled, run_child, shown_in
 from codelupe_trainer.records import ModelRecord
 from codelupe_trainer.settings import TrainerSettings
 
@@ -40,7 +40,7 @@ class Trainer:
             ChildFailed: training broke off; the next attempt resumes.
             RetryLater: the child was stopped from outside, files of the batch were forgotten meanwhile, or the gate is
                 about to judge a model that this one may go on from.
-            Reject: the model to go on from is gone.
+            Reject: the model to go on from is gone, or a package is missing.
         """
         base = self._settings.base
         parent = await self._parent(context)
@@ -55,6 +55,8 @@ class Trainer:
         folder, work = context.directories.models / started.model_id, context.directories.work / started.model_id
         try:
             record = _finished(folder, context) or await self._produce(started, folder, work, context)
+        except NotInstalled as error:
+            raise Reject(f"{error}; then `codelupe dead-letters retry` takes the batch up") from error
         except CannotSucceed as error:
             await _record_failure(event.batch_id, started.model_id, str(error), context)
             return

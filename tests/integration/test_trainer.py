@@ -23,6 +23,7 @@ import xxhash
 
 import codelupe_trainer
 from codelupe import Database, RetryLater, write_file
+from codelupe.work.dead_letters import Selection, retry_dead_letters
 from codelupe_events import (
     BatchReady,
     Event,
@@ -35,7 +36,7 @@ from codelupe_events import (
 )
 from codelupe_trainer.exports import read_files
 from codelupe_trainer.jobs import ADAPTER, FILES, Activity, Compared, CompareJob, Step, Trained, TrainJob
-from codelupe_trainer.process import LOG_FILE, CannotSucceed, ChildFailed, run_child
+from codelupe_trainer.process import LOG_FILE, CannotSucceed, ChildFailed, NotInstalled, run_child
 from codelupe_trainer.samples.files import CodeFile
 from codelupe_trainer.settings import TrainerSettings
 from tests.conftest import RunUntilIdle
@@ -324,15 +325,20 @@ async def test_files_that_make_no_sample_end_the_training_for_good(make_job: Mak
         await run_child(job, Recorder())
 
 
-async def test_without_the_extra_the_message_says_what_to_install(
-    make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def hide_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let child processes find no torch."""
     (tmp_path / "without" / "torch").mkdir(parents=True)
     (tmp_path / "without" / "torch" / "__init__.py").write_text(
         "raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "without"))
-    with pytest.raises(CannotSucceed, match=re.escape("torch is not installed; install what training needs with")):
+
+
+async def test_without_the_extra_the_message_says_what_to_install(
+    make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide_torch(tmp_path, monkeypatch)
+    with pytest.raises(NotInstalled, match=re.escape("torch is not installed; install what training needs with")):
         await run_child(make_job(), Recorder())
 
 
@@ -482,6 +488,26 @@ async def test_files_become_a_model_that_is_compared_and_recorded(
     assert not list((models.parent / "work").iterdir())
 
     assert await run_until_idle({"trainer": codelupe_trainer}, {"trainer": trainer}) == events
+
+
+async def test_a_missing_package_leaves_a_dead_letter_that_a_retry_takes_up(
+    run_until_idle: RunUntilIdle,
+    database: Database,
+    models: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await store(database, list(islice(code_files("rich"), 20)))
+    trainer = SMALL | {"min_files": 20, "max_steps": 1, "held_out_share": 0, "every": 1}
+    hide_torch(tmp_path, monkeypatch)
+    events = await run_until_idle({"trainer": codelupe_trainer}, {"trainer": trainer})
+    [dead_letter] = of_type(events, TaskDeadLettered)
+    assert "pip install 'codelupe[train]'" in dead_letter.error
+    assert not of_type(events, TrainingFailed)
+    monkeypatch.delenv("PYTHONPATH")
+    assert len(await retry_dead_letters(database, Selection())) == 1
+    events = await run_until_idle({"trainer": codelupe_trainer}, {"trainer": trainer})
+    assert of_type(events, TrainingCompleted)
 
 
 async def test_a_model_of_a_lost_database_is_not_taken_for_this_one(

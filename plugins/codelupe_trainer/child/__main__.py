@@ -132,7 +132,8 @@ def _failure(error: Exception) -> Failed | BegunAgain:
             return Failed(error=str(error))
         case ModuleNotFoundError() if (error.name or "").partition(".")[0] in _TRAIN_EXTRA:
             hint = "install what training needs with `pip install 'codelupe[train]'`"
-            return Failed(error=f"the Python package {error.name} is not installed; {hint}", permanent=True)
+            text = f"the Python package {error.name} is not installed; {hint}"
+            return Failed(error=text, permanent=True, is_installation=True)
         case _:
             return Failed(error=f"{type(error).__name__}: {error}")
 
