@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from codelupe_events.registry import Event, event, unchanged
+from codelupe_events.registry import Event, event
 
 
 class BatchEvent(Event, frozen=True, kw_only=True):
@@ -14,7 +14,7 @@ class BatchEvent(Event, frozen=True, kw_only=True):
         return f"batch/{self.batch_id}"
 
 
-@event(version=2, upcasters={1: unchanged})
+@event(version=1)
 class BatchReady(BatchEvent, frozen=True, kw_only=True):
     """The batch's membership is frozen; its files are in ``batch_files``."""
 
@@ -22,5 +22,3 @@ class BatchReady(BatchEvent, frozen=True, kw_only=True):
     characters: int
     repositories: int
     min_score: float
-    replayed: int = 0
-    """Files of earlier batches that are learned from beside them."""

@@ -46,7 +46,6 @@ class Batcher:
                     characters=row["characters"],
                     repositories=row["repositories"],
                     min_score=settings.min_score,
-                    replayed=replayed,
                 )
                 context.emit(event, key=str(row["id"]), caused_by=row["cause"])
         context.progress(min(row["waiting"], settings.min_files), settings.min_files, "files")

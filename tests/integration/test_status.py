@@ -48,6 +48,18 @@ async def test_the_status_of_nothing_is_complete(database: Database) -> None:
             "mean_score": None,
             "rejected_by": {},
         },
+        "training": {
+            "status": "no model yet",
+            "model_loaded": None,
+            "state": {
+                "last_trained_id": 0,
+                "total_training_runs": 0,
+                "total_samples_trained": 0,
+                "last_training_time": None,
+            },
+            "train_metrics": {},
+            "config": {},
+        },
         "batches": [],
         "models": [],
         "paused": [],
