@@ -248,6 +248,7 @@ async def test_every_reading_command_prints_json_and_nothing_else(shell: Shell, 
         "repositories",
         "crawl",
         "files",
+        "training",
         "batches",
         "models",
     }

