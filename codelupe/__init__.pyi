@@ -1,6 +1,7 @@
 from .config.directories import Directories
 from .contracts.answers import faults_of_repository
 from .contracts.boundary import ContributionFailed
+from .contracts.evaluators import Evaluator, LikelihoodEvaluator, Problem, ProblemEvaluator, ScoredText
 from .contracts.files import FileRule, Objection, Score, Scorer, SourceFile
 from .contracts.repositories import Repository, RepositoryRule, RepositorySource
 from .contracts.samples import Sample, SampleFormat, SampleRequest
@@ -50,6 +51,7 @@ __all__ = [
     "Database",
     "Directories",
     "Entry",
+    "Evaluator",
     "EventLog",
     "Executor",
     "FileLock",
@@ -63,10 +65,13 @@ __all__ = [
     "JobContext",
     "KnownRepository",
     "LeaseLost",
+    "LikelihoodEvaluator",
     "Metric",
     "Objection",
     "Page",
     "PagedSource",
+    "Problem",
+    "ProblemEvaluator",
     "ProcessExecutor",
     "Progress",
     "Queries",
@@ -81,6 +86,7 @@ __all__ = [
     "SampleFormat",
     "SampleRequest",
     "Score",
+    "ScoredText",
     "Scorer",
     "SearchDocument",
     "SearchFilter",
