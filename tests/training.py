@@ -12,8 +12,10 @@ from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
 import codelupe_trainer
-from codelupe.contracts.guards import guard_sample_format
-from codelupe_trainer.jobs import BaseIdentity, SampleTotals, pack_formats
+from codelupe.contracts.guards import guard_evaluator, guard_sample_format
+from codelupe_trainer.exports import read_files
+from codelupe_trainer.gate.measurements import Header, Measurement, MeasurementFile, Values, measurement_path
+from codelupe_trainer.jobs import FILES, BaseIdentity, Measured, MeasureJob, SampleTotals, pack
 from codelupe_trainer.records import ModelRecord
 from codelupe_trainer.samples.files import CodeFile
 from codelupe_trainer.settings import TrainerSettings
@@ -66,9 +68,29 @@ def write_record(folder: Path, batch: int = 1) -> None:
     (folder / "training.json").write_text(model_record(folder.name, batch).model_dump_json())
 
 
+async def measure_without_model(job: MeasureJob, _: object) -> Measured:
+    """Stands in for the child that measures: of its models the last one needs half as many bits as any other."""
+    *_, best = job.models
+    for model in job.models:
+        header = Header(adapter=model, base="", quantisation="", system="", evaluators={}, generated_tokens=1)
+        with MeasurementFile(measurement_path(job.folder, model), header) as file:
+            for held_out in read_files(job.folder / FILES):
+                size = len(held_out.content.encode())
+                nats = size / 2 if model == best else size
+                for measure in ("plain", "chat"):
+                    values: Values = {"nats": nats, "bytes": size}
+                    file.add(Measurement(by=measure, of=held_out.content_hash, values=values))
+    return Measured()
+
+
 def own_formats() -> str:
     """The trainer's own sample formats, as a job carries them."""
-    return pack_formats(guard_sample_format("trainer", each) for each in codelupe_trainer.codelupe_sample_formats())
+    return pack(guard_sample_format("trainer", each) for each in codelupe_trainer.codelupe_sample_formats())
+
+
+def own_evaluators() -> str:
+    """The gate's own evaluators, as a job carries them."""
+    return pack(guard_evaluator("trainer", each) for each in codelupe_trainer.codelupe_evaluators())
 
 
 def code_file(content: str, language: str | None = "Python", **fields: Any) -> CodeFile:

@@ -22,7 +22,7 @@ from rich.progress import Progress, TaskID
 import codelupe_trainer
 from benchmarks.machine import describe_machine, describe_packages
 from benchmarks.training_files import package_files, write_job_files
-from codelupe_trainer.jobs import Activity, Step, Trained, TrainJob, pack_formats
+from codelupe_trainer.jobs import Activity, Step, Trained, TrainJob, pack
 from codelupe_trainer.process import run_child
 from codelupe_trainer.settings import TrainerSettings
 
@@ -83,7 +83,7 @@ async def _train(rate: float, rank: int, steps: int, progress: Progress, task: T
                 folder=Path(folder),
                 bases=_BASES.absolute(),
                 draw="1/42",
-                formats=pack_formats(codelupe_trainer.codelupe_sample_formats()),
+                formats=pack(codelupe_trainer.codelupe_sample_formats()),
             ),
             show,
         )

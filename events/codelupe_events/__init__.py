@@ -4,8 +4,10 @@ from codelupe_events.batch import BatchReady
 from codelupe_events.evaluation import EvaluationSetFrozen
 from codelupe_events.file import FilesExtracted, FilesScored
 from codelupe_events.model import (
+    MeasuredGain,
     ModelPromoted,
     ModelRejected,
+    SolvedProblems,
     TrainingCompleted,
     TrainingFailed,
     TrainingStarted,
@@ -57,6 +59,7 @@ __all__ = [
     "FilesScored",
     "GoneReason",
     "InvalidEventData",
+    "MeasuredGain",
     "ModelPromoted",
     "ModelRejected",
     "Reason",
@@ -69,6 +72,7 @@ __all__ = [
     "RepoForgotten",
     "RepoGone",
     "RepoRejected",
+    "SolvedProblems",
     "TaskDeadLettered",
     "TrainingCompleted",
     "TrainingFailed",

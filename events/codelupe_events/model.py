@@ -2,9 +2,37 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from codelupe_events.batch import BatchEvent
 from codelupe_events.registry import event, unchanged
 from codelupe_events.repo import Reason
+
+
+class MeasuredGain(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Two models in bits per byte by one measure, with a two-sided 95% interval of what the candidate saves."""
+
+    measure: str
+    over: str
+    """``all`` windows that decide, those of a language, or others."""
+    current: float | None
+    candidate: float | None
+    low: float | None
+    high: float | None
+    """None, as any figure that is no number or cannot be told."""
+    groups: int
+    windows: int
+
+
+class SolvedProblems(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many problems of an evaluator both models solve, only one of them, or neither."""
+
+    evaluator: str
+    both: int
+    lost: int
+    """Those that the model in use solves and the candidate does not."""
+    gained: int
+    neither: int
 
 
 class ModelEvent(BatchEvent, frozen=True, kw_only=True):
@@ -54,9 +82,11 @@ class ModelPromoted(ModelEvent, frozen=True, kw_only=True):
     """Better than the model in use on repositories that neither was trained on."""
 
     metrics: dict[str, dict[str, float]]
-    """Metrics by name for ``current`` (the model in use before) and ``candidate``."""
+    """Metrics by name for ``current`` (the model in use before), ``candidate`` and, if it is another, ``base``."""
     evaluation_set: int | None = None
-    """The version of the set that both were measured on; None if there was none, as before sets were frozen."""
+    """The version of the set that they were measured on; None if there was none, as before sets were frozen."""
+    table: tuple[MeasuredGain, ...] = ()
+    problems: tuple[SolvedProblems, ...] = ()
 
 
 @event(version=2, upcasters={1: unchanged})
@@ -66,4 +96,6 @@ class ModelRejected(ModelEvent, frozen=True, kw_only=True):
     metrics: dict[str, dict[str, float]]
     reasons: tuple[Reason, ...]
     evaluation_set: int | None = None
-    """The version of the set that both were measured on; None if there was none, as before sets were frozen."""
+    """The version of the set that they were measured on; None if there was none, as before sets were frozen."""
+    table: tuple[MeasuredGain, ...] = ()
+    problems: tuple[SolvedProblems, ...] = ()

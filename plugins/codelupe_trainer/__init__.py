@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from codelupe import BatchSubscription, Finding, Job, RetryPolicy, SampleFormat, StatusSection, Subscription, hookimpl
+from codelupe import (
+    BatchSubscription,
+    Evaluator,
+    Finding,
+    Job,
+    RetryPolicy,
+    SampleFormat,
+    StatusSection,
+    Subscription,
+    hookimpl,
+)
 from codelupe_events import (
     BatchReady,
     EvaluationSetFrozen,
@@ -24,6 +34,8 @@ from codelupe_events import (
 from codelupe_trainer.batcher import JOB, Batcher, record_scored
 from codelupe_trainer.current import follow_promotions
 from codelupe_trainer.forgetting import empty_work_files
+from codelupe_trainer.gate.evaluators import ChatEvaluator, InfillEvaluator, PlainEvaluator
+from codelupe_trainer.gate.human_eval import HumanEval
 from codelupe_trainer.gate.judging import Gate
 from codelupe_trainer.samples.completion import CompletionFormat
 from codelupe_trainer.samples.docstrings import DocstringFormat
@@ -87,6 +99,11 @@ def codelupe_subscriptions(settings: TrainerSettings) -> Iterable[Subscription |
 @hookimpl
 def codelupe_sample_formats() -> list[SampleFormat]:
     return [CompletionFormat(), FunctionFormat(), InfillFormat(), RepositoryInfillFormat(), DocstringFormat()]
+
+
+@hookimpl
+def codelupe_evaluators() -> list[Evaluator]:
+    return [PlainEvaluator(), ChatEvaluator(), InfillEvaluator(), HumanEval()]
 
 
 @hookimpl

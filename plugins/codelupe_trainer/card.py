@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from codelupe_trainer.records import Comparison, ModelRecord
 
 _REPOSITORIES_SHOWN = 200
-_METRICS = {
-    "loss": "loss, nats per completion token",
-    "edit_similarity": "edit similarity of generated code",
-    "exact_match": "first line exactly the author's",
+_WRITTEN = {
+    "next_line": "next line exactly the author's",
+    "edit_similarity": "edit similarity to the author's code",
     "syntax_valid": "no more syntax errors than the author's code",
+    "ends": "comes to an end by itself",
 }
 
 
@@ -100,22 +100,48 @@ def _comparison(comparison: Comparison | None) -> str:
     if comparison is None:
         return "## Comparison\n\nNot yet compared with the model in use."
     verdict = "Promoted." if comparison.promoted else "Rejected:"
-    lines = [f"## Comparison\n\n{verdict}", *(f"- {one.rule}: {one.detail}" for one in comparison.reasons)]
-    measured = comparison.measured
-    if measured.samples:
-        extent = (
-            f"Measured on {measured.samples:,} files of repositories that neither model was trained on, "
-            f"generating code for {measured.generations:,} of them."
+    reasons = [f"- {one.rule}: {one.detail}" for one in comparison.decision.reasons]
+    used = comparison.evaluation_set
+    extent = (
+        f"Measured on version {used.version} of the evaluation set (`{used.hash[:16]}`): {used.windows:,} windows of "
+        f"{used.groups:,} groups of repositories decide, from which no model has learned. In bits per byte, so lower "
+        f"is better; the gain is over `{_cell(comparison.current)}`, with its 95% interval."
+    )
+    parts = ["## Comparison", "\n".join([verdict, *reasons]), extent, _gains(comparison), _written(comparison)]
+    return "\n\n".join([*parts, *_problems(comparison)])
+
+
+def _gains(comparison: Comparison) -> str:
+    header = ("measure", "over", _cell(comparison.current), "this model", "gain", "interval", "groups", "windows")
+    rows = (
+        (
+            *(_cell(row.measure), _cell(row.over), f"{row.gain.current:.4f}", f"{row.gain.candidate:.4f}"),
+            f"{row.gain.gain:+.4f}",
+            "none" if row.gain.low is None or row.gain.high is None else f"{row.gain.low:+.4f} to {row.gain.high:+.4f}",
+            *(f"{row.gain.groups:,}", f"{row.gain.windows:,}"),
         )
-        lines += ["", extent, "", _metrics(comparison.current, **measured.metrics)]
-    return "\n".join(lines)
+        for row in comparison.decision.table
+    )
+    return _table(header, rows)
 
 
-def _metrics(name_of_current: str, current: Mapping[str, float], candidate: Mapping[str, float]) -> str:
+def _written(comparison: Comparison) -> str:
+    names = {"current": comparison.current, "candidate": "this model", "base": "base"}
+    header = ("of what it wrote", *(_cell(names[role]) for role in comparison.metrics))
     rows = [
-        (label, f"{current[name]:.4f}", f"{candidate[name]:.4f}") for name, label in _METRICS.items() if name in current
+        (label, *(f"{figures[name]:.3f}" if name in figures else "" for figures in comparison.metrics.values()))
+        for name, label in _WRITTEN.items()
+        if any(name in figures for figures in comparison.metrics.values())
     ]
-    return _table(("", _cell(name_of_current), "this model"), rows)
+    return _table(header, rows) if rows else "No code was generated."
+
+
+def _problems(comparison: Comparison) -> Iterator[str]:
+    for name, passes in comparison.decision.anchors.items():
+        yield (
+            f"Of {_cell(name)} both solve {passes.both:,} problems, only `{_cell(comparison.current)}` solves "
+            f"{passes.lost:,}, only this model {passes.gained:,}, and neither {passes.neither:,}."
+        )
 
 
 def _loading(record: ModelRecord) -> str:

@@ -7,11 +7,10 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from codelupe import SampleFormat
 from codelupe_trainer.settings import TrainerSettings
 
 FILES = "files.jsonl"
@@ -57,7 +56,7 @@ class TrainJob(_Job):
     draw: str
     """Decides what is drawn for a sample, together with its file."""
     formats: str
-    """Those of all plugins, as :func:`pack_formats` makes it."""
+    """Those of all plugins, as :func:`pack` makes it."""
     parent: Path | None = None
     """The adapter that it goes on from; None to begin with the base."""
     parent_base: BaseIdentity | None = None
@@ -66,14 +65,20 @@ class TrainJob(_Job):
     """Rows at a time, if they are to be fewer than the settings say."""
 
 
-class CompareJob(_Job):
-    """Measure the base with the adapter in use (or none) and with the candidate on held-out files."""
+class MeasureJob(_Job):
+    """Measure models of one base on held-out files and on problems.
 
-    kind: Literal["compare"] = "compare"
-    current: Path | None
-    candidate: Path
+    What was measured of each is left in the folder: see :mod:`codelupe_trainer.gate.measurements`. What an earlier job
+    has left there counts.
+    """
+
+    kind: Literal["measure"] = "measure"
+    models: dict[str, Path | None]
+    """The adapters by the models' names; None is the base alone."""
     trained_on: dict[str, BaseIdentity] = {}
     """The bases of the adapters, by their names."""
+    evaluators: str
+    """Those of all plugins, as :func:`pack` makes it."""
 
 
 class GgufType(StrEnum):
@@ -178,33 +183,9 @@ class Trained(Message):
 
 
 class Measured(Message):
-    """One model on the held-out files. Shares and similarities are from 0 to 1."""
+    """All models were measured."""
 
-    loss: float
-    """Mean per completion token, in nats."""
-    exact_match: float
-    """Share of generations whose first line is the author's."""
-    edit_similarity: float
-    """Mean of ``2 * matching / total`` characters (difflib's ratio) between generation and author's code."""
-    syntax_valid: float | None
-    """Share of generations with no more syntax errors than the author's code has up to the same line; None where no
-    file's language can be parsed."""
-
-
-class Compared(Message):
-    """Both models, measured alike; neither if there was no sample to measure on."""
-
-    kind: Literal["compared"] = "compared"
-    samples: int = 0
-    generations: int = 0
-    current: Measured | None = None
-    candidate: Measured | None = None
-
-    @property
-    def metrics(self) -> dict[str, dict[str, float]]:
-        """Metrics by name for ``current`` and ``candidate``."""
-        both = {"current": self.current, "candidate": self.candidate}
-        return {name: one.model_dump(exclude_none=True) for name, one in both.items() if one is not None}
+    kind: Literal["measured"] = "measured"
 
 
 class Exported(Message):
@@ -256,8 +237,8 @@ class Failed(Message):
     """Whether a package is missing here: nothing is wrong with the job."""
 
 
-AnyJob = TrainJob | CompareJob | ExportJob | CompleteJob
-Done = Trained | Compared | Exported | Completion
+AnyJob = TrainJob | MeasureJob | ExportJob | CompleteJob
+Done = Trained | Measured | Exported | Completion
 Result = Done | Paused | BegunAgain | Failed
 OnReport = Callable[[Activity | Step], None]
 
@@ -265,19 +246,19 @@ Job = Annotated[AnyJob, Field(discriminator="kind")]
 Report = Annotated[Activity | Step | Result, Field(discriminator="kind")]
 
 
-def pack_formats(formats: Iterable[SampleFormat]) -> str:
-    """Sample formats as a job carries them.
+def pack(contributions: Iterable[Any]) -> str:
+    """Sample formats or evaluators as a job carries them.
 
     Raises:
         ContributionFailed: one of them cannot be pickled.
     """
-    return b64encode(pickle.dumps(list(formats))).decode()
+    return b64encode(pickle.dumps(list(contributions))).decode()
 
 
-def unpack_formats(packed: str) -> list[SampleFormat]:
-    """What :func:`pack_formats` packed."""
-    formats: list[SampleFormat] = pickle.loads(b64decode(packed))  # noqa: S301 - from the daemon
-    return formats
+def unpack(packed: str) -> list[Any]:
+    """What :func:`pack` packed."""
+    contributions: list[Any] = pickle.loads(b64decode(packed))  # noqa: S301 - from the daemon
+    return contributions
 
 
 JOB: TypeAdapter[AnyJob] = TypeAdapter(Job)

@@ -14,7 +14,7 @@ from codelupe_trainer.card import render_card
 from codelupe_trainer.records import Comparison, ModelRecord, RepositoryShare
 from codelupe_trainer.samples.files import CodeFile
 
-RECORD, CARD, PROVENANCE = "training.json", "README.md", "provenance.jsonl"
+RECORD, CARD, PROVENANCE, EVIDENCE = "training.json", "README.md", "provenance.jsonl", "evaluation.jsonl"
 
 
 class Provenance(BaseModel):
@@ -67,10 +67,11 @@ def read_record(folder: Path) -> ModelRecord | None:
         ) from error
 
 
-def add_comparison(folder: Path, comparison: Comparison) -> None:
-    """Write the gate's decision into the model card."""
+def add_comparison(folder: Path, comparison: Comparison, evidence: Iterable[str]) -> None:
+    """Write the gate's decision into the model card, and what it was made of beside it, in JSON lines."""
     record = read_record(folder)
     assert record is not None
+    write_file(folder / EVIDENCE, "".join(f"{line}\n" for line in evidence))
     write_file(folder / CARD, render_card(record, comparison))
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
 
 from pydantic import BaseModel, ConfigDict
 
-from codelupe_events import Reason
-from codelupe_trainer.jobs import BaseIdentity, Compared, SampleTotals
+from codelupe_events import MeasuredGain, SolvedProblems
+from codelupe_trainer.gate.rule import Decision
+from codelupe_trainer.jobs import BaseIdentity, SampleTotals
 from codelupe_trainer.settings import TrainerSettings
 
 
@@ -72,14 +74,41 @@ class EvaluationSet:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What the gate measured and decided; ``current`` is the name of the model in use, or ``base``."""
+    """What the gate measured and decided."""
 
     current: str
-    measured: Compared
-    reasons: tuple[Reason, ...]
-    """Why the model was rejected; none if it was promoted."""
-    evaluation_set: EvaluationSet | None = None
+    """The model in use, or ``base``."""
+    decision: Decision
+    metrics: dict[str, dict[str, float]]
+    """Metrics by name for ``current``, ``candidate`` and, if it is another, ``base``."""
+    evaluation_set: EvaluationSet
 
     @property
     def promoted(self) -> bool:
-        return not self.reasons
+        return self.decision.outcome == "promoted"
+
+    @property
+    def table(self) -> tuple[MeasuredGain, ...]:
+        """The decision's, as events tell it."""
+        return tuple(
+            MeasuredGain(
+                measure=row.measure,
+                over=row.over,
+                current=_number(row.gain.current),
+                candidate=_number(row.gain.candidate),
+                low=row.gain.low,
+                high=row.gain.high,
+                groups=row.gain.groups,
+                windows=row.gain.windows,
+            )
+            for row in self.decision.table
+        )
+
+    @property
+    def problems(self) -> tuple[SolvedProblems, ...]:
+        """The problems that the models solve, as events tell it."""
+        return tuple(SolvedProblems(evaluator=name, **asdict(passes)) for name, passes in self.decision.anchors.items())
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -34,12 +34,6 @@ class GateSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    min_improvement: float = Field(
-        default=0.005, ge=0, description="Least fall of the held-out loss, in nats per completion token."
-    )
-    max_similarity_drop: float = Field(
-        default=0.02, ge=0, le=1, description="Largest fall of the edit similarity of generated code, from 0 to 1."
-    )
     min_groups: int = Field(
         default=20, ge=1, description="Fewest groups of held-out repositories to judge a model on; with fewer it waits."
     )
@@ -52,8 +46,22 @@ class GateSettings(BaseModel):
         default=date(2024, 2, 1),
         description="Repositories made from this day on are shown apart: the base has not seen them.",
     )
-    generations: int = Field(default=64, ge=1, description="Held-out files to generate code for, among these.")
-    generated_tokens: int = Field(default=128, ge=8, description="Tokens to generate for each.")
+    first_batch_files: int = Field(
+        default=100,
+        ge=0,
+        description="Most files of earlier batches' validation parts, the first batches' first, on which a model must "
+        "not be worse.",
+    )
+    generations: int = Field(
+        default=256, ge=0, description="Held-out windows to generate code for, which is shown and decides nothing."
+    )
+    generated_tokens: int = Field(default=48, ge=8, description="Tokens to generate for each.")
+    problems: int = Field(
+        default=164,
+        ge=0,
+        description="Most problems of each evaluator that a model is to solve, such as HumanEval's 164; 0 for none. "
+        "What runs the answers needs Bubblewrap.",
+    )
 
 
 class TrainerSettings(BaseModel):

@@ -15,7 +15,7 @@ from codelupe_events import BatchReady, TrainingCompleted, TrainingFailed, Train
 from codelupe_trainer import model_folder
 from codelupe_trainer.base_models import model_id
 from codelupe_trainer.exports import export_files, read_files
-from codelupe_trainer.jobs import ADAPTER, CHECKPOINTS, FILES, Trained, TrainJob, pack_formats
+from codelupe_trainer.jobs import ADAPTER, CHECKPOINTS, FILES, Trained, TrainJob, pack
 from codelupe_trainer.model_folder import UnreadableRecord
 from codelupe_trainer.process import CannotSucceed, NotInstalled, run_child, shown_in
 from codelupe_trainer.records import ModelRecord
@@ -97,7 +97,7 @@ class Trainer:
             folder=work,
             bases=context.directories.models / "base",
             draw=f"{batch_id}/{self._settings.seed}",
-            formats=pack_formats(context.sample_formats),
+            formats=pack(context.sample_formats),
             parent=context.directories.models / parent.model_id if parent else None,
             parent_base=parent.base if parent else None,
         )

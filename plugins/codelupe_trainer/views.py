@@ -110,15 +110,17 @@ def _count_models(models: list[dict[str, Any]]) -> list[tuple[str, int, str]]:
 
 
 def _tables(models: list[dict[str, Any]]) -> list[Table]:
-    columns = ("model", "state", "batch", "steps", "train", "validation", "held-out current", "candidate")
+    columns = ("model", "state", "batch", "steps", "train", "validation", "held out: in use", "this one")
     rows = [
         (
             model["id"],
             model["state"],
             model["batch"],
             model["steps"],
-            *(model["losses"].get(name) for name in ("train", "validation", "current", "candidate")),
+            *(model["losses"].get(name) for name in ("train", "validation")),
+            *(model["metrics"].get(role, {}).get("plain") for role in ("current", "candidate")),
         )
         for model in models
     ]
-    return [Table(title="models (losses in nats per token)", columns=columns, rows=rows)] if rows else []
+    title = "models (losses in nats per token; held-out code in bits per byte)"
+    return [Table(title=title, columns=columns, rows=rows)] if rows else []

@@ -24,19 +24,19 @@ from codelupe_events import (
     ModelRejected,
     TrainingCompleted,
 )
-from codelupe_trainer import model_folder
+from codelupe_trainer.exports import read_files
 from codelupe_trainer.gate import judging
-from codelupe_trainer.jobs import Compared, CompareJob, Measured
 from codelupe_trainer.samples.files import CodeFile
 from codelupe_trainer.settings import TrainerSettings
 from tests.conftest import RunUntilIdle
 from tests.integration.stored_files import add_batch, add_evaluation_set, add_file, add_repository
-from tests.training import write_record
+from tests.training import measure_without_model, write_record
 
 pytestmark = pytest.mark.anyio
 
 TRAINER = {"trainer": codelupe_trainer}
 FILTERS = load_queries("codelupe_sql", "filters")
+SETS = load_queries("codelupe_sql", "evaluation")
 ALL = 0.9999
 """A share at which the hash holds out every group of these tests."""
 FEW = {"min_groups": 1, "min_windows": 1}
@@ -361,21 +361,10 @@ async def test_a_window_with_lines_of_what_was_learned_is_not_taken(
 # --- judging ---
 
 
-MEASURED = {"exact_match": 0.5, "edit_similarity": 0.5, "syntax_valid": 1.0}
-
-
-async def measure(job: CompareJob, _: object) -> Compared:
-    """Stands in for the child: the candidate is better."""
-    samples = len((job.folder / "files.jsonl").read_text().splitlines())
-    current, candidate = (Measured(loss=loss, **MEASURED) for loss in (2.0, 1.0))
-    return Compared(samples=samples, generations=1, current=current, candidate=candidate)
-
-
 @pytest.fixture
 async def trained(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingCompleted:
     """A model on a batch of its own, whose comparison is stood in for."""
-    monkeypatch.setattr(judging, "run_child", measure)
-    monkeypatch.setattr(model_folder, "add_comparison", lambda *_: None)
+    monkeypatch.setattr(judging, "run_child", measure_without_model)
     write_record(tmp_path / "state" / "models" / "m1")
     repository = await add_repository(database, "learned/r")
     batch = await add_batch(database, [await add_code(database, repository, "1.py", code("learned"))], "m1", "trained")
@@ -418,22 +407,49 @@ async def test_a_model_waits_until_there_is_enough_to_measure_on(
     assert tuple(row) == ("promoted", [], 1)
 
 
-async def test_what_reports_is_not_measured_to_decide(
-    run_until_idle: RunUntilIdle, database: Database, trained: TrainingCompleted, monkeypatch: pytest.MonkeyPatch
+async def test_both_parts_are_measured_and_one_of_them_decides(
+    run_until_idle: RunUntilIdle, database: Database, trained: TrainingCompleted, tmp_path: Path
 ) -> None:
     await add_repositories(database, 4)
-    seen = list[str]()
-
-    async def note(job: CompareJob, on_report: object) -> Compared:
-        lines = (job.folder / "files.jsonl").read_text().splitlines()
-        files = [CodeFile.model_validate_json(line) for line in lines]
-        assert [xxhash.xxh3_128_hexdigest(file.content.encode()) for file in files] == [
-            one.content_hash for one in files
-        ]
-        seen.extend(file.content_hash for file in files)
-        return await measure(job, on_report)
-
-    monkeypatch.setattr(judging, "run_child", note)
-    await run_until_idle(TRAINER, settings(), [trained])
+    [judged] = of_type(await run_until_idle(TRAINER, settings(), [trained]), ModelPromoted, ModelRejected)
     windows = await windows_of(database)
-    assert sorted(seen) == sorted(row["text_hash"].hex() for row in windows if row["part"] == "decides")
+    folder = tmp_path / "state" / "work" / "gate-set-1"
+    measured = {one.content_hash: one for one in read_files(folder / "files.jsonl")}
+    assert {one: file.split for one, file in measured.items()} == {
+        row["text_hash"].hex(): row["part"] for row in windows
+    }
+    assert all(xxhash.xxh3_128_hexdigest(file.content.encode()) == one for one, file in measured.items())
+    deciding = sum(row["part"] == "decides" for row in windows)
+    found = {(row.measure, row.over): row.windows for row in judged.table}
+    assert found["plain", "all"] == found["chat", "all"] == deciding < len(windows)
+    assert found["plain", "reports"] == len(windows) - deciding
+
+
+async def test_what_was_kept_out_of_earlier_batches_is_measured_too(database: Database) -> None:
+    """Their validation parts, the first batches' first, but for what is gone; of a text so much as of a window."""
+    kept_out = []
+    batches = []
+    for number in range(4):
+        repository = await add_repository(database, f"learned{number}/r")
+        content = code(f"kept{number}")
+        kept_out.append(xxhash.xxh3_128_hexdigest(content.encode()))
+        files = [
+            await add_code(database, repository, "kept.py", content),
+            await add_code(database, repository, "learned.py", code(f"learned{number}")),
+        ]
+        batches.append(await add_batch(database, files, f"m{number}"))
+    await database.execute("update repositories set state = 'gone' where full_name = 'learned1/r'")
+    version = await add_evaluation_set(database, [])
+
+    async def found(most_files: int) -> set[str]:
+        rows = await database.fetch(SETS.held_out, version, batches[-1], most_files, 100)
+        assert {row["part"] for row in rows} <= {"validation"}
+        texts = await database.fetch(SETS.held_out_as_json, version, batches[-1], most_files, 100)
+        files = [CodeFile.model_validate_json(row[0]) for row in texts]
+        assert all(len(file.content) == 100 for file in files)
+        assert {file.content_hash for file in files} == {row["hash"] for row in rows}
+        return {row["hash"] for row in rows}
+
+    assert await found(100) == {kept_out[0], kept_out[2]}
+    assert await found(1) == {kept_out[0]}
+    assert await found(0) == set()

@@ -129,13 +129,9 @@ import os, signal, sys
 from codelupe.cli import main
 from codelupe_trainer import model_folder
 from codelupe_trainer.gate import judging
-from codelupe_trainer.jobs import Compared, Measured
+from tests.training import measure_without_model
 
-async def compare(*_):
-    worse, better = (Measured(loss=loss, exact_match=1, edit_similarity=1, syntax_valid=1) for loss in (2, 1))
-    return Compared(samples=1, generations=1, current=worse, candidate=better)
-
-judging.Gate._compare = compare
+judging.run_child = measure_without_model
 model_folder.point_to = lambda link, folder: os.kill(os.getpid(), signal.SIGKILL)
 main()
 """
@@ -151,9 +147,10 @@ RUN = ("run", "--until-idle", *(argument for one in SETTINGS for argument in ("-
 async def test_a_crash_between_the_fact_and_the_link_heals_at_the_next_start(
     database_url: str, database: Database, models: Path
 ) -> None:
-    """The gate's comparison is stood in for; the process dies when the link is to be moved."""
+    """The child that measures is stood in for; the process dies when the link is to be moved."""
     batch = await add_model(database, models, state="trained")
-    await add_evaluation_set(database, [await add_file(database, await add_repository(database, "b/b"), "b.py")])
+    held_out = [await add_file(database, await add_repository(database, name), "b.py") for name in ("b/b", "c/c")]
+    await add_evaluation_set(database, held_out)
     figures: dict[str, Any] = {
         "steps": 1,
         "samples": 1,

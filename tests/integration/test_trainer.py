@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -35,12 +36,13 @@ from codelupe_events import (
     TrainingStarted,
 )
 from codelupe_trainer.exports import read_files
-from codelupe_trainer.jobs import ADAPTER, FILES, Activity, Compared, CompareJob, Step, Trained, TrainJob
+from codelupe_trainer.gate.measurements import Key, Measurement, measurement_path, read_measurements
+from codelupe_trainer.jobs import ADAPTER, FILES, Activity, AnyJob, Measured, MeasureJob, OnReport, Step, Trained, TrainJob
 from codelupe_trainer.process import LOG_FILE, CannotSucceed, ChildFailed, NotInstalled, run_child
 from codelupe_trainer.samples.files import CodeFile
 from codelupe_trainer.settings import TrainerSettings
 from tests.conftest import RunUntilIdle
-from tests.training import own_formats
+from tests.training import own_evaluators, own_formats
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("trainer")]
 
@@ -243,7 +245,7 @@ async def test_the_child_of_a_killed_daemon_saves_its_work_and_goes_before_anoth
     assert recorder.done[-1] == 7
 
 
-def children_of(job: TrainJob) -> list[int]:
+def children_of(job: AnyJob) -> list[int]:
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
@@ -379,29 +381,57 @@ async def test_a_child_that_is_killed_is_reported_as_such(make_job: MakeJob) -> 
         await run_child(job, kill)
 
 
+def measure_job(folder: Path, bases: Path, models: dict[str, Path | None]) -> MeasureJob:
+    return MeasureJob(settings=settings(), folder=folder, bases=bases, models=models, evaluators=own_evaluators())
+
+
+async def measured(job: MeasureJob, on_report: OnReport = lambda _: None) -> dict[str, dict[Key, Measurement]]:
+    assert await run_child(job, on_report) == Measured()
+    return {name: read_measurements(measurement_path(job.folder, name)) for name in job.models}
+
+
+def bits_per_byte(measurements: dict[Key, Measurement], measure: str) -> float:
+    values = [one.values for one in measurements.values() if one.by == measure]
+    return sum(one["nats"] for one in values) / sum(one["bytes"] for one in values) / math.log(2)
+
+
 async def test_the_trained_model_does_better_on_files_it_never_saw(
     trained: tuple[TrainJob, Trained, Recorder], base_models: Path, tmp_path: Path
 ) -> None:
     job, _, _ = trained
-    write_files(tmp_path, [*islice(code_files("pluggy"), 3), *islice(code_files("packaging"), 3)])
+    held_out = [*islice(code_files("pluggy"), 3), *islice(code_files("packaging"), 3)]
+    write_files(tmp_path, [file.model_copy(update={"content": file.content[:1500]}) for file in held_out])
+    models = {"base": None, "candidate": job.folder / ADAPTER, "again": job.folder / ADAPTER}
+    recorder = Recorder()
+    found = await measured(measure_job(tmp_path, base_models, models), recorder)
+    assert recorder.done[-1] == recorder.steps[-1].total == 3 * (6 + 6 + 2)
+    assert found["again"] == found["candidate"]
+    assert 0.3 < bits_per_byte(found["candidate"], "chat") < bits_per_byte(found["base"], "chat") < 3
+    assert 0.3 < bits_per_byte(found["candidate"], "plain") < bits_per_byte(found["base"], "plain") < 3
+    generations = [one.values for one in found["base"].values() if one.by == "generation"]
+    assert len(generations) == 2
+    assert all(one.keys() == {"next_line", "edit_similarity", "ends", "syntax_valid"} for one in generations)
 
-    async def compare(current: Path | None) -> Compared:
-        compare_job = CompareJob(
-            settings=settings(), folder=tmp_path, bases=base_models, current=current, candidate=job.folder / ADAPTER
-        )
-        recorder = Recorder()
-        result = await run_child(compare_job, recorder)
-        assert isinstance(result, Compared)
-        assert recorder.done[-1] == recorder.steps[-1].total == 16
-        return result
 
-    with_base = await compare(None)
-    assert (with_base.samples, with_base.generations) == (6, 2)
-    assert with_base.current is not None
-    assert with_base.candidate is not None
-    assert 0.5 < with_base.candidate.loss < with_base.current.loss < 6
-    with_itself = await compare(job.folder / ADAPTER)
-    assert with_itself.current == with_itself.candidate == with_base.candidate
+async def test_a_measurement_that_was_stopped_goes_on_where_it_was(base_models: Path, tmp_path: Path) -> None:
+    write_files(tmp_path, [file.model_copy(update={"content": file.content[:400]}) for file in code_files("pluggy")])
+    job = measure_job(tmp_path, base_models, {"base": None})
+    path = measurement_path(tmp_path, "base")
+
+    def stop(report: Activity | Step) -> None:
+        if isinstance(report, Step) and report.done == 3:
+            [child] = children_of(job)
+            os.kill(child, signal.SIGTERM)
+
+    with pytest.raises(RetryLater):
+        await run_child(job, stop)
+    first = read_measurements(path)
+    assert 3 <= len(first) < 20
+    path.write_bytes(path.read_bytes().replace(b'"nats":', b'"nats":1', 1))
+    changed = read_measurements(path)
+    assert changed != first
+    whole = (await measured(job))["base"]
+    assert whole.items() > changed.items(), "what was measured is not measured again"
 
 
 # --- on Postgres ---
@@ -467,16 +497,16 @@ async def test_files_become_a_model_that_is_compared_and_recorded(
     [judged] = of_type(events, ModelPromoted, ModelRejected)
     assert judged.evaluation_set == 1
     assert set(judged.metrics) == {"current", "candidate"}
+    assert judged.metrics["candidate"].keys() >= {"plain", "chat", "ends", "next_line", "edit_similarity"}
+    rows = {(row.measure, row.over): row for row in judged.table}
+    assert rows.keys() == {(measure, over) for measure in ("plain", "chat") for over in ("all", "Python")}
+    assert rows["plain", "all"].candidate == pytest.approx(judged.metrics["candidate"]["plain"])
 
     row = await database.fetchrow("select * from models")
     assert row is not None
     assert row["state"] == ("promoted" if isinstance(judged, ModelPromoted) else "rejected")
-    assert row["losses"] == {
-        "train": completed.train_loss,
-        "validation": completed.validation_loss,
-        "current": judged.metrics["current"]["loss"],
-        "candidate": judged.metrics["candidate"]["loss"],
-    }
+    assert row["losses"] == {"train": completed.train_loss, "validation": completed.validation_loss}
+    assert (row["metrics"], len(row["evaluation"])) == (judged.metrics, len(judged.table))
     folder = models / row["path"]
     provenance = [json.loads(line) for line in (folder / "provenance.jsonl").read_text().splitlines()]
     known = {(file.path, file.content_hash) for file in others}
@@ -485,7 +515,9 @@ async def test_files_become_a_model_that_is_compared_and_recorded(
     card = (folder / "README.md").read_text()
     assert "## Comparison\n\n" + ("Promoted" if row["state"] == "promoted" else "Rejected") in card
     assert (models / "current").exists() == (row["state"] == "promoted")
-    assert not list((models.parent / "work").iterdir())
+    evidence = [json.loads(line) for line in (folder / "evaluation.jsonl").read_text().splitlines()]
+    assert {one["measure"] for one in evidence} == {"plain", "chat"}
+    assert [path.name for path in (models.parent / "work").iterdir()] == ["gate-set-1"]
 
     assert await run_until_idle({"trainer": codelupe_trainer}, {"trainer": trainer}) == events
 

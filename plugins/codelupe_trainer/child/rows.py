@@ -16,7 +16,7 @@ from codelupe import SourceFile
 from codelupe_trainer.child.errors import Unusable
 from codelupe_trainer.child.stop import Stopped, StopRequest
 from codelupe_trainer.exports import read_files
-from codelupe_trainer.jobs import FILES, Activity, OnReport, SampleTotals, TrainJob, unpack_formats
+from codelupe_trainer.jobs import FILES, Activity, OnReport, SampleTotals, TrainJob, unpack
 from codelupe_trainer.samples.drawing import SampleCounts, SampleMaker, why_dropped
 from codelupe_trainer.samples.encoding import Encoded, Encoder
 from codelupe_trainer.samples.files import CodeFile
@@ -87,7 +87,7 @@ class _Reader:
 
     def __init__(self, job: TrainJob, encoder: Encoder, on_report: OnReport, stop: StopRequest | None) -> None:
         settings = job.settings
-        formats = unpack_formats(job.formats)
+        formats = unpack(job.formats)
         self._maker = SampleMaker(formats, settings.formats, encoder, settings.max_length, job.draw)
         self._settings = settings
         self._path = job.folder / FILES

