@@ -266,6 +266,7 @@ class Daemon:
                         file_rules=extensions.file_rules,
                         scorers=extensions.scorers,
                         sample_formats=extensions.sample_formats,
+                        evaluators=extensions.evaluators,
                         timings=self._timings,
                         calls=PluginCalls(self._host.schemas),
                         quarantine_after=settings.quarantine_after,

@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 import msgspec
 
+from codelupe.contracts.evaluators import Problem, ScoredText
 from codelupe.contracts.files import Objection, Score
 from codelupe.contracts.repositories import Repository
 from codelupe.contracts.samples import Sample
@@ -48,10 +49,43 @@ def faults_of_sample(answer: Any) -> str:
         return fault
     if not answer.answer:
         return "the sample's answer is empty"
-    if answer.form not in ("chat", "text"):
-        return f"the sample's form is {answer.form!r}, neither 'chat' nor 'text'"
+    if fault := _fault_of_form("sample", answer.form):
+        return fault
     flags: tuple[Any, ...] = (answer.ends, answer.is_cut)
     return "" if all(isinstance(flag, bool) for flag in flags) else f"ends and is_cut are {flags!r}, no truth values"
+
+
+def faults_of_scored_text(answer: Any) -> str:
+    if answer is None:
+        return ""
+    if not isinstance(answer, ScoredText):
+        return unexpected(answer, "a ScoredText or None")
+    if fault := _faults_of_texts((answer.prompt, answer.lead, answer.scored)):
+        return fault
+    return _fault_of_form("text", answer.form) if answer.scored else "what is to be scored is empty"
+
+
+def faults_of_problems(answer: Any) -> str:
+    if not isinstance(answer, list | tuple):
+        return unexpected(answer, "a list of Problem")
+    ids: set[str] = set()
+    for each in answer:
+        if not isinstance(each, Problem):
+            return unexpected(each, "a Problem")
+        if fault := _faults_of_texts((each.id, each.prompt)) or _fault_of_form("problem", each.form):
+            return fault
+        if not each.id or each.id in ids:
+            return f"two problems have the id {each.id!r}" if each.id else "a problem has an empty id"
+        ids.add(each.id)
+    return "" if ids else "it has no problems"
+
+
+def faults_of_verdict(answer: Any) -> str:
+    return "" if isinstance(answer, bool) else unexpected(answer, "True or False")
+
+
+def _fault_of_form(what: str, form: Any) -> str:
+    return "" if form in ("chat", "text") else f"the {what}'s form is {form!r}, neither 'chat' nor 'text'"
 
 
 def faults_of_objection(answer: Any) -> str:

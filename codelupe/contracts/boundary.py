@@ -219,12 +219,12 @@ class Guarded:
             return self._failed(subject, _describe(error))
         return failed
 
-    def _called(self, method: str, argument: object, subject: str, faults: Callable[[Any], str]) -> Any:
+    def _called(self, subject: str, faults: Callable[[Any], str], method: str, *arguments: object) -> Any:
         """What its method answers, if ``faults`` finds nothing wrong with it."""
         self._note_use()
         inner = self._inner
         try:
-            answer = getattr(inner, method)(argument)
+            answer = getattr(inner, method)(*arguments)
             fault = faults(answer)
         except BaseException as error:
             raise self._raised(subject, error) from error

@@ -78,3 +78,4 @@ class ProblemEvaluator(Protocol):
 
 
 Evaluator = LikelihoodEvaluator | ProblemEvaluator
+"""One kind or the other."""

@@ -12,15 +12,19 @@ from codelupe.contracts.answers import (
     faults_of_forecast,
     faults_of_objection,
     faults_of_page,
+    faults_of_problems,
     faults_of_reason,
     faults_of_repository,
     faults_of_sample,
     faults_of_score,
+    faults_of_scored_text,
     faults_of_slices,
+    faults_of_verdict,
     is_number,
     unexpected,
 )
 from codelupe.contracts.boundary import ContributionFailed, Guarded
+from codelupe.contracts.evaluators import Evaluator, LikelihoodEvaluator, Problem, ProblemEvaluator, ScoredText
 from codelupe.contracts.files import FileRule, Objection, Score, Scorer, SourceFile
 from codelupe.contracts.repositories import Repository, RepositoryRule
 from codelupe.contracts.samples import Sample, SampleFormat, SampleRequest
@@ -51,9 +55,9 @@ class _InWorkerProcesses(Guarded):
             raise TypeError(f"the {self._part} has the version {version!r}, which is no whole number")
         self.version = int(version)
 
-    def _called(self, method: str, argument: object, subject: str, faults: Callable[[Any], str]) -> Any:
+    def _called(self, subject: str, faults: Callable[[Any], str], method: str, *arguments: object) -> Any:
         try:
-            return super()._called(method, argument, subject, faults)
+            return super()._called(subject, faults, method, *arguments)
         except ContributionFailed as failure:
             if isinstance(failure.__cause__, MemoryError):
                 raise failure.__cause__ from None
@@ -64,7 +68,7 @@ class _FileRule(_InWorkerProcesses):
     kind = "file rule"
 
     def check(self, file: SourceFile) -> Objection | str | None:
-        answer: Objection | str | None = self._called("check", file, file.path, faults_of_objection)
+        answer: Objection | str | None = self._called(file.path, faults_of_objection, "check", file)
         return answer
 
 
@@ -81,12 +85,12 @@ class _Scorer(_InWorkerProcesses):
         self.weight: float = int(weight) if isinstance(weight, int) else float(weight)
 
     def score(self, file: SourceFile) -> Score | None:
-        answer: Score | None = self._called("score", file, file.path, faults_of_score)
+        answer: Score | None = self._called(file.path, faults_of_score, "score", file)
         return answer
 
 
-class _SampleFormat(_InWorkerProcesses):
-    kind = "sample format"
+class _WithControlTokens(_InWorkerProcesses):
+    """A contribution whose texts speak to a model by tokens that it must know."""
 
     def __init__(self, plugin: str, inner: Any) -> None:
         super().__init__(plugin, inner)
@@ -95,16 +99,48 @@ class _SampleFormat(_InWorkerProcesses):
             raise TypeError(f"the {self._part} has the control tokens {tokens!r}, which are no texts")
         self.control_tokens: Sequence[str] = tuple(tokens)
 
+
+class _SampleFormat(_WithControlTokens):
+    kind = "sample format"
+
     def make(self, request: SampleRequest) -> Sample | None:
-        answer: Sample | None = self._called("make", request, request.file.path, faults_of_sample)
+        answer: Sample | None = self._called(request.file.path, faults_of_sample, "make", request)
         return answer
+
+
+class _LikelihoodEvaluator(_WithControlTokens):
+    kind = "evaluator"
+
+    def text(self, request: SampleRequest) -> ScoredText | None:
+        answer: ScoredText | None = self._called(request.file.path, faults_of_scored_text, "text", request)
+        return answer
+
+
+class _ProblemEvaluator(_InWorkerProcesses):
+    kind = "evaluator"
+
+    def __init__(self, plugin: str, inner: Any) -> None:
+        super().__init__(plugin, inner)
+        most = inner.max_tokens
+        if not isinstance(most, int) or isinstance(most, bool):
+            raise TypeError(f"the {self._part} has max_tokens {most!r}, which is no whole number")
+        if most < 1:
+            raise ValueError(f"the {self._part} has max_tokens {most!r}, which is not 1 or more")
+        self.max_tokens = int(most)
+
+    def problems(self) -> Sequence[Problem]:
+        return cast("Sequence[Problem]", self._called("its problems", faults_of_problems, "problems"))
+
+    def is_solved(self, problem: str, answer: str) -> bool:
+        subject = f"the problem {problem!r}"
+        return cast("bool", self._called(subject, faults_of_verdict, "is_solved", problem, answer))
 
 
 class _RepositoryRule(Guarded):
     kind = "repository rule"
 
     def check(self, repository: Repository) -> Reason | None:
-        answer: Reason | None = self._called("check", repository, repository.id, faults_of_reason)
+        answer: Reason | None = self._called(repository.id, faults_of_reason, "check", repository)
         return answer
 
 
@@ -251,6 +287,15 @@ def guard_scorer(plugin: str, scorer: Scorer) -> Scorer:
 
 def guard_sample_format(plugin: str, sample_format: SampleFormat) -> SampleFormat:
     return _SampleFormat(plugin, sample_format)
+
+
+def guard_evaluator(plugin: str, evaluator: Evaluator) -> Evaluator:
+    """Raises also ``TypeError`` where it is of both kinds."""
+    if not isinstance(evaluator, ProblemEvaluator):
+        return _LikelihoodEvaluator(plugin, evaluator)
+    if isinstance(evaluator, LikelihoodEvaluator):
+        raise TypeError(f"offered {evaluator!r}, which is a LikelihoodEvaluator and a ProblemEvaluator: make two of it")
+    return _ProblemEvaluator(plugin, evaluator)
 
 
 def guard_repository_rule(plugin: str, rule: RepositoryRule) -> RepositoryRule:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from codelupe.contracts.boundary import Part, part_of
+from codelupe.contracts.evaluators import Evaluator
 from codelupe.contracts.files import FileRule, Scorer
 from codelupe.contracts.repositories import RepositoryRule
 from codelupe.contracts.samples import SampleFormat
@@ -29,6 +30,7 @@ class Extensions:
     file_rules: list[FileRule] = field(default_factory=list)
     scorers: list[Scorer] = field(default_factory=list)
     sample_formats: list[SampleFormat] = field(default_factory=list)
+    evaluators: list[Evaluator] = field(default_factory=list)
     search_indexes: dict[str, SearchIndex] = field(default_factory=dict)
     executors: dict[str, Executor] = field(default_factory=dict)
     status_sections: list[StatusSection] = field(default_factory=list)
@@ -42,6 +44,7 @@ class Extensions:
             *self.file_rules,
             *self.scorers,
             *self.sample_formats,
+            *self.evaluators,
             *self.search_indexes.values(),
         ]
         return [

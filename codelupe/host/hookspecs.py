@@ -16,10 +16,10 @@ Hooks only register what a plugin offers. Events reach it through the log, never
 A plugin that raises at its import or in a hook, whatever it raises, is broken: ``codelupe plugins list`` says why, and
 the others go on. So is one that implements no hook, or a hook without :data:`codelupe.hookimpl`; one that offers a
 subscription, job or service that could not work, such as a handler that is not async or does not take its arguments;
-one that offers a rule, scorer, sample format, source, search index, executor or status section under a name that is
-taken; one whose checks are no findings or take more than 20 seconds; and one with a command that has no name or help to
-show. What a plugin prints meanwhile goes to standard error; signal handlers, the working directory and the policy for
-event loops are put back. ``os._exit`` ends the process: no host can survive that.
+one that offers a rule, scorer, sample format, evaluator, source, search index, executor or status section under a name
+that is taken; one whose checks are no findings or take more than 20 seconds; and one with a command that has no name or
+help to show. What a plugin prints meanwhile goes to standard error; signal handlers, the working directory and the
+policy for event loops are put back. ``os._exit`` ends the process: no host can survive that.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ import typer
 from pydantic import BaseModel
 
 from codelupe.config.directories import Directories
+from codelupe.contracts.evaluators import Evaluator
 from codelupe.contracts.files import FileRule, Scorer
 from codelupe.contracts.repositories import RepositoryRule
 from codelupe.contracts.samples import SampleFormat
@@ -136,6 +137,16 @@ def codelupe_sample_formats(settings: BaseModel) -> Iterable[SampleFormat]:
     """Ways to make training samples of files; settings weigh them by their names.
 
     A format that fails on a file is passed over for it, and counted; training goes on.
+    """
+
+
+@hookspec
+def codelupe_evaluators(settings: BaseModel) -> Iterable[Evaluator]:
+    """Measures by which a model is compared with the one in use.
+
+    A :class:`codelupe.LikelihoodEvaluator` that fails on a window is passed over for that window, for all models alike.
+    A :class:`codelupe.ProblemEvaluator` that fails makes the comparison fail, with its name: without it a model that
+    has forgotten what it asks for could be promoted. Once it is paused, the comparison can be tried again without it.
     """
 
 

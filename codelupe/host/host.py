@@ -17,8 +17,10 @@ import typer
 from pydantic import BaseModel
 
 from codelupe.config.directories import Directories
+from codelupe.contracts.evaluators import Evaluator
 from codelupe.contracts.files import FileRule, Scorer
 from codelupe.contracts.guards import (
+    guard_evaluator,
     guard_executor,
     guard_file_rule,
     guard_repository_rule,
@@ -221,6 +223,7 @@ class Host:
             scorers=ask("codelupe_scorers", partial(_guarded, plugin, Scorer, guard_scorer)) or [],
             sample_formats=ask("codelupe_sample_formats", partial(_guarded, plugin, SampleFormat, guard_sample_format))
             or [],
+            evaluators=ask("codelupe_evaluators", partial(_guarded, plugin, Evaluator, guard_evaluator)) or [],
             search_indexes=ask("codelupe_search_index", partial(_search_indexes, plugin)) or {},
             executors=ask("codelupe_executors", partial(_executors, plugin)) or {},
             status_sections=ask("codelupe_status_sections", partial(self._sections, plugin)) or [],

@@ -13,6 +13,7 @@ import asyncpg
 import msgspec
 import structlog
 
+from codelupe.contracts.evaluators import Evaluator
 from codelupe.contracts.files import FileRule, Scorer
 from codelupe.contracts.repositories import RepositoryRule
 from codelupe.contracts.samples import SampleFormat
@@ -101,6 +102,11 @@ class _Context:
     def sample_formats(self) -> Sequence[SampleFormat]:
         """Those of all plugins, but for those that are paused."""
         return self._runtime.pauses.without_paused(self._runtime.sample_formats)
+
+    @property
+    def evaluators(self) -> Sequence[Evaluator]:
+        """Those of all plugins, but for those that are paused."""
+        return self._runtime.pauses.without_paused(self._runtime.evaluators)
 
     @property
     def search_index(self) -> SearchIndex:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from codelupe.config.directories import Directories
+from codelupe.contracts.evaluators import Evaluator
 from codelupe.contracts.files import FileRule, Scorer
 from codelupe.contracts.repositories import RepositoryRule
 from codelupe.contracts.samples import SampleFormat
@@ -39,6 +40,7 @@ class Runtime:
     file_rules: Sequence[FileRule] = ()
     scorers: Sequence[Scorer] = ()
     sample_formats: Sequence[SampleFormat] = ()
+    evaluators: Sequence[Evaluator] = ()
     timings: Timings = DEFAULT
     calls: PluginCalls = field(default_factory=PluginCalls)
     quarantine_after: int = QUARANTINE_AFTER

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from codelupe.cli import output, session
-from codelupe.contracts import search
+from codelupe.contracts import evaluators, search
 from codelupe.host import hookspecs
 from scripts.reference_pages.text import attribute_docs, doc_of, field_table, is_private, signature, table
 
@@ -27,7 +27,7 @@ def _public_name(name: str, value: Any) -> Iterator[str]:
         yield signature(name, value)
         yield doc_of(value)
     elif not inspect.isclass(value):
-        yield attribute_docs(hookspecs, output, search, session)[name]
+        yield attribute_docs(hookspecs, output, evaluators, search, session)[name]
     elif not _is_ours(value):
         yield f"Another name of `{value.__module__}.{value.__qualname__}`."
     else:

@@ -27,6 +27,7 @@ from codelupe import (
     HandlerContext,
     Job,
     JobContext,
+    Problem,
     Reject,
     Repository,
     Score,
@@ -460,6 +461,39 @@ async def test_a_source_that_fails_half_way_is_named_and_a_paused_one_left_out(
     await resume(database, "acme")
     found = of_type(await run_until_idle(plugins), RepoDiscovered)
     assert [event.source for event in found] == ["shop", "market"]
+
+
+class Quiz:
+    """An evaluator with a single problem."""
+
+    version = 1
+    max_tokens = 8
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def problems(self) -> list[Problem]:
+        return [Problem(id="sum", prompt="1 + 1 =", form="text")]
+
+    def is_solved(self, problem: str, answer: str) -> bool:
+        return answer.strip() == "2"
+
+
+async def test_a_paused_evaluator_is_left_out(run_until_idle: RunUntilIdle, database: Database) -> None:
+    asked: list[list[str]] = []
+
+    async def handle(event: BatchReady, context: HandlerContext) -> None:
+        asked.append([each.name for each in context.evaluators])
+
+    works = make_plugin(subscriptions=[Subscription(name="s", events=(BatchReady,), handler=handle)])
+    plugins = {"works": works, "acme": offering(evaluators=[Quiz("easy"), Quiz("hard")])}
+    await pause(database, "acme.hard", [Part("acme", "evaluator", "hard")])
+    await EventLog(database).publish(batch(1))
+    await run_until_idle(plugins)
+    await resume(database, "acme")
+    await EventLog(database).publish(batch(2))
+    await run_until_idle(plugins)
+    assert asked == [["easy"], ["easy", "hard"]]
 
 
 # --- on the command line ---

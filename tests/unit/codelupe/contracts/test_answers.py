@@ -1,4 +1,4 @@
-"""What sources may not answer, and how the answer is named."""
+"""What contributions may not answer, and how the answer is named."""
 
 from __future__ import annotations
 
@@ -9,8 +9,16 @@ from typing import Any, cast
 
 import pytest
 
-from codelupe import Gone, Page, Repository, Slice, faults_of_repository
-from codelupe.contracts.answers import faults_of_accounts, faults_of_page, faults_of_slices
+from codelupe import Gone, Page, Problem, Repository, Sample, ScoredText, Slice, faults_of_repository
+from codelupe.contracts.answers import (
+    faults_of_accounts,
+    faults_of_page,
+    faults_of_problems,
+    faults_of_sample,
+    faults_of_scored_text,
+    faults_of_slices,
+    faults_of_verdict,
+)
 
 REPOSITORY = Repository(source="shop", external_id="1", full_name="o/n", url="https://host/o/n", revision="r1")
 AHEAD = timezone(timedelta(hours=12))
@@ -109,3 +117,73 @@ def test_what_accounts_may_not_be(accounts: Any, word: str) -> None:
 
 def test_slices_are_checked_where_they_are_planned_as_where_they_are_parted() -> None:
     assert "-1" in faults_of_slices([Slice(query="a", total=-1)])
+
+
+# --- samples and evaluators ---
+
+SAMPLE = Sample(prompt="p", answer="a", form="chat", ends=True, is_cut=False)
+TEXT = ScoredText(prompt="p", scored="s", form="text")
+PROBLEM = Problem(id="1", prompt="p", form="chat")
+ODD: Any = object()
+
+
+def changed(what: Any, **changes: object) -> Any:
+    """The same with values that its types do not allow."""
+    return replace(what, **changes)
+
+
+@pytest.mark.parametrize(
+    ("sample", "word"),
+    [
+        ("text", "a Sample or None"),
+        (changed(SAMPLE, prompt=None), "is no text"),
+        (changed(SAMPLE, answer=""), "answer is empty"),
+        (changed(SAMPLE, form="code"), "the sample's form is 'code'"),
+        (changed(SAMPLE, ends=1), "no truth values"),
+    ],
+)
+def test_what_a_sample_may_not_be(sample: Any, word: str) -> None:
+    assert word in faults_of_sample(sample)
+    assert faults_of_sample(SAMPLE) == faults_of_sample(None) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("text", "a ScoredText or None"),
+        (PROBLEM, "a ScoredText or None"),
+        (changed(TEXT, prompt=7), "7 is no text"),
+        (changed(TEXT, lead=None), "None is no text"),
+        (changed(TEXT, scored="\0"), "NUL"),
+        (changed(TEXT, scored=""), "what is to be scored is empty"),
+        (changed(TEXT, form=None), "the text's form is None, neither 'chat' nor 'text'"),
+    ],
+)
+def test_what_a_scored_text_may_not_be(text: Any, word: str) -> None:
+    assert word in faults_of_scored_text(text)
+    assert faults_of_scored_text(changed(TEXT, lead="l")) == faults_of_scored_text(None) == ""
+
+
+@pytest.mark.parametrize(
+    ("problems", "word"),
+    [
+        (None, "a list of Problem"),
+        ((each for each in [PROBLEM]), "a list of Problem"),
+        ([], "no problems"),
+        ([PROBLEM, "2"], "answered '2', where a Problem belongs"),
+        ([changed(PROBLEM, id=2)], "2 is no text"),
+        ([changed(PROBLEM, id="")], "an empty id"),
+        ([PROBLEM, replace(PROBLEM, id="2"), replace(PROBLEM, prompt="q")], "two problems have the id '1'"),
+        ([changed(PROBLEM, prompt=None)], "None is no text"),
+        ([changed(PROBLEM, form=["chat"])], "the problem's form is ['chat']"),
+    ],
+)
+def test_what_problems_may_not_be(problems: Any, word: str) -> None:
+    assert word in faults_of_problems(problems)
+    assert faults_of_problems((PROBLEM, replace(PROBLEM, id="2"))) == ""
+
+
+@pytest.mark.parametrize("verdict", [None, 1, 0.5, "yes", ODD])
+def test_what_a_verdict_may_not_be(verdict: Any) -> None:
+    assert "where True or False belongs" in faults_of_verdict(verdict)
+    assert faults_of_verdict(True) == faults_of_verdict(False) == ""

@@ -23,12 +23,17 @@ import pytest
 from codelupe import (
     Forecast,
     ForecastingSource,
+    LikelihoodEvaluator,
     Objection,
     PagedSource,
+    Problem,
+    ProblemEvaluator,
     Repository,
     RepositorySource,
     RetryLater,
+    SampleRequest,
     Score,
+    ScoredText,
     SearchFilter,
     SearchSort,
     SourceFile,
@@ -42,9 +47,11 @@ from codelupe.contracts.boundary import (
     used_parts,
 )
 from codelupe.contracts.guards import (
+    guard_evaluator,
     guard_executor,
     guard_file_rule,
     guard_repository_rule,
+    guard_sample_format,
     guard_scorer,
     guard_search_index,
     guard_source,
@@ -52,6 +59,7 @@ from codelupe.contracts.guards import (
 from codelupe.errors import CodelupeError
 from codelupe_events import Reason
 from codelupe_filters.file_rules import ByPath
+from tests.unit.codelupe_trainer.samples.requests import request
 
 pytestmark = pytest.mark.anyio
 
@@ -481,6 +489,97 @@ def test_what_arrives_as_something_else_is_the_offering_plugin_s() -> None:
 def test_attributes_that_the_contract_does_not_allow_are_found_when_it_is_gathered(attributes: dict[str, Any]) -> None:
     with pytest.raises((TypeError, ValueError)):
         guard_scorer("acme", Offered(lambda: None, **attributes))
+
+
+# --- evaluators ---
+
+
+class Perplexity:
+    name, version = "perplexity", 2
+
+    def __init__(self, control_tokens: Any = ("<|fim_prefix|>",), answer: Any = None) -> None:
+        self.control_tokens = control_tokens
+        self.answer = answer
+
+    def text(self, request: SampleRequest) -> Any:
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        return self.answer
+
+
+class Quiz:
+    name, version = "quiz", 2
+
+    def __init__(self, max_tokens: Any = 8, answer: Any = None) -> None:
+        self.max_tokens = max_tokens
+        self.answer = answer
+
+    def problems(self) -> Any:
+        return self.is_solved("", "")
+
+    def is_solved(self, problem: str, answer: str) -> Any:
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        return self.answer
+
+
+class Both(Perplexity, Quiz):
+    max_tokens = 8
+
+
+def test_each_kind_of_evaluator_comes_through_and_is_known_in_another_process() -> None:
+    text, problems = ScoredText(prompt="p", scored="s", form="text"), [Problem(id="1", prompt="p", form="chat")]
+    offered: list[Any] = [Perplexity(answer=text), Quiz(answer=problems), Quiz(answer=True)]
+    guarded: list[Any] = [guard_evaluator("acme", each) for each in offered]
+    perplexity, quiz, verdict = pickle.loads(pickle.dumps(guarded))
+    for it in (guarded[0], perplexity):
+        assert (isinstance(it, LikelihoodEvaluator), isinstance(it, ProblemEvaluator)) == (True, False)
+        assert (it.version, it.control_tokens, it.text(request("x = 1"))) == (2, ("<|fim_prefix|>",), text)
+        assert part_of(it) == Part("acme", "evaluator", "perplexity")
+    for it in (guarded[1], quiz):
+        assert (isinstance(it, LikelihoodEvaluator), isinstance(it, ProblemEvaluator)) == (False, True)
+        assert (it.version, it.max_tokens, it.problems()) == (2, 8, problems)
+        assert part_of(it) == Part("acme", "evaluator", "quiz")
+    assert verdict.is_solved("1", "2") is True
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("answer", [*RAISED, "text", object(), 1, []], ids=lambda it: type(it).__name__)
+def test_an_evaluator_that_fails_is_named_with_what_it_failed_on(answer: Any) -> None:
+    perplexity: Any = guard_evaluator("acme", cast("Any", Perplexity(answer=answer)))
+    quiz: Any = guard_evaluator("acme", cast("Any", Quiz(answer=answer)))
+    failed = r"the evaluator '{}' of the plugin 'acme' failed on {}: .".format
+    with pytest.raises(ContributionFailed, match=failed("perplexity", r"one\.py")):
+        perplexity.text(request("x = 1"))
+    with pytest.raises(ContributionFailed, match=failed("quiz", "its problems")):
+        quiz.problems()
+    with pytest.raises(ContributionFailed, match=failed("quiz", "the problem 'sum'")):
+        quiz.is_solved("sum", "2")
+
+
+@pytest.mark.parametrize(
+    ("offered", "error", "words"),
+    [
+        *((Quiz(most), TypeError, "no whole number") for most in (None, "8", 8.0, True)),
+        *((Quiz(most), ValueError, "not 1 or more") for most in (0, -1)),
+        *((Perplexity(tokens), TypeError, "no texts") for tokens in ("<|fim_prefix|>", (1,), ("",))),
+        (Both(), TypeError, "a LikelihoodEvaluator and a ProblemEvaluator: make two of it"),
+    ],
+    ids=repr,
+)
+def test_evaluators_that_the_contract_does_not_allow_are_found_when_they_are_gathered(
+    offered: Any, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        guard_evaluator("acme", offered)
+
+
+def test_sample_formats_name_their_control_tokens_alike() -> None:
+    offered: Any = types.SimpleNamespace(name="f", version=1, control_tokens=["<|fim_prefix|>"], make=None)
+    assert guard_sample_format("acme", offered).control_tokens == ("<|fim_prefix|>",)
+    offered.control_tokens = "<|fim_prefix|>"
+    with pytest.raises(TypeError, match=r"the sample format acme\.f has the control tokens .*, which are no"):
+        guard_sample_format("acme", offered)
 
 
 # --- asynchronous contributions ---

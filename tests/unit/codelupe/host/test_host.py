@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 
 from codelupe import Database, Directories
 from codelupe.config.sources import Layer, RawSettings, validate
+from codelupe.contracts.boundary import Part, part_of
 from codelupe.host import host as host_module
 from codelupe.host import isolation
 from codelupe.host.discovery import Plugin, load_plugins
@@ -53,6 +54,11 @@ IMPORTS = """
     from codelupe import Finding, Job, RepositoryRule, Service, StatusSection, Subscription, hookimpl
     from codelupe_events import BatchReady
     async def handle(event, context): ...
+    class Quiz:
+        name, version = "quiz", 1
+        def __init__(self, max_tokens=8): self.max_tokens = max_tokens
+        def problems(self): return ()
+        def is_solved(self, problem, answer): return True
     class Fast:
         name = "fast"
         async def index(self, documents): ...
@@ -165,6 +171,17 @@ def test_a_plugin_without_a_settings_model_gets_none(install: Install) -> None:
     host = Host(load_plugins())
     assert "bare.s" in [it.name for it in gather(host).subscriptions]
     assert host.settings_models()["bare"] is BaseModel
+
+
+def test_an_evaluator_is_offered_and_its_name_belongs_to_the_plugin_that_was_first(install: Install) -> None:
+    code = f"{IMPORTS}\n    @hookimpl\n    def codelupe_evaluators(settings): return [Quiz()]\n"
+    install("aaa", code)
+    install("bbb", code)
+    host = Host(load_plugins())
+    offered = gather(host)
+    assert [part_of(each) for each in offered.evaluators] == [Part("aaa", "evaluator", "quiz")]
+    assert Part("aaa", "evaluator", "quiz") in offered.pausable
+    assert "offers 'quiz' in evaluators, which another plugin" in str(find(host, "bbb").error)
 
 
 def test_codelupe_s_own_plugins_come_the_same_way() -> None:
@@ -363,6 +380,13 @@ def test_a_bad_name_is_refused(install: Install, name: str) -> None:
         ("def codelupe_repository_rules(): return [len]", "where a RepositoryRule belongs"),
         ("def codelupe_file_rules(): return [object()]", "where a FileRule belongs"),
         ("def codelupe_scorers(): return {'style': 1.0}", "where a Scorer belongs"),
+        ("def codelupe_sample_formats(): return [object()]", "where a SampleFormat belongs"),
+        (
+            "def codelupe_evaluators(): return ['perplexity']",
+            "where a LikelihoodEvaluator or a ProblemEvaluator belongs",
+        ),
+        ("def codelupe_evaluators(): return [Quiz()] * 2", "offers 'quiz' in evaluators"),
+        ("def codelupe_evaluators(): return [Quiz(max_tokens=0)]", "max_tokens 0, which is not 1 or more"),
         ("def codelupe_search_index(): return 'elastic'", "where a SearchIndex belongs"),
         ("def codelupe_search_index(): return ['elastic']", "offered 'elastic' where a SearchIndex belongs"),
         ("def codelupe_search_index(): return [Fast(), Fast()]", "two search indexes with the same name"),
