@@ -18,7 +18,7 @@ LOG_TESTS := $(patsubst %,tests/integration/test_%.py,append batches dead_letter
 
 TREE ?= $(error Name a folder with git repositories in it: make bench-files TREE=folder)
 
-.PHONY: demo test test-postgres-15 lint format docs demo-pages startup manifests api bench bench-crawl bench-eventlog bench-files bench-quality bench-clone bench-learning-rate bench-plan chaos chaos-training lock lock-check clean
+.PHONY: demo test test-postgres-15 lint format docs demo-pages startup manifests api bench bench-crawl bench-eventlog bench-files bench-quality bench-clone bench-gate bench-learning-rate bench-plan chaos chaos-training lock lock-check clean
 
 demo: $(VENV)/.demo
 	$(BIN)/codelupe run --profile demo --until-idle $(foreach source,$(SOURCE),--source $(source))
@@ -92,6 +92,10 @@ bench-crawl: $(VENV)/.dev
 # writes the figures there.
 bench-learning-rate: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.learning_rate $(if $(RANK),--rank $(RANK)) $(if $(JSON),--json $(JSON))
+
+# Judges planted models, by the gate's rule and by the one before: an hour or two. JSON=path also writes the figures there.
+bench-gate: $(VENV)/.bench
+	PYTHONPATH=. $(BIN)/python -m benchmarks.gate $(if $(JSON),--json $(JSON))
 
 # What a training takes by the formulas, and by a trace of its true shape: some minutes. JSON=path and MARKDOWN=path also
 # write the figures there.

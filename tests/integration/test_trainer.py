@@ -37,7 +37,18 @@ from codelupe_events import (
 )
 from codelupe_trainer.exports import read_files
 from codelupe_trainer.gate.measurements import Key, Measurement, measurement_path, read_measurements
-from codelupe_trainer.jobs import ADAPTER, FILES, Activity, AnyJob, Measured, MeasureJob, OnReport, Step, Trained, TrainJob
+from codelupe_trainer.jobs import (
+    ADAPTER,
+    FILES,
+    Activity,
+    AnyJob,
+    Measured,
+    MeasureJob,
+    OnReport,
+    Step,
+    Trained,
+    TrainJob,
+)
 from codelupe_trainer.process import LOG_FILE, CannotSucceed, ChildFailed, NotInstalled, run_child
 from codelupe_trainer.samples.files import CodeFile
 from codelupe_trainer.settings import TrainerSettings

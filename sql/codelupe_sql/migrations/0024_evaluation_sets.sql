@@ -110,7 +110,7 @@ language sql stable as $$
            convert_from(substring(convert_to(content, 'UTF8') from first_byte + 1 for end_byte - first_byte), 'UTF8')
     from measurable_windows(of_version) as windows join processed_files on processed_files.id = file_id
     union all (
-        select processed_files.id, content_hash, coalesce(repository_groups.group_id, repository_id), language, split, null,
+        select processed_files.id, content_hash, coalesce(repository_groups.group_id, repository_id), processed_files.language, split, null,
                left(content, most_characters)
         from batch_files
         join processed_files on processed_files.id = batch_files.file_id

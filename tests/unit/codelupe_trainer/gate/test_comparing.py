@@ -54,7 +54,8 @@ def test_what_was_measured_of_one_model_only_says_nothing() -> None:
 
 def test_problems_are_counted_by_who_solves_them() -> None:
     def solving(*ids: str) -> dict[Key, Measurement]:
-        return measured(*(("he", of, {"solved": float(of in ids)}) for of in "abcdef"))
+        known: list[tuple[str, str, Values]] = [("he", of, {"solved": float(of in ids)}) for of in "abcdef"]
+        return measured(*known)
 
     found = compare(TEXTS, solving("a", "b", "c"), solving("b", "d")).anchors
     assert found == {"he": Passes(both=1, lost=2, gained=1, neither=2)}

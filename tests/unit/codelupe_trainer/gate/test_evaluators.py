@@ -14,9 +14,7 @@ CODE = "".join(f"def add_{number}(first, second):\n    return first + second + {
 ENCODER = Encoder(byte_tokenizer(), [byte_tokenizer().eos_token_id])
 
 
-def text_of(
-    evaluator: PlainEvaluator | InfillEvaluator | ChatEvaluator, content: str, room: int = 64
-) -> ScoredText | None:
+def text_of(evaluator: LikelihoodEvaluator, content: str, room: int = 64) -> ScoredText | None:
     return evaluator.text(sample_request(code_file(content), ENCODER, room, "gate"))
 
 
@@ -77,4 +75,3 @@ def test_what_is_scored_comes_last_and_something_always_stands_before_it() -> No
     decoded = byte_tokenizer().decode(ids)
     assert decoded.endswith(f"<|im_start|>assistant\n{chat.lead}{chat.scored}")
     assert byte_tokenizer().decode(ids[-scored:]) == chat.scored
-
