@@ -18,7 +18,7 @@ LOG_TESTS := $(patsubst %,tests/integration/test_%.py,append batches dead_letter
 
 TREE ?= $(error Name a folder with git repositories in it: make bench-files TREE=folder)
 
-.PHONY: demo test test-postgres-15 lint format docs demo-pages startup manifests api bench bench-crawl bench-eventlog bench-files bench-quality bench-clone bench-gate bench-learning-rate bench-plan chaos chaos-training lock lock-check clean
+.PHONY: demo test test-postgres-15 lint format docs demo-pages startup manifests api bench bench-crawl bench-eventlog bench-files bench-quality bench-clone bench-gate bench-learning bench-learning-rate bench-plan chaos chaos-training lock lock-check clean
 
 demo: $(VENV)/.demo
 	$(BIN)/codelupe run --profile demo --until-idle $(foreach source,$(SOURCE),--source $(source))
@@ -96,6 +96,11 @@ bench-learning-rate: $(VENV)/.bench
 # Judges planted models, by the gate's rule and by the one before: an hour or two. JSON=path also writes the figures there.
 bench-gate: $(VENV)/.bench
 	PYTHONPATH=. $(BIN)/python -m benchmarks.gate $(if $(JSON),--json $(JSON))
+
+# Three batches of real packages, one after another, with and without replay: an hour. JSON=path also writes the figures
+# there.
+bench-learning: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.learning $(if $(JSON),--json $(JSON))
 
 # What a training takes by the formulas, and by a trace of its true shape: some minutes. JSON=path and MARKDOWN=path also
 # write the figures there.

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import xxhash
 
+from codelupe_text.shared_runs import Index, Problem
+from codelupe_trainer.gate.comparing import HeldOut
+from codelupe_trainer.gate.windows import Candidate, cut_window
 from codelupe_trainer.jobs import FILES
 from codelupe_trainer.samples.files import CodeFile
+
+_SEED = 42
 
 
 def package_files(package: str) -> Iterator[CodeFile]:
@@ -36,6 +41,39 @@ def package_files(package: str) -> Iterator[CodeFile]:
                 split="train",
                 content=content,
             )
+
+
+def cut_file(file: CodeFile, most_bytes: int) -> CodeFile | None:
+    """A window of the file as a set has it, on which it decides; None where there is nothing in it."""
+    candidate = Candidate(
+        file_id=0,
+        repository_id=file.repository_id,
+        group_id=file.repository_id,
+        language=file.language,
+        content=file.content,
+        content_hash=bytes.fromhex(file.content_hash),
+        is_young=None,
+        known=None,
+        part=None,
+    )
+    window = cut_window(candidate, most_bytes, _SEED)
+    if window is None:
+        return None
+    changes = {"content": window.text, "content_hash": window.text_hash.hex(), "split": "decides"}
+    return file.model_copy(update=changes)
+
+
+def index_of(windows: Iterable[CodeFile]) -> Index:
+    """The product's filter: what has a run of words in common with one of the windows goes into no batch."""
+    return Index([Problem(id=one.content_hash, texts=(one.content,)) for one in windows])
+
+
+def as_held_out(windows: Iterable[CodeFile]) -> list[HeldOut]:
+    """The windows as the gate looks at them: each repository is a group, and all of them decide."""
+    return [
+        HeldOut(hash=one.content_hash, group_id=one.repository_id, language=one.language, part="decides", is_young=None)
+        for one in windows
+    ]
 
 
 def write_job_files(folder: Path, training: Sequence[CodeFile], validation: Sequence[CodeFile]) -> None:

@@ -23,10 +23,11 @@ from rich.progress import Progress
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-from benchmarks.gate.corpus import Corpus, read_corpus, shared_with_windows
+from benchmarks.gate.corpus import Corpus, read_corpus
 from benchmarks.gate.old_rule import OldEvaluator, OldFigures, promotes
 from benchmarks.machine import describe_machine, describe_packages
 from benchmarks.models import BASES, ModelFolder
+from benchmarks.training_files import as_held_out, index_of
 from codelupe_trainer.base_models import packaged_gguf
 from codelupe_trainer.gate.comparing import compare
 from codelupe_trainer.gate.evaluators import ChatEvaluator, PlainEvaluator
@@ -77,12 +78,12 @@ def main() -> None:
         arguments.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n", encoding="utf-8")
     print(describe_machine())
     print(describe_packages("torch", "transformers", "peft", "trl"))
-    print(
-        f"- {len(corpus.windows)} windows of {len(set(corpus.groups.values()))} packages decide; a training has "
-        f"{arguments.steps} steps of four samples, from {len(corpus.first)} files"
-    )
-    leaked = shared_with_windows(corpus, corpus.windows)
-    print(f"- the filter keeps {leaked} of the {len(corpus.windows)} windows out of batches\n")
+    packages = {one.repository_id for one in corpus.windows}
+    print(f"- {len(corpus.windows)} windows of {len(packages)} packages decide")
+    print(f"- a training has {arguments.steps} steps of four samples, from {len(corpus.first)} files")
+    index = index_of(corpus.windows)
+    found = sum(bool(index.problems_in(one.content)) for one in corpus.windows)
+    print(f"- the filter keeps {found} of the {len(corpus.windows)} windows out of batches\n")
     print(_table(rows))
 
 
@@ -145,7 +146,7 @@ Measured = Mapping[str, Mapping[Key, Measurement]]
 
 
 def _judge(corpus: Corpus, measured: Measured, candidate: str, against: str) -> Row:
-    decision = decide(compare(corpus.held_out, measured[against], measured[candidate]), Limits())
+    decision = decide(compare(as_held_out(corpus.windows), measured[against], measured[candidate]), Limits())
     old = [_old_figures(corpus, measured[name]) for name in (against, candidate)]
     return Row(candidate, against, decision, promotes(*old))
 

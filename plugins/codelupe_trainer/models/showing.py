@@ -51,6 +51,9 @@ def print_model(model: dict[str, Any]) -> None:
     if model["metrics"]:
         out.print()
         _print_metrics(model["metrics"])
+    if model["evaluation"]:
+        out.print()
+        _print_gains(model["evaluation"])
     if model["card"]:
         err.print("--card prints its model card.", highlight=False)
 
@@ -72,6 +75,12 @@ def _print_metrics(metrics: dict[str, dict[str, Any]]) -> None:
     measured = dict.fromkeys(name for values in figures.values() for name in values)
     rows = [(name, *(values.get(name) for values in figures.values())) for name in measured]
     print_table(["measured by the gate", *figures], rows)
+
+
+def _print_gains(evaluation: list[dict[str, Any]]) -> None:
+    columns = ["bits per byte", "over", "in use", "this model", "gain at least", "at most", "groups", "windows"]
+    names = ("measure", "over", "current", "candidate", "low", "high", "groups", "windows")
+    print_table(columns, [tuple(row[name] for name in names) for row in evaluation])
 
 
 def print_comparison(found: dict[str, Any]) -> None:
