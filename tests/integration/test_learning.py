@@ -1,4 +1,4 @@
-"""The short form of ``make bench-learning``: what is learned from some packages helps with others that were never seen."""
+"""The short form of ``make bench-learning``: what is learned from some packages helps with others, never seen."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def print_comparison(found: dict[str, Any]) -> None:
     """Two models side by side; the difference is the second's figure less the first's."""
     one, other = found["models"]
     rows: list[tuple[Any, ...]] = [
-        (name, one[name], other[name], None) for name in ("state", "base", "batch", "parent")
+        (name, one[name], other[name], None) for name in ("state", "base", "batch", "parent", "evaluation_set")
     ]
     for name, (first, second) in found["figures"].items():
         difference = None if first is None or second is None else f"{second - first:+.4f}"
