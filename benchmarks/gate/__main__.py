@@ -116,7 +116,7 @@ async def _train_all(models: ModelFolder, corpus: Corpus, steps: int, reruns: in
         "noise": _with_noise(parent, _FOLDER.absolute() / "noise"),
         "shuffled lines": await train("shuffled lines", [_shuffled(file) for file in corpus.first]),
         "one language": await train("one language", python, parent, max_steps=2 * steps, learning_rate=2e-3),
-        "evaluation set": await train("evaluation set", corpus.windows, parent),
+        "evaluation set": await train("evaluation set", [_learned(window) for window in corpus.windows], parent),
     }
     for number in range(1, reruns + 1):
         name = f"rerun {number}"
@@ -134,6 +134,10 @@ def _with_noise(adapter: Path, folder: Path) -> Path:
         }
         save_file(noisy, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     return folder
+
+
+def _learned(window: CodeFile) -> CodeFile:
+    return window.model_copy(update={"split": "train"})
 
 
 def _shuffled(file: CodeFile) -> CodeFile:

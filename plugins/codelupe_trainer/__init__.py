@@ -136,5 +136,7 @@ def _check_sandbox() -> Finding:
     try:
         check_sandbox()
     except SandboxMissing as error:
-        return Finding("sandbox", "warning", str(error), "or set plugins.trainer.gate.problems = 0: then nothing is run")
+        return Finding(
+            "sandbox", "warning", str(error), "or set plugins.trainer.gate.problems = 0: then nothing is run"
+        )
     return Finding("sandbox", "good", "what models write can be run apart")

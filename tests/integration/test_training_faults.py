@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -15,8 +16,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from safetensors.torch import load_file  # noqa: E402 - after the extra was found
-from transformers import EarlyStoppingCallback  # noqa: E402
+from peft import LoraConfig, PeftModel  # noqa: E402 - after the extra was found
+from peft.tuners.lora import LoraLayer  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
+from transformers import AutoModelForCausalLM, EarlyStoppingCallback  # noqa: E402
 from trl.trainer.sft_trainer import SFTTrainer  # noqa: E402
 
 from codelupe_trainer import process  # noqa: E402
@@ -120,6 +123,31 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, int]]]:
     with monkeypatch.context() as patch:
         patch.setattr(SFTTrainer, "training_step", training_step)
         yield done
+
+
+# --- little data, and the adapter's scale ---
+
+
+@pytest.mark.parametrize("packing", [True, False])
+def test_one_sample_to_learn_from_and_one_to_watch_are_enough(make_job: MakeJob, *, packing: bool) -> None:
+    """axolotl#1638: too few rows to pack for an evaluation."""
+    job = make_job(packing=packing, max_steps=None)
+    write_files(job.folder, [code_file("def one():\n    return 1\n\n\nprint(one())\n") for _ in range(2)], validation=1)
+    result, _, losses = train_here(job)
+    assert (result.samples, result.validation_samples, result.steps) == (1, 1, 1)
+    assert math.isfinite(losses[1])
+    assert math.isfinite(result.validation_loss)
+
+
+def test_the_adapter_s_scale_is_alpha_by_rank(make_job: MakeJob) -> None:
+    """unsloth#577: scaled by the root of the rank (rsLoRA), a rank of 256 makes the loss jump at these rates."""
+    job = make_job(max_steps=1, lora={"rank": 64, "alpha": 128})
+    train_here(job)
+    config = LoraConfig.from_pretrained(str(job.folder / ADAPTER))
+    assert (config.r, config.lora_alpha, config.use_rslora) == (64, 128, False)
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(job.settings.base), job.folder / ADAPTER)
+    scales = {module.scaling["default"] for module in model.modules() if isinstance(module, LoraLayer)}
+    assert scales == {2.0}
 
 
 # --- stopping ---

@@ -43,6 +43,9 @@ from codelupe_trainer.samples.files import CodeFile
 _PROMPT_TOKENS = 512
 """What a short generation is about: what the model is shown, and what the author wrote behind it."""
 
+_AT_ONCE = 256
+"""Tokens whose logits are held in float32: with Qwen's vocabulary those of a long window take gigabytes."""
+
 T = TypeVar("T")
 
 
@@ -168,7 +171,9 @@ class _Bench:
         inputs = torch.tensor([ids], device=self._model.device)
         logits = self._model(input_ids=inputs, logits_to_keep=scored + 1).logits[0, :-1]
         target = inputs[0, -scored:].to(logits.device)
-        nats = torch.nn.functional.cross_entropy(logits.float(), target, reduction="sum").item()
+        nats = 0.0
+        for some in (slice(start, start + _AT_ONCE) for start in range(0, scored, _AT_ONCE)):
+            nats += torch.nn.functional.cross_entropy(logits[some].float(), target[some], reduction="sum").item()
         values: Values = {"nats": nats, "bytes": len(text.scored.encode())}
         return Measurement(by=evaluator.name, of=file.content_hash, values=values)
 

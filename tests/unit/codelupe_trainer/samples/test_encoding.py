@@ -55,6 +55,7 @@ def test_an_answer_that_is_too_long_loses_its_end_and_the_marker() -> None:
 
 
 def test_a_base_that_does_not_stop_at_the_end_of_a_turn_is_refused() -> None:
+    """axolotl#2073, unsloth#3721: Qwen's base models never end an answer."""
     with pytest.raises(UnfitBase, match=r"does not stop at '<\|im_end\|>', which ends a turn of its chat template"):
         Encoder(TOKENIZER, [TEXT_END])
 
