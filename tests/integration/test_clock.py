@@ -230,3 +230,93 @@ async def test_a_task_put_off_for_a_day_stays_so_when_the_clock_goes_back(
     after = await database.fetchval("select run_at - log_time() from tasks")
     look = timedelta(seconds=0.5)  # the time is written down no more often
     assert -look <= before - after < timedelta(seconds=HANGS)
+
+
+CHANGE = """
+do $$
+declare
+    number bigint;
+begin
+    perform set_config('enable_seqscan', 'off', false), set_config('synchronous_commit', 'off', false);
+    while exists (select from changing) loop
+        number := ceil(random() * (select count(*) from before));
+        update tasks set attempts = attempts + 1
+        where subscription = 's' and stream = 'batch/' || number and position = number;
+        commit;
+    end loop;
+end $$
+"""
+
+
+async def test_tasks_that_change_while_they_are_set_back_are_set_back_all_the_same(
+    database: Database, set_clock: SetClock
+) -> None:
+    """Such as those that are given back just then."""
+    await database.execute(
+        "insert into tasks (subscription, stream, position, type, version, state, run_at)"
+        " select 's', 'batch/' || n, n, 'BatchReady', 1, 'ready', log_time() + interval '1 day'"
+        " from generate_series(1, 2000) as n;"
+        "create table before as select position, run_at from tasks; create table changing as select"
+    )
+    await database.fetchval(SQL.set_tasks_back)
+    hours = 5
+    async with anyio.create_task_group() as group:
+        for _ in range(2):
+            group.start_soon(database.execute, CHANGE)
+        await until_true(database, "select exists (select from tasks where attempts > 0)")
+        for hour in range(1, hours + 1):
+            await set_clock.set(-HOUR * hour)
+            with anyio.fail_after(HANGS):
+                await database.fetchval(SQL.set_tasks_back)
+                while await database.fetchval("select count(*) from tasks_to_set_back"):
+                    await database.fetchval(SQL.set_tasks_back)
+        await database.execute("truncate changing")
+    backs = "select distinct before.run_at - tasks.run_at as back from tasks join before using (position)"
+    [(back,)] = await database.fetch(backs)
+    assert hours * HOUR - timedelta(seconds=HANGS) < back < hours * HOUR
+
+
+async def test_what_a_transaction_puts_off_by_the_old_clock_follows_once_it_ends(
+    database: Database, set_clock: SetClock
+) -> None:
+    """It has made a task and put another off when the clock goes back. What comes later is by the new clock."""
+    subscription = Subscription(name="test.s", events=(BatchReady,), handler=None)  # type: ignore[arg-type]
+    await database.execute(SQL.begin_subscription, "test.s", False, ["BatchReady"], True, "0")
+    tasks, worker, log = TaskQueue(database), uuid7(), EventLog(database)
+    await database.execute(SQL.register_worker, worker, timedelta(days=1), "elsewhere", "", 1, "")
+    for number in (1, 2):
+        await log.publish(batch(number))
+    fed = await tasks.feed([FeedRequest(subscription=subscription, room=2)], worker)
+    first, second = fed["test.s"].tasks
+    await database.fetchval(SQL.set_tasks_back)
+    await log.publish(batch(3))
+    async with database.transaction() as connection:
+        assert await connection.fetchval(SQL.retry, *first.key, 1, HOUR / 2, "", "")
+        await connection.execute("select feed_tasks(array['test.s'], 1000)")
+        await set_clock.set(-HOUR)
+        await database.fetchval(SQL.set_tasks_back)
+        assert await tasks.retry(second, after=timedelta(days=1), counts=False, error="", traceback="")
+        await database.fetchval(SQL.set_tasks_back)
+    waits = "select stream, extract(epoch from run_at - log_time())::float as seconds from tasks order by position"
+    before = {row["stream"]: row["seconds"] for row in await database.fetch(waits)}
+    assert before == {
+        "batch/1": pytest.approx(5400, abs=HANGS),
+        "batch/2": pytest.approx(86400, abs=HANGS),
+        "batch/3": pytest.approx(3600, abs=HANGS),
+    }
+    for _ in range(3):
+        await database.fetchval(SQL.set_tasks_back)
+    after = {row["stream"]: row["seconds"] for row in await database.fetch(waits)}
+    assert after == {
+        "batch/1": pytest.approx(1800, abs=HANGS),
+        "batch/2": pytest.approx(86400, abs=HANGS),
+        "batch/3": pytest.approx(0, abs=HANGS),
+    }
+    assert await database.fetchval("select count(*) from transactions_of_old_clock") == 0
+    assert await database.fetchval("select count(*) from tasks_to_set_back") == 0
+
+
+async def until_true(database: Database, query: str) -> None:
+    with anyio.fail_after(HANGS):
+        while not await database.fetchval(query):
+            await anyio.sleep(0.01)

@@ -21,7 +21,7 @@ HOST = ROOT / "codelupe"
 OWN_PLUGINS = {entry.name: entry.value for entry in distribution("codelupe").entry_points if entry.group == "codelupe"}
 LOG_TABLES = (
     "events|event_keys|stream_heads|subscriptions|catch_ups|tasks|workers|jobs|log_clock|retired_partitions"
-    "|tasks_to_set_back|plugin_incidents|pauses|failures_in_a_row|batch_calls"
+    "|tasks_to_set_back|transactions_of_old_clock|plugin_incidents|pauses|failures_in_a_row|batch_calls"
 )
 
 

@@ -1,5 +1,15 @@
--- A task that changes while it is looked at, such as one that is given back by the reaper, stays listed until it has
--- been set back: the statement that locked its newest version could see only the one before, and changed nothing.
+-- What tasks wait for is set back with the clock also where they change while it is looked at.
+
+-- Transactions that were under way when the clock was found to be set back: what they make tasks wait for is still of
+-- the clock as it was before.
+create table transactions_of_old_clock (
+    xid xid8 primary key,
+    back interval not null
+);
+
+-- Sets back with the clock what tasks wait for: those that are locked or change meanwhile at a later call, unless they
+-- wait for something else by then; and what a transaction that was under way leaves, once it has ended. Returns whether
+-- there were any. One process at a time. As for claims, by index whatever the plan.
 create or replace function set_tasks_back() returns boolean language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
@@ -11,13 +21,30 @@ begin
     if not found and exists (select from log_clock where follower = 'tasks') then
         return false;
     end if;
+    with ended as (
+        delete from transactions_of_old_clock where xid not in (select pg_snapshot_xip(pg_current_snapshot()))
+        returning xid, back
+    )
+    insert into tasks_to_set_back (subscription, stream, position, run_at, back)
+    select waiting.subscription, waiting.stream, waiting.position, waiting.run_at, ended.back
+    from ended cross join lateral (
+        select * from tasks
+        where xmin = ended.xid::xid and state <> 'dead_lettered' and tasks.run_at > now offset 0  -- not joined
+    ) as waiting
+    on conflict (subscription, stream, position) do update set run_at = excluded.run_at, back = excluded.back;
     went_back := step_back('tasks');
     if went_back is not null then
-        insert into tasks_to_set_back (subscription, stream, position, run_at, back)
-        select tasks.subscription, tasks.stream, tasks.position, tasks.run_at, went_back
-        from tasks where state <> 'dead_lettered' and tasks.run_at > now
-        on conflict (subscription, stream, position) do update
-            set run_at = excluded.run_at, back = tasks_to_set_back.back + excluded.back;
+        -- One statement, and so one moment: what it does not see is of a transaction that it finds under way.
+        with listed as (
+            insert into tasks_to_set_back (subscription, stream, position, run_at, back)
+            select tasks.subscription, tasks.stream, tasks.position, tasks.run_at, went_back
+            from tasks where state <> 'dead_lettered' and tasks.run_at > now
+            on conflict (subscription, stream, position) do update
+                set run_at = excluded.run_at, back = tasks_to_set_back.back + excluded.back
+        )
+        insert into transactions_of_old_clock (xid, back)
+        select xid, went_back from pg_snapshot_xip(pg_current_snapshot()) as xid
+        on conflict (xid) do update set back = transactions_of_old_clock.back + excluded.back;
     end if;
     if not exists (select from tasks_to_set_back) then
         return false;
@@ -26,6 +53,8 @@ begin
         select from tasks
         where tasks.subscription = late.subscription and tasks.stream = late.stream and tasks.position = late.position
     );
+    -- Of a task that was changed since this statement began it locks the newest version and sees only the one before:
+    -- the update misses it, and it stays listed.
     with free as materialized (
         select tasks.ctid, late.ctid as place, late.back, tasks.run_at = late.run_at as waits
         from tasks_to_set_back as late join tasks
