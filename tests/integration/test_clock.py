@@ -165,6 +165,24 @@ async def test_of_several_processes_one_says_that_the_clock_went_back(database: 
     assert [seconds for seconds in said if seconds is not None] == [pytest.approx(3600, abs=3)]
 
 
+async def test_a_lease_that_is_extended_while_the_clock_is_looked_at_is_not_set_back(
+    database: Database, set_clock: SetClock
+) -> None:
+    """It is by the new clock already, unlike that of a worker that has died."""
+    lives, died, lease = uuid7(), uuid7(), timedelta(seconds=HANGS)
+    for worker in (lives, died):
+        await database.execute(SQL.register_worker, worker, lease, "elsewhere", "", 1, "")
+    await database.fetchval(SQL.check_clock)
+    await set_clock.set(-HOUR)
+    async with database.transaction() as connection:
+        await connection.execute("select log_time()")
+        await database.execute(SQL.heartbeat, lives, lease)
+        assert await connection.fetchval(SQL.check_clock) == pytest.approx(3600, abs=HANGS)
+    for worker in (lives, died):
+        left = await database.fetchval("select lease_until - log_time() from workers where id = $1", worker)
+        assert timedelta(0) < left <= lease
+
+
 async def test_leases_follow_the_clock_while_a_process_that_stands_still_has_tasks_locked(
     make_daemon: Callable[..., Daemon], database: Database, set_clock: SetClock, logged: Logged
 ) -> None:
