@@ -86,7 +86,7 @@ def load_model(base: str, settings: TrainerSettings) -> PreTrainedModel:
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         base,
         dtype=dtype,
-        device_map={"": 0} if on_card else None,
+        device_map={"": torch.cuda.current_device()} if on_card else None,
         attn_implementation="sdpa",
         quantization_config=_nf4(dtype) if settings.quantisation == "nf4" else None,
     )

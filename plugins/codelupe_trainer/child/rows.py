@@ -9,16 +9,17 @@ from itertools import cycle, islice
 from pathlib import Path
 
 import pyarrow as pa
-from datasets import Dataset
+import torch
+from datasets import Dataset, concatenate_datasets
 from trl.data_utils import pack_dataset
 
 from codelupe import SourceFile
 from codelupe_trainer.child.errors import Unusable
-from codelupe_trainer.child.stop import Stopped, StopRequest
+from codelupe_trainer.child.stop import Stop, Stopped
 from codelupe_trainer.exports import read_files
 from codelupe_trainer.jobs import FILES, Activity, OnReport, SampleTotals, TrainJob, unpack_formats
 from codelupe_trainer.samples.drawing import SampleCounts, SampleMaker, why_dropped
-from codelupe_trainer.samples.encoding import Encoded, Encoder
+from codelupe_trainer.samples.encoding import IGNORED, Encoded, Encoder
 from codelupe_trainer.samples.files import CodeFile
 from codelupe_trainer.settings import TrainerSettings
 
@@ -44,7 +45,7 @@ class Rows:
     """Rows that hold as many samples as a step is to have."""
 
 
-def read_rows(job: TrainJob, encoder: Encoder, on_report: OnReport, stop: StopRequest) -> Rows:
+def read_rows(job: TrainJob, encoder: Encoder, on_report: OnReport, stop: Stop) -> Rows:
     """Make the samples of the job's files and pack them.
 
     Raises:
@@ -69,6 +70,29 @@ def read_rows(job: TrainJob, encoder: Encoder, on_report: OnReport, stop: StopRe
     )
 
 
+def in_order(rows: Rows, settings: TrainerSettings, ranks: int) -> Dataset:
+    """The rows of all epochs as they are read, one step behind the other; each epoch has an order of its own.
+
+    A step whose rows cannot be divided among the ranks, or in which an epoch ends, is filled up with blank rows, in
+    which nothing is learned: so it has the same rows whatever the number of ranks.
+    """
+    count = len(rows.train)
+    blank = rows.train.from_dict(_blank(rows.train.column_names), features=rows.train.features)
+    fill = -rows.per_step % ranks
+    order: list[int] = []
+    for epoch in range(settings.epochs):
+        shuffled = torch.randperm(count, generator=torch.Generator().manual_seed(settings.seed + epoch)).tolist()
+        for at in range(0, count, rows.per_step):
+            step = shuffled[at : at + rows.per_step]
+            order += [*step, *[count] * (rows.per_step + fill - len(step))]
+    return concatenate_datasets([rows.train, blank]).select(order)
+
+
+def _blank(columns: Collection[str]) -> dict[str, list[list[int]]]:
+    values = {"input_ids": [[0, 0]], "labels": [[IGNORED, IGNORED]], "seq_lengths": [[2]]}
+    return {name: values[name] for name in columns}
+
+
 def files_with(samples: Collection[tuple[int, ...]], job: TrainJob, encoder: Encoder) -> list[CodeFile]:
     """The files that these samples, tokens each, were made of: the samples of all are made once more."""
     return _Reader(job, encoder, lambda _: None, None).find(samples)
@@ -85,7 +109,7 @@ class _Split:
 class _Reader:
     """Goes through the job's files once for each split, and keeps none of them in memory."""
 
-    def __init__(self, job: TrainJob, encoder: Encoder, on_report: OnReport, stop: StopRequest | None) -> None:
+    def __init__(self, job: TrainJob, encoder: Encoder, on_report: OnReport, stop: Stop | None) -> None:
         settings = job.settings
         formats = unpack_formats(job.formats)
         self._maker = SampleMaker(formats, settings.formats, encoder, settings.max_length, job.draw)
