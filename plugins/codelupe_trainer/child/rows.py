@@ -58,7 +58,7 @@ def read_rows(job: TrainJob, encoder: Encoder, on_report: OnReport, stop: Stop) 
     reader = _Reader(job, encoder, on_report, stop)
     train = reader.read("train", math.inf if steps is None else steps * settings.samples_per_step)
     validation = reader.read("validation", validation_files)
-    rows, validation_rows = _packed(train.samples, settings), _packed(validation.samples, settings)
+    rows, validation_rows = pack(train.samples, settings), pack(validation.samples, settings)
     return Rows(
         train=rows,
         validation=validation_rows,
@@ -66,8 +66,21 @@ def read_rows(job: TrainJob, encoder: Encoder, on_report: OnReport, stop: Stop) 
         validation_files=len(validation.used),
         unused=frozenset(train.unused | validation.unused),
         samples=_totals(train, rows, settings),
-        per_step=max(1, round(settings.samples_per_step * len(rows) / len(train.samples))),
+        per_step=rows_per_step(len(rows), len(train.samples), settings),
     )
+
+
+def pack(samples: Dataset, settings: TrainerSettings) -> Dataset:
+    """Rows full of samples, if the settings say so; otherwise each sample is a row.
+
+    Best-fit decreasing: no sample is parted, as none is longer than a row.
+    """
+    return pack_dataset(samples, settings.max_length, "bfd") if settings.packing else samples
+
+
+def rows_per_step(rows: int, samples: int, settings: TrainerSettings) -> int:
+    """As many as hold the samples of a step, in the mean."""
+    return max(1, round(settings.samples_per_step * rows / samples))
 
 
 def in_order(rows: Rows, settings: TrainerSettings, ranks: int) -> Dataset:
@@ -215,11 +228,6 @@ def _dataset(samples: Iterator[Encoded]) -> Dataset:
         columns = {"input_ids": [one.ids for one in some], "labels": [one.labels for one in some]}
         batches.append(pa.RecordBatch.from_pydict(columns, _SCHEMA))
     return Dataset(pa.Table.from_batches(batches, _SCHEMA))
-
-
-def _packed(samples: Dataset, settings: TrainerSettings) -> Dataset:
-    """Best-fit decreasing: no sample is parted, as none is longer than a row."""
-    return pack_dataset(samples, settings.max_length, "bfd") if settings.packing else samples
 
 
 def _totals(split: _Split, rows: Dataset, settings: TrainerSettings) -> SampleTotals:

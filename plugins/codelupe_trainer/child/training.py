@@ -81,9 +81,10 @@ def train(job: TrainJob, on_report: OnReport, stop: StopRequest) -> Trained:
         resume_from = ranks.from_first(lambda: recovery.newest(checkpoints))
     on_report(Activity(what="loading the base model"))
     guard = Guard(job.settings.spike_factor, recovery.setbacks.skipped_steps)
-    parts = _Parts(job, base, tokenizer, rows, fitted, recovery, checkpoints, guard, ranks)
+    parts = Parts(job, tokenizer, rows, fitted, recovery, checkpoints, guard, ranks)
     agreed = AgreedStop(stop, ranks)
-    trainer = _trainer(parts, [unchanged, Watch(on_report, agreed, guard)], agreed)
+    model = load_model(base, job.settings)
+    trainer = make_trainer(parts, model, [unchanged, Watch(on_report, agreed, guard)], agreed)
     try:
         with stop.postponed():
             trainer.run(resume_from)
@@ -150,11 +151,10 @@ def _keep_best(state: TrainerState, checkpoints: Checkpoints, tokenizer: Tokeniz
 
 
 @dataclass(frozen=True)
-class _Parts:
+class Parts:
     """What a trainer is made of."""
 
     job: TrainJob
-    base: str
     tokenizer: Tokenizer
     rows: Rows
     fitted: TrainingShape
@@ -164,7 +164,10 @@ class _Parts:
     ranks: Ranks
 
 
-def _trainer(parts: _Parts, callbacks: list[TrainerCallback], stop: Stop) -> ResumableTrainer:
+def make_trainer(
+    parts: Parts, model: PreTrainedModel, callbacks: list[TrainerCallback], stop: Stop
+) -> ResumableTrainer:
+    """What trains an adapter beside this base."""
     settings, rows, fitted = parts.job.settings, parts.rows, parts.fitted
     dtype = AdapterDtype(torch.bfloat16 if fitted.adapter_dtype == "bfloat16" else torch.float32)
     share = math.ceil(rows.per_step / parts.ranks.size)
@@ -176,7 +179,7 @@ def _trainer(parts: _Parts, callbacks: list[TrainerCallback], stop: Stop) -> Res
         checkpoint_seconds=settings.checkpoint_every.total_seconds(),
         stop=stop,
         guard=parts.guard,
-        model=_with_adapter(_trainable(load_model(parts.base, settings)), parts.job),
+        model=_with_adapter(_trainable(model), parts.job),
         args=_arguments(settings, rows, micro_batch, share // micro_batch, parts.checkpoints.unfinished),
         processing_class=parts.tokenizer,
         train_dataset=in_order(rows, settings, parts.ranks.size),
