@@ -59,7 +59,7 @@ def make_job(tmp_path: Path, tiny_base: Path) -> MakeJob:
 
 
 class Run:
-    """Trains, and keeps what is reported; ``on_step`` is called for each step."""
+    """Trains, and keeps what is reported; ``on_step`` is called once for each step."""
 
     def __init__(self, job: TrainJob, on_step: Callable[[Step], object] = lambda _: None) -> None:
         self.job = job
@@ -78,9 +78,10 @@ class Run:
         if isinstance(report, Activity):
             self.whats.append(report.what)
             return
+        if report.done not in self.losses:
+            self.worlds |= {(rank, size) for rank, size, _ in ranks_of(self.job)}
+            self._on_step(report)
         self.losses.setdefault(report.done, {}).update(report.figures)
-        self.worlds |= {(rank, size) for rank, size, _ in ranks_of(self.job)}
-        self._on_step(report)
 
 
 def ranks_of(job: TrainJob) -> list[tuple[str, str, int]]:
@@ -105,16 +106,14 @@ def adapter(job: TrainJob) -> bytes:
     return (job.folder / ADAPTER / "adapter_model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("packing", [False, True])
-async def test_two_processes_learn_what_one_does(make_job: MakeJob, *, packing: bool) -> None:
+async def test_two_processes_learn_what_one_does(make_job: MakeJob) -> None:
     """Also what is dropped out is the same, and a step that cannot be divided has no row twice."""
-    alone, together = Run(make_job("alone", processes=1, packing=packing)), Run(make_job("together", packing=packing))
+    alone, together = Run(make_job("alone", processes=1)), Run(make_job("together"))
     expected, result = await alone(), await together()
     assert (alone.worlds, together.worlds) == (set(), {("0", "2"), ("1", "2")})
     [checkpoint] = (together.job.folder / CHECKPOINTS).glob("checkpoint-4")
     assert {path.name for path in checkpoint.glob("rng_state*")} == {"rng_state_0.pth", "rng_state_1.pth"}
-    assert result.rows_per_step == expected.rows_per_step
-    assert packing or result.rows_per_step == 5
+    assert result.rows_per_step == expected.rows_per_step == 5
     assert together.losses.keys() == alone.losses.keys() == {1, 2, 3, 4}
     for step, figures in alone.losses.items():
         assert together.losses[step] == pytest.approx(figures, rel=1e-5), step
@@ -126,7 +125,7 @@ async def test_two_processes_learn_what_one_does(make_job: MakeJob, *, packing: 
 async def test_a_run_of_two_that_is_stopped_ends_with_the_same_bytes(make_job: MakeJob) -> None:
     """Both stop before the same micro-batch if one of them is told to, or if their files change; one that is killed
     ends the other."""
-    alone, job = make_job("alone"), make_job("stopped", checkpoint_every=0.000001)
+    alone, job = make_job("alone", max_steps=6), make_job("stopped", max_steps=6, checkpoint_every=0.000001)
     expected = await Run(alone)()
     files = job.folder / FILES
 
@@ -153,7 +152,9 @@ async def test_the_end_of_the_daemon_s_wait_stops_both(make_job: MakeJob) -> Non
 
 
 async def test_a_run_goes_on_with_another_number_of_processes(make_job: MakeJob) -> None:
-    job, expected = make_job("stopped"), Run(make_job("alone", processes=1))
+    """With packed rows."""
+    values: dict[str, Any] = {"packing": True, "samples_per_step": 4}
+    job, expected = make_job("stopped", **values), Run(make_job("alone", processes=1, **values))
     await expected()
 
     def stop(report: Step) -> None:
@@ -161,13 +162,15 @@ async def test_a_run_goes_on_with_another_number_of_processes(make_job: MakeJob)
             for _, _, child in ranks_of(job):
                 os.kill(child, signal.SIGTERM)
 
+    together = Run(job, stop)
     with pytest.raises(RetryLater):
-        await Run(job, stop)()
+        await together()
     alone = Run(job.model_copy(update={"settings": job.settings.model_copy(update={"processes": 1})}))
     await alone()
+    assert {1, 2} <= together.losses.keys()
     assert min(alone.losses) > 1
-    for step, figures in alone.losses.items():
-        assert figures == pytest.approx({name: expected.losses[step][name] for name in figures}, rel=1e-5)
+    for step, figures in [*together.losses.items(), *alone.losses.items()]:
+        assert figures == pytest.approx({name: expected.losses[step][name] for name in figures}, rel=1e-5), step
 
 
 async def test_a_step_that_leads_one_of_two_astray_is_left_out_by_both(make_job: MakeJob, tmp_path: Path) -> None:
@@ -183,26 +186,38 @@ async def test_a_step_that_leads_one_of_two_astray_is_left_out_by_both(make_job:
     assert len(result.skipped_steps) == 1
 
 
-async def test_the_kernel_s_killer_of_one_halves_the_micro_batch_of_both(
-    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+OUT_OF_MEMORY_ON_THE_SECOND = """
+import os, sys
+if os.environ.get("RANK") == "1":
+    import torch
+    from codelupe_trainer.child.resumable import ResumableTrainer
+    original = ResumableTrainer._seed
+    def seed(self, rows):
+        if self._micro_batch > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        original(self, rows)
+    ResumableTrainer._seed = seed
+"""
+
+
+async def test_memory_that_runs_out_on_one_card_halves_the_micro_batch_of_both(
+    make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The process that has the cause tells it, not the one that lost it. Then the kernel kills one of them, which the
+    launcher survives."""
+    write_file(tmp_path / "planted" / "sitecustomize.py", OUT_OF_MEMORY_ON_THE_SECOND)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "planted"), prepend=os.pathsep)
     job, kills = make_job(micro_batch=3), [0]
     monkeypatch.setattr(process, "_killed_for_memory", lambda: kills[0])
 
-    def kill_once(_: Step) -> None:
-        if kills[0] == 0:
-            kills[0] += 1
-            strike(job, signal.SIGKILL)
+    def kill(_: Step) -> None:
+        kills[0] = 1
+        strike(job, signal.SIGKILL)
 
-    run = Run(job, kill_once)
-    await run()
-    assert "the system was out of memory; going on with half the micro-batch" in run.whats
+    run = Run(job, kill)
+    with pytest.raises(CannotSucceed, match="the system ran out of memory and killed the child process: set `micro_"):
+        await run()
+    told = "CUDA out of memory. Tried to allocate 2.00 GiB; going on with half the micro-batch"
+    assert told in run.whats
+    assert run.losses.keys() == {1}
     assert read_setbacks(job.folder).out_of_memory
-
-
-async def test_the_cause_is_told_by_the_process_that_has_it(make_job: MakeJob) -> None:
-    """Not by those that only lost it."""
-    job = make_job()
-    write_file(job.folder / FILES, "")
-    with pytest.raises(CannotSucceed, match="no file of the batch makes a usable sample for train"):
-        await Run(job)()
