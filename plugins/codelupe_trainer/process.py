@@ -36,6 +36,7 @@ JOB_FILE = "job.json"
 LOG_FILE = "train.log"
 _LOG_TAIL = 4000
 _HOSTS_OWN = ("CODELUPE_", "NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_", "CREDENTIALS_DIRECTORY")
+_LAUNCHERS_OWN = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
 
 
 class ChildFailed(Exception):
@@ -85,7 +86,7 @@ async def run_child(job: AnyJob, on_report: OnReport) -> Done:
                 raise CannotSucceed(result.error)
             case Failed():
                 raise ChildFailed(await _with_log(result.error, job))
-            case None if isinstance(job, TrainJob) and _ran_out_of_memory(process, killed_before):
+            case None if isinstance(job, TrainJob) and _ran_out_of_memory(job, process, killed_before):
                 _note_out_of_memory(job)
                 on_report(Activity(what="the system was out of memory; going on with half the micro-batch"))
             case None:
@@ -101,7 +102,7 @@ async def _run_process(job: AnyJob, on_report: OnReport) -> tuple[anyio.abc.Proc
         async for report in _reports(process):
             if isinstance(report, Activity | Step):
                 on_report(report)
-            else:
+            elif result is None:  # of several processes, the first to end has the cause
                 result = report
     except BaseException:
         with suppress(ProcessLookupError):
@@ -129,8 +130,10 @@ async def _start(job: AnyJob) -> anyio.abc.Process:
         )
 
 
-def _ran_out_of_memory(process: anyio.abc.Process, killed_before: int) -> bool:
-    return process.returncode == -signal.SIGKILL and _killed_for_memory() > killed_before
+def _ran_out_of_memory(job: TrainJob, process: anyio.abc.Process, killed_before: int) -> bool:
+    """If there are several, the kernel kills one of them, and it is the launcher that fails."""
+    killed = process.returncode == -signal.SIGKILL or (job.settings.processes > 1 and process.returncode == 1)
+    return killed and _killed_for_memory() > killed_before
 
 
 def _killed_for_memory() -> int:
@@ -156,12 +159,14 @@ def _note_out_of_memory(job: TrainJob) -> None:
 
 def _environment(job: AnyJob) -> dict[str, str]:
     """The daemon's own, without its secrets and its ties to systemd."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(_HOSTS_OWN)}
+    foreign = (*_HOSTS_OWN, *_LAUNCHERS_OWN)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     environment |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONUNBUFFERED": "1"}
     # Sets have one order: peft writes the names of the adapted modules in it.
     environment["PYTHONHASHSEED"] = "0"
-    # Several GPUs need a launcher; without one, transformers would split every batch over all it sees.
-    environment.setdefault("CUDA_VISIBLE_DEVICES", "0")
+    # No more cards than processes: a single one would have transformers split every batch over all that it sees.
+    cards = job.settings.processes if isinstance(job, TrainJob) else 1
+    environment.setdefault("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(cards))))
     # OpenMP's threads wait for one another by spinning; on a busy machine that made training five times slower.
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if job.settings.threads is not None:

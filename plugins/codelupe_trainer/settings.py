@@ -133,7 +133,13 @@ class TrainerSettings(BaseModel):
     )
     packing: bool = Field(default=True, description="Fill each row with whole samples; otherwise one sample is a row.")
     micro_batch: int = Field(
-        default=1, ge=1, description="Rows that pass through the model at a time; fewer where the card is too small."
+        default=1, ge=1, description="Rows that pass through a card at a time; fewer where the card is too small."
+    )
+    processes: int = Field(
+        default=1,
+        ge=1,
+        description="Processes that train together, each on a card of its own (DDP); a step's rows are divided among "
+        "them, so they change its time and not what is learned. Without a card they share the processor.",
     )
     samples_per_step: int = Field(
         default=16, ge=1, description="Samples that make one step. Packed rows count by the samples that they hold."

@@ -35,6 +35,7 @@ ALLOWED = {
         "benchmarks/clone/__main__.py": _FOR_A_RUN,
         "benchmarks/files/__main__.py": _FOR_A_RUN,
         "benchmarks/learning_rate/__main__.py": _FOR_A_RUN,
+        "benchmarks/train_gpu/__main__.py": _FOR_A_RUN,
         "benchmarks/quality/registries.py": "registries' clients download there; what came is moved into place",
         "scripts/lock.py": _FOR_A_RUN,
         "scripts/demo_pages.py": _FOR_A_RUN,

@@ -10,10 +10,10 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from codelupe_trainer.base_models import NoSuchModel
 from codelupe_trainer.child.errors import BeginAgain, DiskFull, Unusable, Waiting
@@ -44,11 +44,24 @@ _TRAIN_EXTRA = frozenset(
 _UNTIL_OTHERS_MAY_BE_DONE = 300
 
 
+_RANK = os.environ.get("RANK")
+"""Set by torch's launcher: the number of this process among those that train together."""
+
+
 def main() -> None:
     """Do the job named on the command line."""
     job = JOB.validate_json(Path(sys.argv[1]).read_bytes())
-    say = _take_over_output()
-    say(_result(job, say))
+    reports = _Reports(job.folder)
+    result = _result(job, reports)
+    if result is not None and (_is_first() or not isinstance(result, Done)):
+        reports.say(result)
+    if _RANK is not None:
+        # The launcher ends the others once one has failed. Nothing waits for them here, not even NCCL's threads.
+        os._exit(0 if isinstance(result, Done | Paused) else 1)
+
+
+def _is_first() -> bool:
+    return _RANK in {None, "0"}
 
 
 class _Log(io.RawIOBase):
@@ -66,32 +79,56 @@ class _Log(io.RawIOBase):
         return len(data)
 
 
-def _take_over_output() -> Callable[[Message], None]:
-    reports = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", errors="replace")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    sys.stdout = sys.stderr = io.TextIOWrapper(_Log(), encoding="utf-8", errors="replace", write_through=True)
+class _Reports:
+    """Takes over standard output; what others print goes to standard error."""
 
-    def say(message: Message) -> None:
+    def __init__(self, folder: Path) -> None:
+        self._lock = folder / "reports.lock"
+        self._lines = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace")
+        os.dup2(2, 1)
+        sys.stdout = sys.stderr = io.TextIOWrapper(_Log(), encoding="utf-8", errors="replace", write_through=True)
+
+    def say(self, message: Message) -> None:
         # A daemon that is gone asks for nothing more, and the end of standard input says so.
-        with suppress(BrokenPipeError):
-            reports.write(message.model_dump_json() + "\n")
-            reports.flush()
+        with suppress(BrokenPipeError), nullcontext() if _RANK is None else exclusive(self._lock):
+            self._lines.write(message.model_dump_json() + "\n")
+            self._lines.flush()
 
-    return say
+    def give_back(self) -> None:
+        """Let standard output be what it was."""
+        os.dup2(self._lines.fileno(), 1)
 
 
-def _result(job: AnyJob, on_report: OnReport) -> Result:
+def _result(job: AnyJob, reports: _Reports) -> Result | None:
+    """None: another process among those that train together has ended, and says why."""
     try:
         stop = StopRequest(job.settings.stop_timeout.total_seconds())
-        with exclusive(job.folder / "lock"):
-            return _do(job, on_report, stop)
+        if isinstance(job, TrainJob) and job.settings.processes > 1 and _RANK is None:
+            _launch(job, reports)
+        with exclusive(job.folder / "lock") if _is_first() else nullcontext():
+            return _do(job, reports.say if _is_first() else lambda _: None, stop)
     except Stopped:
         return Paused(why="the child process was told to stop")
     except Waiting as error:
         return Paused(why=str(error), seconds=_UNTIL_OTHERS_MAY_BE_DONE)
     except Exception as error:  # noqa: BLE001 - the daemon tells it on
         traceback.print_exc()
-        return _failure(error)
+        return None if _is_consequence(error) else _failure(error)
+
+
+def _launch(job: TrainJob, reports: _Reports) -> NoReturn:
+    from codelupe_trainer.child.ranks import launch
+
+    reports.give_back()
+    launch(Path(sys.argv[1]), job.settings.processes, job.settings.stop_timeout.total_seconds())
+
+
+def _is_consequence(error: Exception) -> bool:
+    if _RANK is None:
+        return False
+    from codelupe_trainer.child.ranks import is_consequence
+
+    return is_consequence(error)
 
 
 def _do(job: AnyJob, on_report: OnReport, stop: StopRequest) -> Done:

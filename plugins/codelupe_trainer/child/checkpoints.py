@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from codelupe import move_into_place, remove_tree, write_file
 from codelupe_trainer.child.errors import DiskFull
+from codelupe_trainer.child.ranks import Ranks
 from codelupe_trainer.jobs import BaseIdentity, TrainJob
 
 _MANIFEST = "manifest.json"
@@ -25,7 +26,7 @@ _OF_A_RUN = {
     *("max_steps", "max_validation_files", "quantisation", "gradient_checkpointing", "optimizer"),
     *("learning_rate", "warmup_share", "eval_every", "patience", "lora"),
 }
-"""The settings with which a checkpoint stands and falls. The micro-batch is none: it only divides a step's rows."""
+"""The settings with which a checkpoint stands and falls. Micro-batch and processes only divide a step's rows."""
 
 
 class Damaged(Exception):
@@ -52,8 +53,8 @@ class Manifest(BaseModel):
     """Steps that are done."""
     rows: int
     """Rows of the next step whose gradients are in the checkpoint."""
-    loss: float
-    """Their share of that step's loss."""
+    losses: tuple[float, ...] = ()
+    """What each rank has of that step's loss by then, if there are such rows; other ranks cannot go on from these."""
     awaits_evaluation: bool
     best: int | None
     """The step with the best adapter so far, whose checkpoint is needed in the end."""
@@ -78,11 +79,12 @@ def run_identity(job: TrainJob, base: BaseIdentity, adapter_dtype: str, hashes: 
 
 
 class Checkpoints:
-    """Those of one run, ``checkpoint-<steps>`` in its folder."""
+    """Those of one run, ``checkpoint-<steps>`` in its folder, which the first rank keeps."""
 
-    def __init__(self, folder: Path, run: str) -> None:
+    def __init__(self, folder: Path, run: str, ranks: Ranks) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
+        self._ranks = ranks
         self.run = run
         self.unfinished = folder / "unfinished"
         """Where a checkpoint is written, under the name that it will have."""
@@ -130,23 +132,23 @@ class Checkpoints:
 
     @contextmanager
     def new(self, manifest: Manifest, size: int) -> Iterator[Path]:
-        """A folder to fill with a checkpoint of about ``size`` bytes. When the block ends it is there, whole, in the
-        place of an earlier one of the same step, and those that are not needed any more are deleted.
+        """A folder for all ranks to fill with a checkpoint of about ``size`` bytes. When the block ends it is there,
+        whole, in the place of an earlier one of the same step, and those that are not needed any more are deleted.
 
         Raises:
             DiskFull: there is no room, before or while it is written.
         """
-        earlier = self._steps()
-        size = max([size, *(_size(self.path(step)) for step in earlier[:1])])
-        self._ensure_free(size * max(1, _KEPT - len(earlier)))
         folder = self.unfinished / self.path(manifest.step).name
-        remove_tree(self.unfinished)
-        folder.mkdir(parents=True)
+        if self._ranks.is_first:
+            size = self._make_room(size)
+            remove_tree(self.unfinished)
+            folder.mkdir(parents=True)
         try:
+            self._ranks.wait()
             yield folder
-            files = {path.name: FileFacts(size=path.stat().st_size, xxh3=_hash(path)) for path in folder.iterdir()}
-            write_file(folder / _MANIFEST, manifest.model_copy(update={"files": files}).model_dump_json(indent=2))
-            move_into_place(folder, self.path(manifest.step), replace=True)
+            self._ranks.wait()
+            if self._ranks.is_first:
+                self._finish(folder, manifest)
         except Exception as error:
             # torch and safetensors report a full disk each in its own way.
             if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
@@ -154,7 +156,19 @@ class Checkpoints:
             self._ensure_free(size - _size(folder), cause=error)
             raise
         finally:
-            remove_tree(self.unfinished)
+            if self._ranks.is_first:
+                remove_tree(self.unfinished)
+
+    def _make_room(self, size: int) -> int:
+        earlier = self._steps()
+        size = max([size, *(_size(self.path(step)) for step in earlier[:1])])
+        self._ensure_free(size * max(1, _KEPT - len(earlier)))
+        return size
+
+    def _finish(self, folder: Path, manifest: Manifest) -> None:
+        files = {path.name: FileFacts(size=path.stat().st_size, xxh3=_hash(path)) for path in folder.iterdir()}
+        write_file(folder / _MANIFEST, manifest.model_copy(update={"files": files}).model_dump_json(indent=2))
+        move_into_place(folder, self.path(manifest.step), replace=True)
         self._rotate(manifest.best)
 
     def _remove_others(self) -> Iterator[str]:

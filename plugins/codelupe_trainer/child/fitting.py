@@ -8,6 +8,7 @@ import torch
 from transformers import AutoConfig
 
 from codelupe_trainer.child.errors import Unusable, Waiting
+from codelupe_trainer.child.ranks import Ranks
 from codelupe_trainer.jobs import Activity, OnReport
 from codelupe_trainer.plan.fit import DoesNotFit, Fit, fit
 from codelupe_trainer.plan.memory import CONTEXT, GIB, FloatType, TrainingShape, usable
@@ -16,8 +17,8 @@ from codelupe_trainer.plan.run_plan import training_shape
 from codelupe_trainer.settings import TrainerSettings
 
 
-def fit_memory(base: str, settings: TrainerSettings, on_report: OnReport) -> TrainingShape:
-    """How the training is run here: what its adapter's numbers are, and how many rows pass at a time at most.
+def fit_memory(base: str, settings: TrainerSettings, on_report: OnReport, ranks: Ranks) -> TrainingShape:
+    """How the training is run here, by all ranks: what its adapter's numbers are, and how many rows pass at a time.
 
     The numbers are chosen by what the card has, and not by what is free on it, so that a run goes on as it began. A
     model whose shape is not known is trained as the settings say.
@@ -34,9 +35,11 @@ def fit_memory(base: str, settings: TrainerSettings, on_report: OnReport) -> Tra
         on_report(Activity(what=f"no memory plan: {error}"))
         return asked
     if not on_card:
-        return _fit_machine(model, asked, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), settings).shape
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // ranks.size
+        return _fit_machine(model, asked, memory, settings).shape
     free, total = torch.cuda.mem_get_info()
-    return fit_card(model, asked, free + CONTEXT, usable(total), settings)
+    shapes = ranks.gather(fit_card(model, asked, free + CONTEXT, usable(total), settings))
+    return min(shapes, key=lambda shape: (shape.adapter_dtype == "float32", shape.micro_batch))
 
 
 def fit_card(

@@ -86,9 +86,9 @@ def load_model(base: str, settings: TrainerSettings) -> PreTrainedModel:
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         base,
         dtype=dtype,
-        device_map={"": 0} if on_card else None,
+        device_map={"": torch.cuda.current_device()} if on_card else None,
         attn_implementation="sdpa",
-        quantization_config=_nf4(dtype) if settings.quantisation == "nf4" else None,
+        quantization_config=nf4(dtype) if settings.quantisation == "nf4" else None,
     )
     return model
 
@@ -111,7 +111,7 @@ def load_encoder(base: str, tokenizer: Tokenizer, settings: TrainerSettings) -> 
     return Encoder(tokenizer, stops if isinstance(stops, list) else [stops], settings.system)
 
 
-def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
+def nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
     """QLoRA's quantisation (Dettmers and others, arXiv 2305.14314)."""
     return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype

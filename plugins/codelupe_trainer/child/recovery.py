@@ -8,6 +8,7 @@ from typing import NoReturn
 from codelupe_trainer.child.checkpoints import Checkpoints, Manifest
 from codelupe_trainer.child.errors import BeginAgain, Unusable
 from codelupe_trainer.child.guard import Astray
+from codelupe_trainer.child.locks import exclusive
 from codelupe_trainer.jobs import Activity, OnReport, TrainJob
 from codelupe_trainer.samples.files import CodeFile
 from codelupe_trainer.setbacks import OUT_OF_MEMORY_ADVICE, read_setbacks, write_setbacks
@@ -34,11 +35,11 @@ class Recovery:
             self._add(skipped_checkpoints=(*self.setbacks.skipped_checkpoints, *skipped))
         return manifest
 
-    def micro_batch(self, rows_per_step: int, most: int) -> int:
-        """Rows that pass through the model at a time: they divide a step's, and are no more than ``most``."""
+    def micro_batch(self, rows: int, most: int) -> int:
+        """Rows that pass through the model at a time: they divide a rank's of a step, and are no more than ``most``."""
         wanted = min(most, self._job.micro_batch or most)
-        fitting = _largest_divisor(rows_per_step, wanted)
-        return _largest_divisor(rows_per_step, fitting // 2) if self.setbacks.out_of_memory else fitting
+        fitting = _largest_divisor(rows, wanted)
+        return _largest_divisor(rows, fitting // 2) if self.setbacks.out_of_memory else fitting
 
     def leave_out(self, astray: Astray, files: Sequence[CodeFile]) -> NoReturn:
         """Go back one checkpoint and on without the step's rows.
@@ -67,7 +68,8 @@ class Recovery:
 
     def _add(self, **fields: object) -> None:
         self.setbacks = self.setbacks.model_copy(update=fields)
-        write_setbacks(self._job.folder, self.setbacks)
+        with exclusive(self._job.folder / "setbacks.lock"):
+            write_setbacks(self._job.folder, self.setbacks)
 
 
 def is_out_of_memory(error: Exception) -> bool:

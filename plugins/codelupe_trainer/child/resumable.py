@@ -1,6 +1,6 @@
 """TRL's trainer, made to stop between two micro-batches and to go on as if it had not.
 
-Three things differ from transformers' own loop:
+Four things differ from transformers' own loop:
 
 - A checkpoint can lie inside a step: it holds the gradients of the micro-batches that are done.
 - A checkpoint precedes each evaluation, and a run that is resumed there evaluates first. Evaluations come by steps
@@ -8,6 +8,7 @@ Three things differ from transformers' own loop:
   differ from one that was left alone.
 - The random numbers of a micro-batch follow from its place in the run. Whatever else draws some (the iterators over
   the data, an evaluation that is repeated) does not change what is dropped out.
+- Several ranks act as one: they save, stop and judge a step together.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from codelupe_trainer.child.checkpoints import Checkpoints, Manifest
 from codelupe_trainer.child.guard import Guard
-from codelupe_trainer.child.stop import Stopped, StopRequest
+from codelupe_trainer.child.ranks import Ranks
+from codelupe_trainer.child.stop import Stop, Stopped
+from codelupe_trainer.samples.encoding import IGNORED
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
-_GRADIENTS = "gradients.safetensors"
 
 Inputs = dict[str, torch.Tensor]
 _Trainer: Any = SFTTrainer
@@ -37,12 +39,23 @@ _Trainer: Any = SFTTrainer
 
 
 class ResumableTrainer(_Trainer):  # type: ignore[misc]
-    """Saves through ``checkpoints`` when it is to stop, before evaluations, and every ``checkpoint_seconds``."""
+    """Saves through ``checkpoints`` when it is to stop, before evaluations, and every ``checkpoint_seconds``.
+
+    The rows are read in the order in which they are given.
+    """
 
     def __init__(
-        self, *, checkpoints: Checkpoints, checkpoint_seconds: float, stop: StopRequest, guard: Guard, **given: Any
+        self,
+        *,
+        ranks: Ranks,
+        checkpoints: Checkpoints,
+        checkpoint_seconds: float,
+        stop: Stop,
+        guard: Guard,
+        **given: Any,
     ) -> None:
         super().__init__(**given)
+        self._ranks = ranks
         self._step_inputs: list[Inputs] = []
         self._checkpoints = checkpoints
         self._checkpoint_seconds = checkpoint_seconds
@@ -65,8 +78,8 @@ class ResumableTrainer(_Trainer):  # type: ignore[misc]
         self.train(resume_from_checkpoint=str(self._checkpoints.path(resume_from.step)) if resume_from else None)
 
     def samples_of_step(self) -> set[tuple[int, ...]]:
-        """The tokens of each sample that the step under way has seen."""
-        return {sample for inputs in self._step_inputs for sample in _samples(inputs)}
+        """The tokens of each sample that the step under way has seen, on any rank."""
+        return set().union(*self._ranks.gather({sample for inputs in self._step_inputs for sample in _samples(inputs)}))
 
     # --- a step ---
 
@@ -77,38 +90,46 @@ class ResumableTrainer(_Trainer):  # type: ignore[misc]
         if rows < self._restorable_rows():
             return self._restore(rows)
         self._save_if_due(rows)
-        self._seed(rows)
+        if self._ranks.size == 1 and not (inputs["labels"] != IGNORED).any():
+            return torch.zeros((), device=self.args.device)
+        self._seed(rows + self._ranks.rank * self._micro_batch)
         loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
         return loss
 
     def _begin_micro_batch(self, inputs: Inputs) -> int:
-        """Rows of its step that come before it."""
+        """Rows of its step that come before it and those that the other ranks have beside it."""
         if self._step_begun != self.state.global_step:
             self._step_begun = self.state.global_step
             self._step_inputs.clear()
         self._step_inputs.append(inputs)
-        return (len(self._step_inputs) - 1) * self._micro_batch
+        return (len(self._step_inputs) - 1) * self._rows_at_a_time
 
     @property
     def _micro_batch(self) -> int:
         return int(self.args.per_device_train_batch_size)
 
+    @property
+    def _rows_at_a_time(self) -> int:
+        return self._micro_batch * self._ranks.size
+
     def _restorable_rows(self) -> int:
-        """Rows of this step whose gradients the checkpoint holds; not if they end inside a micro-batch of now."""
+        """Rows of this step whose gradients the checkpoint holds; not if they end inside a micro-batch of now, or
+        other ranks had them.
+        """
         last = self._last
-        if last is None or last.step != self.state.global_step or last.rows % self._micro_batch:
+        if last is None or last.step != self.state.global_step:
             return 0
-        return last.rows
+        return last.rows if len(last.losses) == self._ranks.size and not last.rows % self._rows_at_a_time else 0
 
     def _restore(self, rows: int) -> torch.Tensor:
         """Pass over a micro-batch that was done before; with the last of them come the gradients and the loss."""
         assert self._last is not None
-        if rows + self._micro_batch < self._last.rows:
+        if rows + self._rows_at_a_time < self._last.rows:
             return torch.zeros((), device=self.args.device)
-        gradients = load_file(self._checkpoints.path(self._last.step) / _GRADIENTS)
+        gradients = load_file(self._checkpoints.path(self._last.step) / self._gradients)
         for name, parameter in self._trained():
             parameter.grad = gradients[name].to(parameter.device) if name in gradients else None
-        return torch.tensor(self._last.loss, device=self.args.device)
+        return torch.tensor(self._last.losses[self._ranks.rank], device=self.args.device)
 
     def _seed(self, rows: int) -> None:
         place = f"{self.args.seed}/{self.state.global_step}/{rows}".encode()
@@ -117,13 +138,13 @@ class ResumableTrainer(_Trainer):  # type: ignore[misc]
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         """The last that is known of a step before the optimiser takes it."""
         norm = super()._get_grad_norm(model, grad_norm)
-        self._guard.check(self.state, loss=float(self._tr_loss), grad_norm=float(norm))
+        self._guard.check(self.state, loss=self._ranks.mean(float(self._tr_loss)), grad_norm=float(norm))
         return norm
 
     # --- checkpoints ---
 
     def _save_if_due(self, rows: int) -> None:
-        if self._stop or time.monotonic() - self._saved_at >= self._checkpoint_seconds:
+        if self._stop or self._ranks.any(time.monotonic() - self._saved_at >= self._checkpoint_seconds):
             self._save_at(rows)
 
     def _save_at(self, rows: int, *, awaits_evaluation: bool = False) -> None:
@@ -131,7 +152,7 @@ class ResumableTrainer(_Trainer):  # type: ignore[misc]
             run=self._checkpoints.run,
             step=self.state.global_step,
             rows=rows,
-            loss=float(self._tr_loss) if rows else 0.0,
+            losses=tuple(self._ranks.gather(float(self._tr_loss))) if rows else (),
             awaits_evaluation=awaits_evaluation,
             best=self.state.best_global_step,
         )
@@ -145,13 +166,19 @@ class ResumableTrainer(_Trainer):  # type: ignore[misc]
 
     def _save_gradients(self, folder: Path) -> None:
         gradients = {name: one.grad.contiguous() for name, one in self._trained() if one.grad is not None}
-        save_file(gradients, folder / _GRADIENTS)
+        save_file(gradients, folder / self._gradients)
+
+    @property
+    def _gradients(self) -> str:
+        """Each rank's own file: they are added up when the step is complete, and so in the same order."""
+        return f"gradients-{self._ranks.rank}.safetensors"
 
     def _size(self, rows: int) -> int:
         """Bytes of a checkpoint's tensors: the adapter, its gradients inside a step, and the optimiser's states."""
+        adapters = 1 + self._ranks.size if rows else 1
         adapter = sum(parameter.nbytes for _, parameter in self._trained())
         states = [value for state in self.optimizer.state.values() for value in state.values()]
-        return (2 if rows else 1) * adapter + sum(one.nbytes for one in states if isinstance(one, torch.Tensor))
+        return adapters * adapter + sum(one.nbytes for one in states if isinstance(one, torch.Tensor))
 
     def _trained(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
         return ((name, one) for name, one in self.model.named_parameters() if one.requires_grad)

@@ -9,16 +9,17 @@ from itertools import cycle, islice
 from pathlib import Path
 
 import pyarrow as pa
-from datasets import Dataset
+import torch
+from datasets import Dataset, concatenate_datasets
 from trl.data_utils import pack_dataset
 
 from codelupe import SourceFile
 from codelupe_trainer.child.errors import Unusable
-from codelupe_trainer.child.stop import Stopped, StopRequest
+from codelupe_trainer.child.stop import Stop, Stopped
 from codelupe_trainer.exports import read_files
 from codelupe_trainer.jobs import FILES, Activity, OnReport, SampleTotals, TrainJob, unpack
 from codelupe_trainer.samples.drawing import SampleCounts, SampleMaker, why_dropped
-from codelupe_trainer.samples.encoding import Encoded, Encoder
+from codelupe_trainer.samples.encoding import IGNORED, Encoded, Encoder
 from codelupe_trainer.samples.files import CodeFile
 from codelupe_trainer.settings import TrainerSettings
 
@@ -44,7 +45,7 @@ class Rows:
     """Rows that hold as many samples as a step is to have."""
 
 
-def read_rows(job: TrainJob, encoder: Encoder, on_report: OnReport, stop: StopRequest) -> Rows:
+def read_rows(job: TrainJob, encoder: Encoder, on_report: OnReport, stop: Stop) -> Rows:
     """Make the samples of the job's files and pack them.
 
     Raises:
@@ -57,7 +58,7 @@ def read_rows(job: TrainJob, encoder: Encoder, on_report: OnReport, stop: StopRe
     reader = _Reader(job, encoder, on_report, stop)
     train = reader.read("train", math.inf if steps is None else steps * settings.samples_per_step)
     validation = reader.read("validation", validation_files)
-    rows, validation_rows = _packed(train.samples, settings), _packed(validation.samples, settings)
+    rows, validation_rows = pack(train.samples, settings), pack(validation.samples, settings)
     return Rows(
         train=rows,
         validation=validation_rows,
@@ -65,8 +66,44 @@ def read_rows(job: TrainJob, encoder: Encoder, on_report: OnReport, stop: StopRe
         validation_files=len(validation.used),
         unused=frozenset(train.unused | validation.unused),
         samples=_totals(train, rows, settings),
-        per_step=max(1, round(settings.samples_per_step * len(rows) / len(train.samples))),
+        per_step=rows_per_step(len(rows), len(train.samples), settings),
     )
+
+
+def pack(samples: Dataset, settings: TrainerSettings) -> Dataset:
+    """Rows full of samples, if the settings say so; otherwise each sample is a row.
+
+    Best-fit decreasing: no sample is parted, as none is longer than a row.
+    """
+    return pack_dataset(samples, settings.max_length, "bfd") if settings.packing else samples
+
+
+def rows_per_step(rows: int, samples: int, settings: TrainerSettings) -> int:
+    """As many as hold the samples of a step, in the mean."""
+    return max(1, round(settings.samples_per_step * rows / samples))
+
+
+def in_order(rows: Rows, settings: TrainerSettings, ranks: int) -> Dataset:
+    """The rows of all epochs as they are read, one step behind the other; each epoch has an order of its own.
+
+    A step whose rows cannot be divided among the ranks, or in which an epoch ends, is filled up with blank rows, in
+    which nothing is learned: so it has the same rows whatever the number of ranks.
+    """
+    count = len(rows.train)
+    blank = rows.train.from_dict(_blank(rows.train.column_names), features=rows.train.features)
+    fill = -rows.per_step % ranks
+    order: list[int] = []
+    for epoch in range(settings.epochs):
+        shuffled = torch.randperm(count, generator=torch.Generator().manual_seed(settings.seed + epoch)).tolist()
+        for at in range(0, count, rows.per_step):
+            step = shuffled[at : at + rows.per_step]
+            order += [*step, *[count] * (rows.per_step + fill - len(step))]
+    return concatenate_datasets([rows.train, blank]).select(order)
+
+
+def _blank(columns: Collection[str]) -> dict[str, list[list[int]]]:
+    values = {"input_ids": [[0, 0]], "labels": [[IGNORED, IGNORED]], "seq_lengths": [[2]]}
+    return {name: values[name] for name in columns}
 
 
 def files_with(samples: Collection[tuple[int, ...]], job: TrainJob, encoder: Encoder) -> list[CodeFile]:
@@ -85,7 +122,7 @@ class _Split:
 class _Reader:
     """Goes through the job's files once for each split, and keeps none of them in memory."""
 
-    def __init__(self, job: TrainJob, encoder: Encoder, on_report: OnReport, stop: StopRequest | None) -> None:
+    def __init__(self, job: TrainJob, encoder: Encoder, on_report: OnReport, stop: Stop | None) -> None:
         settings = job.settings
         formats = unpack(job.formats)
         self._maker = SampleMaker(formats, settings.formats, encoder, settings.max_length, job.draw)
@@ -191,11 +228,6 @@ def _dataset(samples: Iterator[Encoded]) -> Dataset:
         columns = {"input_ids": [one.ids for one in some], "labels": [one.labels for one in some]}
         batches.append(pa.RecordBatch.from_pydict(columns, _SCHEMA))
     return Dataset(pa.Table.from_batches(batches, _SCHEMA))
-
-
-def _packed(samples: Dataset, settings: TrainerSettings) -> Dataset:
-    """Best-fit decreasing: no sample is parted, as none is longer than a row."""
-    return pack_dataset(samples, settings.max_length, "bfd") if settings.packing else samples
 
 
 def _totals(split: _Split, rows: Dataset, settings: TrainerSettings) -> SampleTotals:

@@ -10,10 +10,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Protocol
 
 
 class Stopped(BaseException):
     """Work ends here, because it was asked to stop. Not an Exception: no library should take it for an error."""
+
+
+class Stop(Protocol):
+    """True once work is to end."""
+
+    def __bool__(self) -> bool: ...
 
 
 class StopRequest:

@@ -29,10 +29,11 @@ from codelupe_trainer.child.models import (
     prepare,
     require_base,
 )
+from codelupe_trainer.child.ranks import AgreedStop, Ranks
 from codelupe_trainer.child.recovery import Recovery, is_out_of_memory
 from codelupe_trainer.child.resumable import ADAPTER_WEIGHTS, ResumableTrainer
-from codelupe_trainer.child.rows import Rows, files_with, read_rows
-from codelupe_trainer.child.stop import StopRequest
+from codelupe_trainer.child.rows import Rows, files_with, in_order, read_rows
+from codelupe_trainer.child.stop import Stop, Stopped, StopRequest
 from codelupe_trainer.child.watch import AdapterDtype, UntilFilesChange, Watch
 from codelupe_trainer.exports import read_files
 from codelupe_trainer.jobs import ADAPTER, CHECKPOINTS, FILES, Activity, OnReport, Trained, TrainJob
@@ -59,25 +60,31 @@ def train(job: TrainJob, on_report: OnReport, stop: StopRequest) -> Trained:
     began = time.monotonic()
     # Autocast keeps copies of float32 adapters until the forward pass ends, though it reads no weight twice: 2 GiB.
     torch.set_autocast_cache_enabled(False)
+    ranks = Ranks()
     base = prepare(job.settings, job.bases, on_report)
+    torch.set_num_threads(max(1, torch.get_num_threads() // ranks.size))
     identity = identify(base, job.settings)
     if job.parent is not None:
         require_base(identity, job.parent_base, job.parent.name)
     tokenizer = load_tokenizer(base)
     encoder = load_encoder(base, tokenizer, job.settings)
-    unchanged = UntilFilesChange(job.folder / FILES)
-    fitted = fit_memory(base, job.settings, on_report)
+    unchanged = UntilFilesChange(job.folder / FILES, ranks)
+    fitted = fit_memory(base, job.settings, on_report, ranks)
     run = run_identity(
         job, identity, fitted.adapter_dtype, (file.content_hash for file in read_files(job.folder / FILES))
     )
-    checkpoints, recovery = Checkpoints(job.folder / CHECKPOINTS, run), Recovery(job, run, on_report)
+    if ranks.any(run != ranks.from_first(lambda: run)):
+        raise Stopped
+    checkpoints, recovery = Checkpoints(job.folder / CHECKPOINTS, run, ranks), Recovery(job, run, on_report)
     with stop.postponed():
         rows = read_rows(job, encoder, on_report, stop)
-        resume_from = recovery.newest(checkpoints)
+        resume_from = ranks.from_first(lambda: recovery.newest(checkpoints))
     on_report(Activity(what="loading the base model"))
     guard = Guard(job.settings.spike_factor, recovery.setbacks.skipped_steps)
-    parts = _Parts(job, base, tokenizer, rows, fitted, recovery, checkpoints, guard)
-    trainer = _trainer(parts, [unchanged, Watch(on_report, stop, guard)], stop)
+    parts = Parts(job, tokenizer, rows, fitted, recovery, checkpoints, guard, ranks)
+    agreed = AgreedStop(stop, ranks)
+    model = load_model(base, job.settings)
+    trainer = make_trainer(parts, model, [unchanged, Watch(on_report, agreed, guard)], agreed)
     try:
         with stop.postponed():
             trainer.run(resume_from)
@@ -89,7 +96,8 @@ def train(job: TrainJob, on_report: OnReport, stop: StopRequest) -> Trained:
         raise
     state: TrainerState = trainer.state
     assert state.best_metric is not None, "the last step is always evaluated"
-    _keep_best(state, checkpoints, tokenizer, job.folder / ADAPTER)
+    if ranks.is_first:
+        _keep_best(state, checkpoints, tokenizer, job.folder / ADAPTER)
     return Trained(
         base=identity,
         steps=state.global_step,
@@ -143,33 +151,38 @@ def _keep_best(state: TrainerState, checkpoints: Checkpoints, tokenizer: Tokeniz
 
 
 @dataclass(frozen=True)
-class _Parts:
+class Parts:
     """What a trainer is made of."""
 
     job: TrainJob
-    base: str
     tokenizer: Tokenizer
     rows: Rows
     fitted: TrainingShape
     recovery: Recovery
     checkpoints: Checkpoints
     guard: Guard
+    ranks: Ranks
 
 
-def _trainer(parts: _Parts, callbacks: list[TrainerCallback], stop: StopRequest) -> ResumableTrainer:
+def make_trainer(
+    parts: Parts, model: PreTrainedModel, callbacks: list[TrainerCallback], stop: Stop
+) -> ResumableTrainer:
+    """What trains an adapter beside this base."""
     settings, rows, fitted = parts.job.settings, parts.rows, parts.fitted
     dtype = AdapterDtype(torch.bfloat16 if fitted.adapter_dtype == "bfloat16" else torch.float32)
-    micro_batch = parts.recovery.micro_batch(rows.per_step, fitted.micro_batch)
+    share = math.ceil(rows.per_step / parts.ranks.size)
+    micro_batch = parts.recovery.micro_batch(share, fitted.micro_batch)
     set_seed(settings.seed)
     trainer = ResumableTrainer(
+        ranks=parts.ranks,
         checkpoints=parts.checkpoints,
         checkpoint_seconds=settings.checkpoint_every.total_seconds(),
         stop=stop,
         guard=parts.guard,
-        model=_with_adapter(_trainable(load_model(parts.base, settings)), parts.job),
-        args=_arguments(settings, rows, micro_batch, parts.checkpoints.unfinished),
+        model=_with_adapter(_trainable(model), parts.job),
+        args=_arguments(settings, rows, micro_batch, share // micro_batch, parts.checkpoints.unfinished),
         processing_class=parts.tokenizer,
-        train_dataset=rows.train,
+        train_dataset=in_order(rows, settings, parts.ranks.size),
         eval_dataset=rows.validation,
         callbacks=[*callbacks, dtype, EarlyStoppingCallback(settings.patience)],
     )
@@ -188,7 +201,7 @@ def _trainable(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
-def _arguments(settings: TrainerSettings, rows: Rows, micro_batch: int, output: Path) -> SFTConfig:
+def _arguments(settings: TrainerSettings, rows: Rows, micro_batch: int, accumulation: int, output: Path) -> SFTConfig:
     on_card = torch.cuda.is_available()
     steps = math.ceil(len(rows.train) / rows.per_step) * settings.epochs
     return SFTConfig(
@@ -199,7 +212,8 @@ def _arguments(settings: TrainerSettings, rows: Rows, micro_batch: int, output: 
         per_device_train_batch_size=micro_batch,
         # One row: so the loss does not depend on how many fit the card, nor does evaluation need more memory.
         per_device_eval_batch_size=1,
-        gradient_accumulation_steps=rows.per_step // micro_batch,
+        gradient_accumulation_steps=accumulation,
+        train_sampling_strategy="sequential",
         max_steps=steps,
         learning_rate=settings.learning_rate,
         lr_scheduler_type="cosine",
@@ -218,6 +232,7 @@ def _arguments(settings: TrainerSettings, rows: Rows, micro_batch: int, output: 
         bf16=on_card,
         gradient_checkpointing=settings.gradient_checkpointing,
         dataloader_pin_memory=on_card,
+        ddp_find_unused_parameters=False,
         seed=settings.seed,
         report_to="none",
         disable_tqdm=True,

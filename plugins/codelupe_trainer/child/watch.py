@@ -11,14 +11,15 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from codelupe_trainer.child.errors import Unusable
 from codelupe_trainer.child.guard import Guard
-from codelupe_trainer.child.stop import Stopped, StopRequest
+from codelupe_trainer.child.ranks import Ranks
+from codelupe_trainer.child.stop import Stop, Stopped
 from codelupe_trainer.jobs import OnReport, Step
 
 
 class Watch(TrainerCallback):
     """Reports every step, has the last one evaluated, and ends an evaluation that is to stop."""
 
-    def __init__(self, on_report: OnReport, stop: StopRequest, guard: Guard) -> None:
+    def __init__(self, on_report: OnReport, stop: Stop, guard: Guard) -> None:
         self._on_report = on_report
         self._stop = stop
         self._guard = guard
@@ -48,8 +49,9 @@ class Watch(TrainerCallback):
 class UntilFilesChange(TrainerCallback):
     """Stops a run whose files have changed since this was made: a repository was forgotten, and it begins anew."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, ranks: Ranks) -> None:
         self._path = path
+        self._ranks = ranks
         self._as_read = self._now()
 
     def _now(self) -> tuple[int, int]:
@@ -57,7 +59,7 @@ class UntilFilesChange(TrainerCallback):
         return state.st_ino, state.st_mtime_ns
 
     def on_step_begin(self, *_: object, **__: object) -> None:
-        if self._now() != self._as_read:
+        if self._ranks.any(self._now() != self._as_read):
             raise Stopped
 
 

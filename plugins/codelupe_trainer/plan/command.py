@@ -127,18 +127,19 @@ def _verdict(found: RunPlan) -> str:
 
 
 def _print_time(found: RunPlan, *, cpu: bool) -> None:
-    work = found.work
+    work, cards = found.work, found.shape.processes
     _say(
         f"{work.files:,} files to train on have about {work.tokens:,} tokens ({TOKENS_PER_FILE} a file at most, the "
         f"mean of real Python files): {work.steps:,} steps, {work.flops:.2e} operations."
     )
     if not cpu:
         rows = [
-            (name, card.memory, found.memory.peak <= usable(card.memory * GIB), f"{work.hours(card):8.2f}")
+            (name, card.memory, found.memory.peak <= usable(card.memory * GIB), f"{work.hours(card, cards):8.2f}")
             for name, card in known_cards().items()
         ]
         print_table(["card", "GiB", "fits so", f"{'hours':>8}"], rows)
-        _say(f"Hours at an assumed {ASSUMED_UTILISATION:.0%} of the card's peak, evaluations not counted.")
+        of = "the card's peak" if cards == 1 else f"the peak of {cards} such cards"
+        _say(f"Hours at an assumed {ASSUMED_UTILISATION:.0%} of {of}, evaluations not counted.")
 
 
 def _say(text: str) -> None:
@@ -165,6 +166,6 @@ def _as_data(found: RunPlan, traced: Traced | None, *, cpu: bool) -> dict[str, A
         "work": asdict(work),
         "tokens_per_file": TOKENS_PER_FILE,
         "assumed_utilisation": ASSUMED_UTILISATION,
-        "hours": {} if cpu else {name: work.hours(card) for name, card in known_cards().items()},
+        "hours": {} if cpu else {name: work.hours(card, found.shape.processes) for name, card in known_cards().items()},
         "disk": asdict(found.disk),
     }

@@ -55,6 +55,8 @@ class TrainingShape:
     """sdpa gets a mask for packed rows, and keys and values repeated for all query heads; varlen needs neither."""
     head: Literal["triton", "torch"] = "triton"
     """TRL's fused head: by its Triton kernels, as on a card, or without them."""
+    processes: int = 1
+    """Processes that train together, each on a card of its own: the memory is that of one."""
     cast_cache: bool = False
     """Whether autocast keeps its bfloat16 copies of float32 adapters until the forward pass is over. torch's default,
     and without use here: no weight is read twice in a pass."""
@@ -72,7 +74,7 @@ class TrainingShape:
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Bytes by part. The first six are there all the time, the others at one moment or another of a step."""
+    """Bytes by part. The first seven are there all the time, the others at one moment or another of a step."""
 
     weights: int
     """The linear layers, quantised or not, with norms and biases."""
@@ -80,6 +82,8 @@ class Memory:
     """Embedding table and head."""
     adapters: int
     gradients: int
+    buckets: int = 0
+    """The gradients once more, in the form in which DDP exchanges them."""
     optimizer: int
     """The optimiser's states."""
     context: int
@@ -106,6 +110,7 @@ class Memory:
             "embeddings and head": self.embeddings,
             "adapter": self.adapters,
             "gradients": self.gradients,
+            **({"gradients of DDP": self.buckets} if self.buckets else {}),
             "optimiser states": self.optimizer,
             "framework and context": self.context,
         }
@@ -161,6 +166,7 @@ def memory_of(model: ModelShape, shape: TrainingShape) -> Memory:
         embeddings=(model.embedding_parameters + model.head_parameters) * _BYTES[shape.compute_dtype],
         adapters=adapters,
         gradients=adapters,
+        buckets=adapters if shape.processes > 1 else 0,
         optimizer=optimizer_states(model, shape),
         context=CONTEXT,
         checkpoints=kept_by_layers + _mask(shape),

@@ -40,10 +40,13 @@ class RunPlan:
 def plan_run(settings: TrainerSettings, free: int, files: int, *, on_card: bool) -> RunPlan:
     """Plan a run on a batch of so many files, a share of which training is only watched on.
 
+    ``free`` are the bytes of each card, or of the machine, which its processes share.
+
     Raises:
         CodelupeError: the base's shape is not known.
     """
     model, asked = shape_of(settings.base), training_shape(settings, on_card=on_card)
+    free = free if on_card else free // settings.processes
     try:
         outcome: Fit | DoesNotFit = fit(model, asked, free, settings.lora.dtype)
     except DoesNotFit as problem:
@@ -73,5 +76,6 @@ def training_shape(settings: TrainerSettings, *, on_card: bool) -> TrainingShape
         quantised=settings.quantisation == "nf4",
         checkpointing=settings.gradient_checkpointing,
         optimizer=settings.optimizer,
+        processes=settings.processes,
         head="triton" if on_card else "torch",
     )

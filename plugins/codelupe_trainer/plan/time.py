@@ -42,9 +42,9 @@ class Work:
     steps: int
     flops: float
 
-    def hours(self, card: Card) -> float:
-        """On this card, evaluations and loading not counted."""
-        return self.flops / (card.tflops * 1e12 * ASSUMED_UTILISATION) / 3600
+    def hours(self, card: Card, cards: int = 1) -> float:
+        """On so many of this card, evaluations, loading and what they say to each other not counted."""
+        return self.flops / (cards * card.tflops * 1e12 * ASSUMED_UTILISATION) / 3600
 
 
 @dataclass(frozen=True)

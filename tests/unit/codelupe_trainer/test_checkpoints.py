@@ -12,6 +12,7 @@ import pytest
 
 from codelupe_trainer.child.checkpoints import Checkpoints, Damaged, Manifest, run_identity
 from codelupe_trainer.child.errors import DiskFull
+from codelupe_trainer.child.ranks import Ranks
 from tests.training import BASE
 from tests.unit.codelupe_trainer.test_process import job
 
@@ -19,7 +20,7 @@ from tests.unit.codelupe_trainer.test_process import job
 def save(
     checkpoints: Checkpoints, step: int, best: int | None = None, content: bytes = b"weights", **fields: Any
 ) -> None:
-    values = {"run": checkpoints.run, "rows": 0, "loss": 0.0, "awaits_evaluation": False}
+    values = {"run": checkpoints.run, "rows": 0, "awaits_evaluation": False}
     manifest = Manifest.model_validate(values | {"step": step, "best": best} | fields)
     with checkpoints.new(manifest, len(content)) as folder:
         (folder / "adapter").write_bytes(content)
@@ -32,16 +33,16 @@ def names(folder: Path) -> set[str]:
 
 @pytest.fixture
 def checkpoints(tmp_path: Path) -> Checkpoints:
-    return Checkpoints(tmp_path / "checkpoints", "this run")
+    return Checkpoints(tmp_path / "checkpoints", "this run", Ranks())
 
 
 def test_the_newest_is_taken(checkpoints: Checkpoints) -> None:
     assert checkpoints.newest() == (None, [])
     save(checkpoints, 9)
-    save(checkpoints, 10, rows=3, loss=1.5)
+    save(checkpoints, 10, rows=3, losses=(1.5,))
     manifest, skipped = checkpoints.newest()
     assert manifest is not None
-    assert (manifest.step, manifest.rows, manifest.loss, skipped) == (10, 3, 1.5, [])
+    assert (manifest.step, manifest.rows, manifest.losses, skipped) == (10, 3, (1.5,), [])
 
 
 def test_two_are_kept_and_the_best(checkpoints: Checkpoints, tmp_path: Path) -> None:
@@ -105,7 +106,7 @@ def test_a_run_whose_best_is_damaged_goes_back_to_before_it(checkpoints: Checkpo
 
 def test_those_of_another_run_are_deleted(checkpoints: Checkpoints, tmp_path: Path) -> None:
     """A batch that lost files to ``forget`` is another run; one of its steps may be a higher number."""
-    save(Checkpoints(tmp_path / "checkpoints", "another run"), 8)
+    save(Checkpoints(tmp_path / "checkpoints", "another run", Ranks()), 8)
     save(checkpoints, 3)
     manifest, skipped = checkpoints.newest()
     assert manifest is not None
@@ -136,7 +137,7 @@ def test_what_raises_while_it_is_written_leaves_the_earlier(checkpoints: Checkpo
 
 
 def _fields(step: int) -> dict[str, Any]:
-    fields = {"step": step, "rows": 0, "loss": 0.0, "awaits_evaluation": False, "best": None}
+    fields = {"step": step, "rows": 0, "awaits_evaluation": False, "best": None}
     return {"run": "this run"} | fields
 
 
@@ -158,7 +159,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_room_for_two_is_asked_for_before_the_first(small_disk: Path) -> None:
-    checkpoints = Checkpoints(small_disk / "checkpoints", "this run")
+    checkpoints = Checkpoints(small_disk / "checkpoints", "this run", Ranks())
     with pytest.raises(DiskFull, match=r"small/checkpoints needs 6,291,456 bytes for checkpoints, and 4,\d+,\d+ are"):
         save_large(checkpoints, 1, 3 * _MEBIBYTE)
     save_large(checkpoints, 1, _MEBIBYTE)
@@ -167,7 +168,7 @@ def test_room_for_two_is_asked_for_before_the_first(small_disk: Path) -> None:
 
 
 def test_room_for_one_more_is_asked_for_before_each(small_disk: Path) -> None:
-    checkpoints = Checkpoints(small_disk / "checkpoints", "this run")
+    checkpoints = Checkpoints(small_disk / "checkpoints", "this run", Ranks())
     save_large(checkpoints, 1, _MEBIBYTE)
     save_large(checkpoints, 2, _MEBIBYTE)
     (small_disk / "other").write_bytes(bytes(int(1.5 * _MEBIBYTE)))
@@ -178,7 +179,7 @@ def test_room_for_one_more_is_asked_for_before_each(small_disk: Path) -> None:
 
 def test_a_disk_that_fills_up_meanwhile_is_told_as_such(small_disk: Path) -> None:
     """torch and safetensors raise errors of their own kinds."""
-    checkpoints = Checkpoints(small_disk / "checkpoints", "this run")
+    checkpoints = Checkpoints(small_disk / "checkpoints", "this run", Ranks())
     for error in (RuntimeError("unexpected pos 64 vs 0"), OSError(28, "No space left on device")):
         with (
             pytest.raises(DiskFull, match="the disk is full"),

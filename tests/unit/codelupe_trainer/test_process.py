@@ -21,7 +21,14 @@ def job(**settings: object) -> TrainJob:
 
 
 def test_the_child_gets_no_secret_and_no_tie_to_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CODELUPE_DATABASE_URL", "NOTIFY_SOCKET", "WATCHDOG_USEC", "LISTEN_FDS", "CREDENTIALS_DIRECTORY"):
+    for name in (
+        "CODELUPE_DATABASE_URL",
+        "NOTIFY_SOCKET",
+        "WATCHDOG_USEC",
+        "LISTEN_FDS",
+        "CREDENTIALS_DIRECTORY",
+        "RANK",
+    ):
         monkeypatch.setenv(name, "x")
     monkeypatch.setenv("HF_HOME", "/models")
     environment = _environment(job())
@@ -35,6 +42,7 @@ def test_threads_and_devices_are_chosen_unless_the_user_did(monkeypatch: pytest.
     assert _environment(job(threads=3))["OMP_NUM_THREADS"] == "3"
     assert "OMP_NUM_THREADS" not in _environment(job())
     assert _environment(job())["CUDA_VISIBLE_DEVICES"] == "0"
+    assert _environment(job(processes=3))["CUDA_VISIBLE_DEVICES"] == "0,1,2"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
     assert _environment(job())["CUDA_VISIBLE_DEVICES"] == "2"
 

@@ -52,6 +52,15 @@ def test_the_default_fits_a_card_of_32_gb_with_a_float32_adapter() -> None:
     assert moments[found["peak_at"]] == max(moments.values())
 
 
+def test_several_cards_share_the_time_and_not_the_memory(no_settings: Path) -> None:
+    alone = data()
+    no_settings.write_text("[plugins.trainer]\nprocesses = 4\n", encoding="utf-8")
+    together = data()
+    assert together["hours"] == pytest.approx({card: hours / 4 for card, hours in alone["hours"].items()})
+    assert together["peak_bytes"] == alone["peak_bytes"] + together["memory"]["gradients of DDP"]
+    assert "of the peak of 4 such cards" in plan().stdout
+
+
 def test_a_lowered_micro_batch_is_told(no_settings: Path) -> None:
     no_settings.write_text("[plugins.trainer]\nmicro_batch = 4\n", encoding="utf-8")
     result = plan("--vram", "24GB")

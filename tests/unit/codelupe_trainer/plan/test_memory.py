@@ -41,6 +41,12 @@ def test_float32_adapters_double_adapter_and_gradients_but_not_8_bit_states() ->
     assert full.optimizer == half.optimizer
 
 
+def test_several_processes_exchange_the_gradients_in_buckets_of_their_own() -> None:
+    alone, together = (memory_of(LARGE, TrainingShape(processes=processes)) for processes in (1, 4))
+    assert together.peak - alone.peak == together.buckets == together.gradients
+    assert together.always.keys() - alone.always.keys() == {"gradients of DDP"}
+
+
 def test_autocasts_cache_costs_one_adapter_in_bfloat16_in_the_forward_pass() -> None:
     without = TrainingShape(adapter_dtype="float32")
     extra = memory_of(LARGE, replace(without, cast_cache=True)).forward - memory_of(LARGE, without).forward
