@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from trl.trainer.sft_trainer import SFTTrainer
 
 from codelupe_trainer.child.checkpoints import Checkpoints, Manifest
+from codelupe_trainer.child.figures import StepFigures
 from codelupe_trainer.child.guard import Guard
 from codelupe_trainer.child.stop import Stopped, StopRequest
 
@@ -44,6 +45,7 @@ class ResumableTrainer(_Trainer):  # type: ignore[misc]
     ) -> None:
         super().__init__(**given)
         self._step_inputs: list[Inputs] = []
+        self._figures = StepFigures()
         self._checkpoints = checkpoints
         self._checkpoint_seconds = checkpoint_seconds
         self._stop = stop
@@ -70,6 +72,11 @@ class ResumableTrainer(_Trainer):  # type: ignore[misc]
 
     # --- a step ---
 
+    def get_batch_samples(self, *given: Any, **named: Any) -> Any:
+        """The rows of the step that begins."""
+        self._figures.begin()
+        return super().get_batch_samples(*given, **named)
+
     def training_step(self, model: Any, inputs: Inputs, num_items_in_batch: Any = None) -> torch.Tensor:
         rows = self._begin_micro_batch(inputs)
         if not self._guard.counts(self.state.global_step + 1):
@@ -77,6 +84,7 @@ class ResumableTrainer(_Trainer):  # type: ignore[misc]
         if rows < self._restorable_rows():
             return self._restore(rows)
         self._save_if_due(rows)
+        self._figures.add(inputs)
         self._seed(rows)
         loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
         return loss
@@ -120,6 +128,14 @@ class ResumableTrainer(_Trainer):  # type: ignore[misc]
         self._guard.check(self.state, loss=float(self._tr_loss), grad_norm=float(norm))
         return norm
 
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """With what the step has taken; not of one that is left out, whose loss means nothing."""
+        if "loss" in logs:
+            if not self._guard.counts(self.state.global_step):
+                return
+            logs |= self._figures.of_step()
+        super().log(logs, start_time)
+
     # --- checkpoints ---
 
     def _save_if_due(self, rows: int) -> None:
@@ -127,6 +143,11 @@ class ResumableTrainer(_Trainer):  # type: ignore[misc]
             self._save_at(rows)
 
     def _save_at(self, rows: int, *, awaits_evaluation: bool = False) -> None:
+        with self._figures.apart():
+            self._write_checkpoint(rows, awaits_evaluation=awaits_evaluation)
+            self.callback_handler.on_save(self.args, self.state, self.control)
+
+    def _write_checkpoint(self, rows: int, *, awaits_evaluation: bool) -> None:
         manifest = Manifest(
             run=self._checkpoints.run,
             step=self.state.global_step,
