@@ -160,7 +160,7 @@ $(VENV)/.demo: pyproject.toml requirements.lock $(VENV)/.torch
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[embedded,train,archive,decontamination,elasticsearch,ray,bench,dev]'
+	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[embedded,train,archive,decontamination,elasticsearch,ray,tensorboard,wandb,bench,dev]'
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.demo

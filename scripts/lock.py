@@ -21,7 +21,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
 LOCK = ROOT / "requirements.lock"
-EXTRAS = "embedded,train,archive,decontamination,elasticsearch,ray,bench,dev"
+EXTRAS = "embedded,train,archive,decontamination,elasticsearch,ray,tensorboard,wandb,bench,dev"
 _CUDA = ("nvidia-", "cuda-", "triton")
 
 
@@ -65,8 +65,12 @@ def resolve(constraints: Sequence[str]) -> list[str]:
         )
         installed = json.loads(report.read_text())["install"]
     pins = {each["metadata"]["name"].lower().replace("_", "-"): each["metadata"]["version"] for each in installed}
-    kept = [name for name in sorted(pins) if name != "codelupe" and not name.startswith(_CUDA)]
+    kept = [name for name in sorted(pins) if name != "codelupe" and not _is_of_cuda(name)]
     return [f"{name}=={pins[name].partition('+')[0]}" for name in kept]
+
+
+def _is_of_cuda(name: str) -> bool:
+    return name.startswith(_CUDA) and name != "nvidia-ml-py"
 
 
 if __name__ == "__main__":

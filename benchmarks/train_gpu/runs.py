@@ -229,4 +229,5 @@ def _rows(rows: Dataset, samples: Dataset, settings: TrainerSettings) -> Rows:
             formats={}, cut=0, dropped={}, failed={}, learned=learned, masked=0, padding=0, rows=len(rows)
         ),
         per_step=rows_per_step(len(rows), len(samples), settings),
+        examples=list,
     )

@@ -63,6 +63,8 @@ class TrainJob(_Job):
     """What the parent was trained on."""
     micro_batch: int | None = None
     """Rows at a time, if they are to be fewer than the settings say."""
+    tracked: Path | None = None
+    """Where TensorBoard's files and those of W&B are written; the job's folder if unset."""
 
 
 class MeasureJob(_Job):
@@ -125,10 +127,16 @@ class Activity(Message):
 
     kind: Literal["activity"] = "activity"
     what: str
+    is_warning: bool = False
+    """Whether an operator should know of it later, too."""
 
 
 class Step(Message):
-    """How far it is; losses are means per completion token, in nats."""
+    """How far it is.
+
+    ``figures`` of a training are the newest of ``loss`` and ``eval_loss`` (means per completion token, in nats),
+    ``learning_rate``, ``grad_norm``, and those of :class:`codelupe_trainer.child.figures.StepFigures`.
+    """
 
     kind: Literal["step"] = "step"
     done: int

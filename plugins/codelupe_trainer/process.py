@@ -35,6 +35,8 @@ from codelupe_trainer.setbacks import OUT_OF_MEMORY_ADVICE, read_setbacks, write
 JOB_FILE = "job.json"
 LOG_FILE = "train.log"
 _LOG_TAIL = 4000
+_SHOWN = {"loss": "loss", "eval_loss": "eval_loss", "tokens_per_second": "tokens/s"}
+"""The figures for which the live display has room, with their names there."""
 _HOSTS_OWN = ("CODELUPE_", "NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_", "CREDENTIALS_DIRECTORY")
 _LAUNCHERS_OWN = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
 
@@ -58,7 +60,8 @@ def shown_in(context: HandlerContext, unit: str) -> OnReport:
         if isinstance(report, Activity):
             context.activity(report.what)
         else:
-            context.progress(report.done, report.total, unit, **report.figures)
+            figures = {shown: report.figures[name] for name, shown in _SHOWN.items() if name in report.figures}
+            context.progress(report.done, report.total, unit, **figures)
 
     return show
 
@@ -162,6 +165,8 @@ def _environment(job: AnyJob) -> dict[str, str]:
     foreign = (*_HOSTS_OWN, *_LAUNCHERS_OWN)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     environment |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONUNBUFFERED": "1"}
+    # W&B's reports of its own use go out in offline runs, too, and the end of the process waits for them.
+    environment["WANDB_ERROR_REPORTING"] = "false"
     # Sets have one order: peft writes the names of the adapted modules in it.
     environment["PYTHONHASHSEED"] = "0"
     # No more cards than processes: a single one would have transformers split every batch over all that it sees.

@@ -182,6 +182,16 @@ class TrainerSettings(BaseModel):
         description="How long a stopped training may take to save its checkpoint, in seconds or as `PT2M`.",
     )
 
+    tensorboard: bool = Field(
+        default=False, description="Write the figures of each step for TensorBoard; needs `codelupe[tensorboard]`."
+    )
+    wandb: Literal["off", "offline", "online"] = Field(
+        default="off",
+        description="Whether Weights & Biases follows each training: in files that `wandb sync` sends later, or at "
+        "once. Needs `codelupe[wandb]`; the key is read from the variable WANDB_API_KEY.",
+    )
+    wandb_project: str = Field(default="codelupe", min_length=1, description="Name of the project at Weights & Biases.")
+
     lora: LoraSettings = Field(default_factory=LoraSettings, description="The adapter's shape.")
     gate: GateSettings = Field(default_factory=GateSettings, description="When a model is promoted.")
 

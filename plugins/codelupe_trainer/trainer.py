@@ -17,9 +17,10 @@ from codelupe_trainer.base_models import model_id
 from codelupe_trainer.exports import export_files, read_files
 from codelupe_trainer.jobs import ADAPTER, CHECKPOINTS, FILES, Trained, TrainJob, pack
 from codelupe_trainer.model_folder import UnreadableRecord
-from codelupe_trainer.process import CannotSucceed, NotInstalled, run_child, shown_in
+from codelupe_trainer.process import CannotSucceed, NotInstalled
 from codelupe_trainer.records import ModelRecord
 from codelupe_trainer.settings import TrainerSettings
+from codelupe_trainer.watching import run_watched, tracked_folder
 
 SQL = load_queries("codelupe_sql", "trainer")
 _AFTER_JUDGEMENT = timedelta(seconds=5)
@@ -45,7 +46,12 @@ class Trainer:
         base = self._settings.base
         parent = await self._parent(context)
         model = await context.database.fetchrow(
-            SQL.start_model, model_id(base, event.batch_id), event.batch_id, base, parent
+            SQL.start_model,
+            model_id(base, event.batch_id),
+            event.batch_id,
+            base,
+            parent,
+            self._settings.model_dump(mode="json"),
         )
         if model is None:
             context.log.info("already_trained", batch=event.batch_id)
@@ -100,9 +106,10 @@ class Trainer:
             formats=pack(context.sample_formats),
             parent=context.directories.models / parent.model_id if parent else None,
             parent_base=parent.base if parent else None,
+            tracked=tracked_folder(context.directories, started.model_id),
         )
         async with self._device:
-            trained = await run_child(job, shown_in(context, "steps"))
+            trained = await run_watched(job, started.model_id, context)
         assert isinstance(trained, Trained)
         if await context.database.fetchval(SQL.count_batch_files, batch_id) != exported:
             await anyio.to_thread.run_sync(partial(shutil.rmtree, work))

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from codelupe import Database, EventLog, Metric, StatusSection, Table, listing, load_queries
+from codelupe_trainer.progress_views import progress_metrics, progress_tables
 
 _SQL = load_queries("codelupe_sql", "trainer")
 
@@ -52,22 +53,32 @@ async def _repositories(database: Database, log: EventLog, batch_id: int) -> lis
 def status_sections() -> list[StatusSection]:
     """Batches and models."""
     return [
-        StatusSection(name="training", read=read_training, counts=_count_trainings, metrics=_training_metrics),
+        StatusSection(
+            name="training",
+            read=read_training,
+            counts=_count_trainings,
+            tables=_training_tables,
+            metrics=_training_metrics,
+        ),
         StatusSection(name="batches", read=read_batches, counts=_count_batches),
         StatusSection(name="models", read=read_models, counts=_count_models, tables=_tables),
     ]
 
 
 async def read_training(database: Database) -> dict[str, Any]:
-    """How far training has come: what the seed's ``/health`` and ``/metrics`` tell."""
+    """How far training has come: what the seed's ``/health`` and ``/metrics`` tell, and ``progress``, which is None
+    unless a training goes on.
+    """
     totals, newest = await database.fetchrow(_SQL.training_totals), await database.fetchrow(_SQL.newest_model)
+    under_way = await database.fetchrow(_SQL.training_under_way)
     assert totals is not None
     return {
         "status": newest["state"] if newest else "no model yet",
         "model_loaded": await database.fetchval(_SQL.promoted_model),
         "state": dict(totals),
         "train_metrics": newest["losses"] if newest else {},
-        "config": {"base": newest["base"], "parent": newest["parent"]} if newest else {},
+        "config": {**newest["settings"], "base": newest["base"], "parent": newest["parent"]} if newest else {},
+        "progress": {"model": under_way["model"], **under_way["progress"]} if under_way else None,
     }
 
 
@@ -97,7 +108,12 @@ def _training_metrics(training: dict[str, Any]) -> list[Metric]:
             meaning="Losses of the newest model, in nats per learned token.",
             samples=[({"of": name}, loss) for name, loss in training["train_metrics"].items()],
         ),
+        *progress_metrics(training["progress"]),
     ]
+
+
+def _training_tables(training: dict[str, Any]) -> list[Table]:
+    return progress_tables(training["progress"]) if training["progress"] else []
 
 
 def _count_batches(batches: list[dict[str, Any]]) -> list[tuple[str, int, str]]:

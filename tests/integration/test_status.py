@@ -59,6 +59,7 @@ async def test_the_status_of_nothing_is_complete(database: Database) -> None:
             },
             "train_metrics": {},
             "config": {},
+            "progress": None,
         },
         "batches": [],
         "models": [],

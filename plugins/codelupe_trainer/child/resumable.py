@@ -26,6 +26,7 @@ from safetensors.torch import load_file, save_file
 from trl.trainer.sft_trainer import SFTTrainer
 
 from codelupe_trainer.child.checkpoints import Checkpoints, Manifest
+from codelupe_trainer.child.figures import StepFigures
 from codelupe_trainer.child.guard import Guard
 from codelupe_trainer.child.ranks import Ranks
 from codelupe_trainer.child.stop import Stop, Stopped
@@ -57,6 +58,7 @@ class ResumableTrainer(_Trainer):  # type: ignore[misc]
         super().__init__(**given)
         self._ranks = ranks
         self._step_inputs: list[Inputs] = []
+        self._figures = StepFigures(ranks)
         self._checkpoints = checkpoints
         self._checkpoint_seconds = checkpoint_seconds
         self._stop = stop
@@ -83,6 +85,11 @@ class ResumableTrainer(_Trainer):  # type: ignore[misc]
 
     # --- a step ---
 
+    def get_batch_samples(self, *given: Any, **named: Any) -> Any:
+        """The rows of the step that begins."""
+        self._figures.begin()
+        return super().get_batch_samples(*given, **named)
+
     def training_step(self, model: Any, inputs: Inputs, num_items_in_batch: Any = None) -> torch.Tensor:
         rows = self._begin_micro_batch(inputs)
         if not self._guard.counts(self.state.global_step + 1):
@@ -92,6 +99,7 @@ class ResumableTrainer(_Trainer):  # type: ignore[misc]
         self._save_if_due(rows)
         if self._ranks.size == 1 and not (inputs["labels"] != IGNORED).any():
             return torch.zeros((), device=self.args.device)
+        self._figures.add(inputs)
         self._seed(rows + self._ranks.rank * self._micro_batch)
         loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
         return loss
@@ -141,6 +149,14 @@ class ResumableTrainer(_Trainer):  # type: ignore[misc]
         self._guard.check(self.state, loss=self._ranks.mean(float(self._tr_loss)), grad_norm=float(norm))
         return norm
 
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """With what the step has taken; not of one that is left out, whose loss means nothing."""
+        if "loss" in logs:
+            if not self._guard.counts(self.state.global_step):
+                return
+            logs |= self._figures.of_step()
+        super().log(logs, start_time)
+
     # --- checkpoints ---
 
     def _save_if_due(self, rows: int) -> None:
@@ -148,6 +164,11 @@ class ResumableTrainer(_Trainer):  # type: ignore[misc]
             self._save_at(rows)
 
     def _save_at(self, rows: int, *, awaits_evaluation: bool = False) -> None:
+        with self._figures.apart():
+            self._write_checkpoint(rows, awaits_evaluation=awaits_evaluation)
+            self.callback_handler.on_save(self.args, self.state, self.control)
+
+    def _write_checkpoint(self, rows: int, *, awaits_evaluation: bool) -> None:
         manifest = Manifest(
             run=self._checkpoints.run,
             step=self.state.global_step,

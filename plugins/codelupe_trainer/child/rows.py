@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -26,6 +27,17 @@ from codelupe_trainer.settings import TrainerSettings
 _SCHEMA = pa.schema({"input_ids": pa.list_(pa.int32()), "labels": pa.list_(pa.int32())})
 _AT_A_TIME = 1000
 _NEIGHBOURS = 8
+_EXAMPLES = 10
+_LONGEST_PROMPT = 512
+"""Tokens of an example's prompt at most."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """The tokens of a sample."""
+
+    prompt: list[int]
+    answer: list[int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +47,8 @@ class Rows:
     train: Dataset
     """Rows of ``input_ids`` and ``labels``, at most ``max_length`` long; packed ones with ``seq_lengths``."""
     validation: Dataset
+    examples: Callable[[], list[Example]]
+    """The first of the validation samples, the same at every call."""
     files: int
     """Files that are trained on."""
     validation_files: int
@@ -62,6 +76,7 @@ def read_rows(job: TrainJob, encoder: Encoder, on_report: OnReport, stop: Stop) 
     return Rows(
         train=rows,
         validation=validation_rows,
+        examples=partial(_examples, validation.samples),
         files=len(train.used),
         validation_files=len(validation.used),
         unused=frozenset(train.unused | validation.unused),
@@ -228,6 +243,17 @@ def _dataset(samples: Iterator[Encoded]) -> Dataset:
         columns = {"input_ids": [one.ids for one in some], "labels": [one.labels for one in some]}
         batches.append(pa.RecordBatch.from_pydict(columns, _SCHEMA))
     return Dataset(pa.Table.from_batches(batches, _SCHEMA))
+
+
+def _examples(samples: Dataset) -> list[Example]:
+    """Ten at most, whose prompts are short enough that none costs much."""
+    return list(islice((one for one in map(_parted, samples) if len(one.prompt) <= _LONGEST_PROMPT), _EXAMPLES))
+
+
+def _parted(sample: dict[str, list[int]]) -> Example:
+    ids, labels = sample["input_ids"], sample["labels"]
+    begin = next(place for place, label in enumerate(labels) if label >= 0)
+    return Example(ids[:begin], ids[begin:])
 
 
 def _totals(split: _Split, rows: Dataset, settings: TrainerSettings) -> SampleTotals:

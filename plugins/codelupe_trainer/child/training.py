@@ -34,6 +34,7 @@ from codelupe_trainer.child.recovery import Recovery, is_out_of_memory
 from codelupe_trainer.child.resumable import ADAPTER_WEIGHTS, ResumableTrainer
 from codelupe_trainer.child.rows import Rows, files_with, in_order, read_rows
 from codelupe_trainer.child.stop import Stop, Stopped, StopRequest
+from codelupe_trainer.child.tracking import require_trackers, trackers
 from codelupe_trainer.child.watch import AdapterDtype, UntilFilesChange, Watch
 from codelupe_trainer.exports import read_files
 from codelupe_trainer.jobs import ADAPTER, CHECKPOINTS, FILES, Activity, OnReport, Trained, TrainJob
@@ -52,12 +53,14 @@ def train(job: TrainJob, on_report: OnReport, stop: StopRequest) -> Trained:
     Raises:
         Unusable: there is no usable sample, or the run has met with a setback for the second time.
         UnfitBase: the base cannot be trained on these samples.
+        ModuleNotFoundError: a package is missing that the settings ask for.
         BeginAgain: it goes on in a new process.
         DiskFull: there is no room for a checkpoint.
         Waiting: others fill the card.
         Stopped: a checkpoint was saved because it was asked to stop.
     """
     began = time.monotonic()
+    require_trackers(job.settings)
     # Autocast keeps copies of float32 adapters until the forward pass ends, though it reads no weight twice: 2 GiB.
     torch.set_autocast_cache_enabled(False)
     ranks = Ranks()
@@ -83,8 +86,9 @@ def train(job: TrainJob, on_report: OnReport, stop: StopRequest) -> Trained:
     guard = Guard(job.settings.spike_factor, recovery.setbacks.skipped_steps)
     parts = Parts(job, tokenizer, rows, fitted, recovery, checkpoints, guard, ranks)
     agreed = AgreedStop(stop, ranks)
+    watching = [Watch(on_report, agreed), *trackers(job, run, rows.examples, resume_from, on_report, stop)]
     model = load_model(base, job.settings)
-    trainer = make_trainer(parts, model, [unchanged, Watch(on_report, agreed, guard)], agreed)
+    trainer = make_trainer(parts, model, [unchanged, *watching], agreed)
     try:
         with stop.postponed():
             trainer.run(resume_from)
@@ -106,7 +110,7 @@ def train(job: TrainJob, on_report: OnReport, stop: StopRequest) -> Trained:
         unused=rows.unused,
         totals=rows.samples,
         rows_per_step=rows.per_step,
-        train_loss=fmean(one["loss"] for one in state.log_history if "loss" in one and guard.counts(one["step"])),
+        train_loss=fmean(one["loss"] for one in state.log_history if "loss" in one),
         validation_loss=state.best_metric,
         stopped_early=state.global_step < state.max_steps,
         skipped_steps=recovery.setbacks.skipped_steps,

@@ -10,19 +10,24 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from codelupe_trainer.child.errors import Unusable
-from codelupe_trainer.child.guard import Guard
 from codelupe_trainer.child.ranks import Ranks
 from codelupe_trainer.child.stop import Stop, Stopped
 from codelupe_trainer.jobs import OnReport, Step
+
+_LOSSES = ("loss", "eval_loss")
+_FIGURES = (
+    *_LOSSES,
+    *("learning_rate", "grad_norm"),
+    *("tokens_per_second", "learned_tokens_per_second", "padding", "memory", "memory_peak"),
+)
 
 
 class Watch(TrainerCallback):
     """Reports every step, has the last one evaluated, and ends an evaluation that is to stop."""
 
-    def __init__(self, on_report: OnReport, stop: Stop, guard: Guard) -> None:
+    def __init__(self, on_report: OnReport, stop: Stop) -> None:
         self._on_report = on_report
         self._stop = stop
-        self._guard = guard
         self._figures: dict[str, float] = {}
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -39,10 +44,8 @@ class Watch(TrainerCallback):
         logs: dict[str, float] = given["logs"]
         if not math.isfinite(logs.get("eval_loss", 0.0)):
             raise Unusable(f"eval_loss is {logs['eval_loss']} at step {state.global_step}: training went astray")
-        if "loss" in logs and not self._guard.counts(state.global_step):
-            return
-        self._figures |= {name: logs[name] for name in ("loss", "eval_loss") if name in logs}
-        if self._figures.keys() & logs.keys():
+        self._figures |= {name: logs[name] for name in _FIGURES if name in logs}
+        if logs.keys() & _LOSSES:
             self._on_report(Step(done=state.global_step, total=state.max_steps, figures=self._figures))
 
 
@@ -61,6 +64,8 @@ class UntilFilesChange(TrainerCallback):
     def on_step_begin(self, *_: object, **__: object) -> None:
         if self._ranks.any(self._now() != self._as_read):
             raise Stopped
+
+    on_save = on_step_begin
 
 
 class AdapterDtype(TrainerCallback):

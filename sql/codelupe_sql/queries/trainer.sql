@@ -113,11 +113,11 @@ select coalesce((select max(file_id) from batch_files where batch_id in (select 
 from models where steps is not null
 
 -- name: start_model
--- The model ($1) of the batch ($2) on a base ($3) goes on from a parent ($4), or from the one with which it was begun.
--- Returns its id and parent unless a model of this batch was trained before.
-insert into models as known (id, batch_id, base, state, parent) values ($1, $2, $3, 'training', $4)
+-- The model ($1) of the batch ($2) on a base ($3) goes on from a parent ($4), or from the one with which it was begun, by
+-- these settings ($5). Returns its id and parent unless a model of this batch was trained before.
+insert into models as known (id, batch_id, base, state, parent, settings) values ($1, $2, $3, 'training', $4, $5)
 on conflict (batch_id) do update set
-    id = excluded.id, base = excluded.base, state = 'training', finished_at = null,
+    id = excluded.id, base = excluded.base, state = 'training', settings = excluded.settings, finished_at = null,
     parent = case when known.state = 'training' and known.id = excluded.id then known.parent else excluded.parent end
 where known.state in ('training', 'failed')
 returning id, parent
@@ -136,13 +136,22 @@ with recursive line as (
 )
 select batch_id from line order by batch_id
 
+-- name: record_progress
+update models set progress = $2::jsonb || jsonb_build_object('at', now()) where id = $1 and state = 'training'
+
+-- name: training_under_way
+-- The one that was begun last, if it told of itself within 15 seconds.
+select id as model, progress from models
+where state = 'training' and (progress ->> 'at')::timestamptz > now() - interval '15 seconds'
+order by started_at desc, id desc limit 1
+
 -- name: finish_training
 update models set state = 'trained', path = $2, losses = $3, steps = $4, samples = $5,
-    reasons = '[]', finished_at = now()
+    reasons = '[]', progress = null, finished_at = now()
 where id = $1
 
 -- name: fail_training
-update models set state = 'failed', reasons = $2, finished_at = now() where id = $1
+update models set state = 'failed', reasons = $2, progress = null, finished_at = now() where id = $1
 
 -- name: model_state
 select state from models where id = $1
@@ -185,7 +194,7 @@ where position >= $1 and type = 'ModelPromoted' order by position desc limit 1
 update models set state = 'promoted', decided_at = $2 where id = $1 and path is not null returning path, base
 
 -- name: newest_model
-select id, state, base, parent, losses from models order by started_at desc, id desc limit 1
+select id, state, base, parent, losses, settings from models order by started_at desc, id desc limit 1
 
 -- name: promoted_model
 -- The one in use.

@@ -28,6 +28,7 @@ def rows_of(count: int, per_step: int) -> Rows:
         unused=frozenset(),
         samples=TOTALS,
         per_step=per_step,
+        examples=list,
     )
 
 
