@@ -565,7 +565,6 @@ def test_an_evaluator_that_fails_is_named_with_what_it_failed_on(answer: Any) ->
         *((Perplexity(tokens), TypeError, "no texts") for tokens in ("<|fim_prefix|>", (1,), ("",))),
         (Both(), TypeError, "a LikelihoodEvaluator and a ProblemEvaluator: make two of it"),
     ],
-    ids=repr,
 )
 def test_evaluators_that_the_contract_does_not_allow_are_found_when_they_are_gathered(
     offered: Any, error: type[Exception], words: str
