@@ -15,7 +15,7 @@ from codelupe import Problem
 from codelupe_trainer.gate.sandbox import Limits, Outcome, check_sandbox, run_program
 
 _QUESTION = "Complete this Python function. Answer with the whole function, and nothing else.\n\n```python\n{prompt}```"
-_FENCED = re.compile(r"```[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
+_CODE_BLOCK = re.compile(r"```[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
 
 
 class HumanEval:
@@ -54,7 +54,7 @@ def read_problems() -> Mapping[str, Mapping[str, Any]]:
 
 def program(problem: Mapping[str, Any], answer: str) -> str:
     """The problem's beginning, the answer, and the tests. An answer may be the function, or what is missing of it."""
-    fenced = _FENCED.search(answer)
-    code = fenced[1] if fenced else answer
+    block = _CODE_BLOCK.search(answer)
+    code = block[1] if block else answer
     between = "\n\n" if re.search(rf"^def {problem['entry_point']}\b", code, re.MULTILINE) else ""
     return f"{problem['prompt']}{between}{code}\n{problem['test']}\ncheck({problem['entry_point']})\n"

@@ -37,7 +37,7 @@ def test_the_authors_solutions_pass_and_wrong_ones_do_not() -> None:
 
 
 @pytest.mark.usefixtures("_sandbox")
-def test_a_whole_function_counts_with_and_without_a_fence_and_with_what_is_said_about_it() -> None:
+def test_a_whole_function_counts_also_in_a_block_of_code_and_with_what_is_said_about_it() -> None:
     problem = read_problems()["HumanEval/0"]
     function = problem["prompt"] + problem["canonical_solution"]
     for answer in (function, f"```python\n{function}```", f"Here it is:\n\n```python\n{function}\n```\nIt sorts.\n"):
