@@ -179,9 +179,8 @@ def test_an_evaluator_is_offered_and_its_name_belongs_to_the_plugin_that_was_fir
     install("bbb", code)
     host = Host(load_plugins())
     offered = gather(host)
-    assert [part_of(each) for each in offered.evaluators if part_of(each).name == "quiz"] == [
-        Part("aaa", "evaluator", "quiz")
-    ]
+    quizzes = [each for each in offered.evaluators if each.name == "quiz"]
+    assert [part_of(each) for each in quizzes] == [Part("aaa", "evaluator", "quiz")]
     assert Part("aaa", "evaluator", "quiz") in offered.pausable
     assert "offers 'quiz' in evaluators, which another plugin" in str(find(host, "bbb").error)
 
