@@ -39,6 +39,7 @@ threads = 1
 min_groups = 1
 min_windows = 2
 max_files = 4
+window_bytes = 512
 generations = 2
 generated_tokens = 8
 """

@@ -22,7 +22,7 @@ from codelupe_trainer.current import CURRENT
 from codelupe_trainer.models import using
 from codelupe_trainer.models.known import affected_by, compare_models, describe_model, find_model
 from codelupe_trainer.models.promotion import previous_model, promote
-from codelupe_trainer.models.showing import losses, model_tree, print_comparison, print_model
+from codelupe_trainer.models.showing import held_out, losses, model_tree, print_comparison, print_model
 from codelupe_trainer.views import read_models, trace_model
 
 Model = using.Model
@@ -44,8 +44,8 @@ def list_(config: ConfigFile = None, profile: Profile = None, as_json: AsJson = 
             out.print("No models yet.")
         else:
             print_table(
-                ["model", "state", "base", "batch", "losses", "place"],
-                [(one["id"], one["state"], one["base"], one["batch"], losses(one), one["path"]) for one in models],
+                ["model", "state", "base", "batch", "losses", "bits per byte"],
+                [(one["id"], one["state"], one["base"], one["batch"], losses(one), held_out(one)) for one in models],
             )
 
     with_session(config, profile, show)

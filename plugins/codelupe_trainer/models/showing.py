@@ -13,9 +13,15 @@ from codelupe_trainer.models.known import flat_figures
 _FILES_SHOWN = 3
 
 
-def losses(model: dict[str, dict[str, float]]) -> str:
-    """A model's losses in one line."""
+def losses(model: dict[str, Any]) -> str:
+    """A model's losses in training, in one line."""
     return ", ".join(f"{name} {loss:.3f}" for name, loss in model["losses"].items())
+
+
+def held_out(model: dict[str, Any]) -> str:
+    """The bits per byte that the model in use and this one need for held-out code; empty if they were not measured."""
+    figures = [model["metrics"].get(role, {}).get("plain") for role in ("current", "candidate")]
+    return " to ".join(f"{figure:.3f}" for figure in figures if figure is not None)
 
 
 def model_tree(trace: dict[str, Any], *, all_files: bool) -> Tree:
