@@ -26,14 +26,12 @@ from codelupe_trainer.model_folder import publish
 from codelupe_trainer.models.known import UnusableModel, affected_by, describe_model
 from codelupe_trainer.models.promotion import NothingToRollBackTo, previous_model, promote
 from codelupe_trainer.process import CannotSucceed, run_child
-from codelupe_trainer.records import ModelRecord
-from codelupe_trainer.settings import TrainerSettings
 from tests.conftest import RunUntilIdle
 from tests.integration.stored_files import add_batch, add_file, add_repository
 from tests.integration.test_cli import Shell
 from tests.integration.test_trainer import code_files, settings, write_files
 from tests.processes import HANGS
-from tests.training import BASE, TOTALS
+from tests.training import model_record
 
 pytestmark = pytest.mark.anyio
 
@@ -78,26 +76,6 @@ async def add_model(
     return batch
 
 
-def record(name: str, batch: int, trained_with: TrainerSettings) -> ModelRecord:
-    return ModelRecord(
-        model_id=name,
-        key="k",
-        batch_id=batch,
-        settings=trained_with,
-        base=BASE,
-        steps=1,
-        samples=1,
-        validation_samples=1,
-        totals=TOTALS,
-        rows_per_step=1,
-        unused_files=0,
-        train_loss=1.0,
-        validation_loss=1.0,
-        stopped_early=False,
-        seconds=1.0,
-    )
-
-
 def links(models: Path) -> dict[str, str]:
     return {path.name: str(path.readlink()) for path in models.iterdir() if path.is_symlink()}
 
@@ -114,7 +92,7 @@ async def test_show_tells_all_that_is_known(shell: Shell, database: Database, mo
     reasons = [{"rule": "held-out-loss", "detail": "no"}]
     batch = await add_model(database, models, "m1", has_folder=False, reasons=reasons)
     (tmp_path / "adapter").mkdir()
-    publish(models / "m1", tmp_path / "adapter", record("m1", batch, TrainerSettings()), [])
+    publish(models / "m1", tmp_path / "adapter", model_record("m1", batch), [])
     shown = (await shell("models", "show", "m1", "--json")).json()
     assert (shown["id"], shown["state"], shown["batch"], shown["metrics"]) == ("m1", "rejected", batch, METRICS)
     assert (shown["languages"], shown["licences"]) == ({"Python": 2}, {"MIT": 2})
@@ -432,6 +410,7 @@ class TestRealModels:
         gguf = packaged_gguf(SMOLLM2)
         assert gguf is not None
         base = BaseIdentity(id=SMOLLM2, revision=None, fingerprint=hashlib.sha256(gguf.read_bytes()).hexdigest())
-        trained = record("smollm2-0001", batch, made.smollm2.settings).model_copy(update={"base": base})
+        changes = {"settings": made.smollm2.settings, "base": base}
+        trained = model_record("smollm2-0001", batch).model_copy(update=changes)
         (models / "smollm2-0001" / "training.json").write_text(trained.model_dump_json())
         (models / "base").symlink_to(made.smollm2.bases, target_is_directory=True)
