@@ -15,6 +15,7 @@ import errno
 import glob
 import os
 import secrets
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +27,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 _TOKEN_BYTES = 4
+_SENT_TO_GROUPS = {-signal.SIGHUP, -signal.SIGINT, -signal.SIGTERM}
 _CANNOT_EXCHANGE = {errno.EINVAL, errno.ENOSYS}
 """What a file system answers that cannot exchange two names, such as NFS."""
 
@@ -145,8 +147,14 @@ def sync_folder(path: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Delete a folder if it is there; unlike shutil.rmtree, rm(1) does not mind a thousand nested folders."""
-    subprocess.run(["rm", "-rf", "--", str(path)], check=True, capture_output=True)
+    """Delete a folder if it is there; unlike shutil.rmtree, rm(1) does not mind a thousand nested folders.
+
+    It is begun again where it ends by a signal that a whole group of processes is sent, such as Ctrl-C.
+    """
+    command = ["rm", "-rf", "--", str(path)]
+    while (ended := subprocess.run(command, check=False, capture_output=True)).returncode in _SENT_TO_GROUPS:
+        pass
+    ended.check_returncode()
 
 
 def _hidden_beside(path: Path) -> Path:

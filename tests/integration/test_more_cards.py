@@ -58,6 +58,10 @@ def make_job(tmp_path: Path, tiny_base: Path) -> MakeJob:
     return make
 
 
+LEARNED = ("loss", "eval_loss", "learning_rate", "grad_norm")
+"""What of a step's figures does not depend on how fast the machine is."""
+
+
 class Run:
     """Trains, and keeps what is reported; ``on_step`` is called once for each step."""
 
@@ -81,7 +85,8 @@ class Run:
         if report.done not in self.losses:
             self.worlds |= {(rank, size) for rank, size, _ in ranks_of(self.job)}
             self._on_step(report)
-        self.losses.setdefault(report.done, {}).update(report.figures)
+        told = {name: report.figures[name] for name in LEARNED if name in report.figures}
+        self.losses.setdefault(report.done, {}).update(told)
 
 
 def ranks_of(job: TrainJob) -> list[tuple[str, str, int]]:

@@ -100,6 +100,30 @@ def test_a_tree_of_any_depth_is_removed_and_none_is_no_error(tmp_path: Path) -> 
     assert not deep.exists()
 
 
+@pytest.mark.parametrize("signal", ["TERM", "INT", "HUP"])
+def test_a_tree_is_removed_whatever_is_sent_to_the_whole_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signal: str
+) -> None:
+    """An rm(1) that is ended once, as by Ctrl-C in a terminal, and by systemd's stop of a whole unit."""
+    rm = tmp_path / "bin" / "rm"
+    rm.parent.mkdir()
+    rm.write_text(f'#!/bin/sh\nmkdir {tmp_path}/ended && kill -{signal} $$\nexec /bin/rm "$@"\n')
+    rm.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{rm.parent}:{os.environ['PATH']}")
+    (tmp_path / "tree").mkdir()
+    remove_tree(tmp_path / "tree")
+    assert (tmp_path / "ended").exists()
+    assert not (tmp_path / "tree").exists()
+
+
+def test_a_tree_that_cannot_be_removed_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "rm").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "rm").chmod(0o755)
+    with pytest.raises(subprocess.CalledProcessError):
+        remove_tree(tmp_path / "tree")
+
+
 def test_moving_refuses_what_exists(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).write_text(name)
