@@ -28,6 +28,7 @@ _RESET_STEPS = (
 )
 _RESET = "; ".join(getattr(SQL, step) for step in _RESET_STEPS)
 _CONNECT_SECONDS = 10.0
+_ATTEMPTS = 3
 _LONGEST_ERROR = 10_000
 _SILENCE_SECONDS = 60.0
 
@@ -190,25 +191,31 @@ async def open_session(url: str, *, limited: bool = False, answer_within: float 
     """A session of the host, or one that is ``limited`` as an administrator wishes.
 
     Each statement must be answered within so many seconds. A peer that vanished is found by the kernel within the same
-    time, or a minute.
+    time, or a minute. A session that is ended before its limits are lifted, as by an ``idle_session_timeout`` that is
+    shorter than this process takes, is no more than that: another one is opened, if there is still a server.
     """
-    session: Session = await asyncpg.connect(
-        url,
-        timeout=min(_CONNECT_SECONDS, answer_within or _CONNECT_SECONDS),
-        command_timeout=answer_within,
-        server_settings={"application_name": "codelupe"},
-        connection_class=Session,
-    )
-    try:
-        _bound_silence(session, answer_within or _SILENCE_SECONDS)
-        async with asyncio.timeout(answer_within or _SILENCE_SECONDS):
-            await _set_up(session, limited=limited)
-            await use_jsonb(session)
-            if (serving := await session.fetchrow(SQL.backend)) is not None:
-                session.backend = serving["pid"], serving["backend_start"]
-    except BaseException:
-        session.terminate()
-        raise
+    for attempt in range(1, _ATTEMPTS + 1):
+        session: Session = await asyncpg.connect(
+            url,
+            timeout=min(_CONNECT_SECONDS, answer_within or _CONNECT_SECONDS),
+            command_timeout=answer_within,
+            server_settings={"application_name": "codelupe"},
+            connection_class=Session,
+        )
+        try:
+            _bound_silence(session, answer_within or _SILENCE_SECONDS)
+            async with asyncio.timeout(answer_within or _SILENCE_SECONDS):
+                await _set_up(session, limited=limited)
+                await use_jsonb(session)
+                if (serving := await session.fetchrow(SQL.backend)) is not None:
+                    session.backend = serving["pid"], serving["backend_start"]
+        except BaseException as error:
+            has_ended = session.has_ended
+            session.terminate()
+            if attempt < _ATTEMPTS and has_ended and isinstance(error, Exception):
+                continue
+            raise
+        break
     session.has_own_codecs = session.has_builtins_changed = False
     return session
 

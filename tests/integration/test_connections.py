@@ -35,6 +35,7 @@ from codelupe.errors import ConnectionsExhausted, DatabaseUnavailable
 from codelupe.host.extensions import Extensions
 from codelupe.log import Entry, EventLog
 from codelupe.observability import systemd
+from codelupe.postgres import sessions
 from codelupe.postgres.retry import RetryWhileUnavailable
 from codelupe.postgres.sessions import Session, open_session, session_of
 from codelupe.work.leadership import leading
@@ -267,6 +268,25 @@ async def test_an_administrator_s_limits_and_locks_do_not_end_the_daemon(
         os.kill(os.getpid(), signal.SIGTERM)
     assert logged.count("round_failed") <= 1
     assert logged.count("database_unavailable", log_level="warning") == 0
+
+
+async def test_a_session_that_a_limit_ends_before_it_is_lifted_is_opened_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine so busy that the first statement comes later than the limit; no outage is told."""
+    name = await database.fetchval("select current_database()")
+    await database.execute(f"alter database {name} set idle_session_timeout = '50ms'")
+    set_up, late = sessions._set_up, iter([True, True])
+
+    async def set_up_late(session: Session, *, limited: bool) -> None:
+        if next(late, False):
+            time.sleep(0.3)
+        await set_up(session, limited=limited)
+
+    monkeypatch.setattr(sessions, "_set_up", set_up_late)
+    async with Database(database.url) as other:
+        assert await other.fetchval("select 1") == 1
+    assert next(late, False) is False
 
 
 async def test_a_round_that_a_limit_ended_is_said_once(logged: Logged) -> None:
