@@ -7,16 +7,16 @@ compared with a model in use that was trained on real code in two languages; one
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from statistics import fmean
 
 import anyio
+import msgspec
 import torch
 from rich.console import Console
 from rich.progress import Progress
@@ -75,7 +75,7 @@ def main() -> None:
         models = ModelFolder(_FOLDER, progress)
         rows = anyio.run(partial(_judge_all, models, corpus, arguments.steps, arguments.reruns))
     if arguments.json:
-        arguments.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n", encoding="utf-8")
+        arguments.json.write_bytes(msgspec.json.format(msgspec.json.encode(rows)) + b"\n")
     print(describe_machine())
     print(describe_packages("torch", "transformers", "peft", "trl"))
     packages = {one.repository_id for one in corpus.windows}
@@ -156,7 +156,7 @@ def _judge(corpus: Corpus, measured: Measured, candidate: str, against: str) -> 
 
 
 def _old_figures(corpus: Corpus, measured: Mapping[Key, Measurement]) -> OldFigures:
-    nats = sum(one.values["nats"] for one in measured.values() if one.by == "old")
+    nats = sum(one.values.get("nats", 0) for one in measured.values() if one.by == "old")
     similarities = [one.values["edit_similarity"] for one in measured.values() if one.by == "generation"]
     return OldFigures(nats / _count_old_tokens(tuple(corpus.windows)), fmean(similarities))
 
