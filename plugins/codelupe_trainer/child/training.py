@@ -37,7 +37,7 @@ from codelupe_trainer.child.stop import Stop, Stopped, StopRequest
 from codelupe_trainer.child.tracking import require_trackers, trackers
 from codelupe_trainer.child.watch import AdapterDtype, UntilFilesChange, Watch
 from codelupe_trainer.exports import read_files
-from codelupe_trainer.jobs import ADAPTER, CHECKPOINTS, FILES, Activity, OnReport, Trained, TrainJob
+from codelupe_trainer.jobs import ADAPTER, CHECKPOINTS, FILES, Activity, BaseIdentity, OnReport, Trained, TrainJob
 from codelupe_trainer.plan.memory import TrainingShape
 from codelupe_trainer.settings import TrainerSettings
 
@@ -98,10 +98,15 @@ def train(job: TrainJob, on_report: OnReport, stop: StopRequest) -> Trained:
         if is_out_of_memory(error):
             recovery.halve_micro_batch(error)
         raise
-    state: TrainerState = trainer.state
+    return _keep(trainer.state, parts, identity, time.monotonic() - began)
+
+
+def _keep(state: TrainerState, parts: Parts, identity: BaseIdentity, seconds: float) -> Trained:
+    """Leave the best adapter in the job's folder, and tell of the run."""
     assert state.best_metric is not None, "the last step is always evaluated"
-    if ranks.is_first:
-        _keep_best(state, checkpoints, tokenizer, job.folder / ADAPTER)
+    if parts.ranks.is_first:
+        _keep_best(state, parts.checkpoints, parts.tokenizer, parts.job.folder / ADAPTER)
+    rows, setbacks = parts.rows, parts.recovery.setbacks
     return Trained(
         base=identity,
         steps=state.global_step,
@@ -113,9 +118,9 @@ def train(job: TrainJob, on_report: OnReport, stop: StopRequest) -> Trained:
         train_loss=fmean(one["loss"] for one in state.log_history if "loss" in one),
         validation_loss=state.best_metric,
         stopped_early=state.global_step < state.max_steps,
-        skipped_steps=recovery.setbacks.skipped_steps,
-        skipped_checkpoints=recovery.setbacks.skipped_checkpoints,
-        seconds=time.monotonic() - began,
+        skipped_steps=setbacks.skipped_steps,
+        skipped_checkpoints=setbacks.skipped_checkpoints,
+        seconds=seconds,
     )
 
 
